@@ -1,0 +1,148 @@
+"""Hand-designed strategies: RANDOM, LC, MS, EN and FUSION, behind the ``predict`` of an agent.
+
+A strategy sees the observation and nothing else: rows of softmax values, and rows of zeros for
+samples that have left the pool. Its action is a score for each row, so the environment ranks it as
+it ranks an agent's.
+"""
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Scorer = Callable[[np.ndarray], np.ndarray]
+
+
+def least_confidence(softmax: np.ndarray) -> np.ndarray:
+    """LC: 1 - max p, in [0, 1 - 1/M] (Settles, Active learning literature survey, 2009).
+
+    Args:
+        softmax: (n, M).
+
+    Returns:
+        (n,) high where the most probable class is improbable.
+    """
+    return 1 - softmax.max(axis=1)
+
+
+def margin(softmax: np.ndarray) -> np.ndarray:
+    """MS: 1 - (p(1) - p(2)), in [0, 1] (Scheffer et al., Active hidden Markov models, 2001).
+
+    Args:
+        softmax: (n, M).
+
+    Returns:
+        (n,) high where the two most probable classes are close.
+    """
+    second, first = np.partition(softmax, -2, axis=1)[:, -2:].T
+    return 1 - (first - second)
+
+
+def entropy(softmax: np.ndarray) -> np.ndarray:
+    """EN: -sum p log p over log M, in [0, 1] (Shannon, 1948); 0 log 0 is 0.
+
+    Args:
+        softmax: (n, M).
+
+    Returns:
+        (n,) high where the prediction is spread.
+    """
+    logs = np.log(softmax, out=np.zeros_like(softmax), where=softmax > 0)
+    return -(softmax * logs).sum(axis=1) / math.log(softmax.shape[1])
+
+
+class Strategy:
+    """Scores every row by a formula.
+
+    Args:
+        scorer: maps the rows still in the pool, (n, M), to scores in [0, 1].
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Scores of one observation, or of a batch, with Stable-Baselines3's signature.
+
+        Args:
+            observation: (n_u, M) or (n_envs, n_u, M).
+            state: passed through.
+            episode_start: not used.
+            deterministic: not used; RANDOM and FUSION are random by nature and seeded.
+
+        Returns:
+            (n_u,) or (n_envs, n_u) float32 in [0, 1], and ``state``. Rows of zeros score 0.
+        """
+        if observation.ndim == 3:
+            return np.stack([self._scores(one) for one in observation]), state
+        return self._scores(observation), state
+
+    def _scores(self, observation: np.ndarray) -> np.ndarray:
+        in_pool = observation.any(axis=1)
+        scores = np.zeros(len(observation), np.float32)
+        scores[in_pool] = np.clip(self._scorer(observation[in_pool]), 0, 1)
+        return scores
+
+
+def _random(rng: np.random.Generator) -> Scorer:
+    return lambda softmax: rng.random(len(softmax))
+
+
+def _fusion(query_size: int, rng: np.random.Generator) -> Scorer:
+    """FUSION (paper, 3.2; Wang et al., Cost-effective active learning, 2017).
+
+    The top ceil(K/2) by each of LC, MS and EN, duplicates removed, get random scores above 0.5, so
+    that the K highest are K of them at random. When the three agree on fewer than K, the rest is
+    filled by least confidence, which ranks everything else below.
+    """
+    half = math.ceil(query_size / 2)
+
+    def score(softmax: np.ndarray) -> np.ndarray:
+        scores = least_confidence(softmax) / 2
+        tops = [np.argsort(-by(softmax), kind="stable")[:half] for by in CRITERIA]
+        union = np.unique(np.concatenate(tops))
+        scores[union] = rng.uniform(0.5, 1.0, len(union))
+        return scores
+
+    return score
+
+
+CRITERIA: tuple[Scorer, ...] = (least_confidence, margin, entropy)
+"""What FUSION combines."""
+
+NAMES = ("random", "lc", "ms", "en", "fusion")
+
+
+def make(name: str, *, query_size: int, seed: int) -> Strategy:
+    """The strategy of a name.
+
+    Args:
+        name: one of ``NAMES``.
+        query_size: K, samples annotated in a step; FUSION needs it.
+        seed: of RANDOM and FUSION.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    # a key of its own: an environment with the same seed must not draw the same numbers
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    scorers: dict[str, Scorer] = {
+        "random": _random(rng),
+        "lc": least_confidence,
+        "ms": margin,
+        "en": entropy,
+        "fusion": _fusion(query_size, rng),
+    }
+    if name not in scorers:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown strategy {name!r}, choose from {NAMES}{hint}")
+    return Strategy(scorers[name])

@@ -1,0 +1,106 @@
+"""Who answers "which class is this?"."""
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Annotator(Protocol):
+    """Anything that names the classes of images."""
+
+    def annotate(self, indices: np.ndarray) -> np.ndarray:
+        """Classes (n,) int of the images at ``indices`` (n,), rows of the data set.
+
+        Asked about one image twice, an annotator should answer the same.
+        """
+
+
+class OracleAnnotator:
+    """Answers with the data set's own labels.
+
+    Args:
+        labels: (N,) int.
+    """
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._labels = labels
+
+    def annotate(self, indices: np.ndarray) -> np.ndarray:
+        """The true classes."""
+        return self._labels[indices]
+
+
+class NoisyAnnotator:
+    """Errs at random, but always alike: every image's answer is drawn once.
+
+    So all methods compared on one seed meet the same wrong labels.
+
+    Args:
+        labels: (N,) int, the true classes.
+        n_classes: M.
+        error_rate: probability of a wrong class, any of the others with equal chance; or
+        confusion: (M, M), row i the probabilities of the answers to an image of class i.
+        seed: decides the errors.
+
+    Raises:
+        ValueError: not one of ``error_rate`` and ``confusion``, or values that are no
+            probabilities.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        n_classes: int,
+        *,
+        error_rate: float | None = None,
+        confusion: np.ndarray | None = None,
+        seed: int | np.random.SeedSequence = 0,
+    ) -> None:
+        if (error_rate is None) == (confusion is None):
+            raise ValueError("give either error_rate or confusion")
+        if error_rate is not None:
+            if not 0 <= error_rate <= 1:
+                raise ValueError(f"error_rate must lie in [0, 1], not {error_rate}")
+            confusion = np.full((n_classes, n_classes), error_rate / (n_classes - 1))
+            np.fill_diagonal(confusion, 1 - error_rate)
+        confusion = np.asarray(confusion, float)
+        if (
+            confusion.shape != (n_classes, n_classes)
+            or (confusion < 0).any()
+            or not np.allclose(confusion.sum(axis=1), 1)
+        ):
+            raise ValueError(
+                f"confusion must be ({n_classes}, {n_classes}) with rows of probabilities"
+            )
+        # inverse of the cumulative distribution of each image's row, at one uniform number
+        uniform = np.random.default_rng(seed).random(len(labels))
+        cumulative = confusion.cumsum(axis=1)[labels]
+        self._answers = (uniform[:, None] >= cumulative[:, :-1]).sum(axis=1)
+
+    def annotate(self, indices: np.ndarray) -> np.ndarray:
+        """The answers drawn at construction."""
+        return self._answers[indices]
+
+
+def checked_annotation(annotator: Annotator, indices: np.ndarray, n_classes: int) -> np.ndarray:
+    """Ask, and check what comes back.
+
+    Returns:
+        (n,) int64 in [0, n_classes).
+
+    Raises:
+        ValueError: the annotator's answer has another shape or type, or names an unknown class.
+    """
+    labels = np.asarray(annotator.annotate(indices))
+    if labels.shape != indices.shape or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"the annotator answered {labels.shape} {labels.dtype} to {len(indices)} images; "
+            "it must give one integer each"
+        )
+    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(outside):
+        raise ValueError(
+            f"the annotator gave class {labels[outside[0]]} to image {indices[outside[0]]}; "
+            f"there are {n_classes} classes"
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,115 @@
+"""Decoding happens once: arrays made from image files, kept in the cache folder."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import platformdirs
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def cache_folder() -> Path:
+    """``$AL_GYM_CACHE``, else the system's place for caches."""
+    folder = os.environ.get("AL_GYM_CACHE")
+    return Path(folder) if folder else Path(platformdirs.user_cache_dir("al_gym"))
+
+
+def cache_key(name: str, content: bytes, settings: dict[str, Any]) -> str:
+    """``name`` and a hash of the label file's content and the reader's settings."""
+    digest = hashlib.sha256(content)
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return f"{name}-{digest.hexdigest()[:24]}"
+
+
+def decoded(
+    key: str,
+    n_images: int,
+    shape: tuple[int, ...],
+    decode: Callable[[int], np.ndarray],
+) -> np.ndarray:
+    """The images under ``key``, decoded now if no earlier run has done so.
+
+    Args:
+        key: from ``cache_key``.
+        n_images: N.
+        shape: (C, [D,] H, W) of each image.
+        decode: makes image i, uint8; called from several threads, as the image libraries leave
+            Python's lock while they work.
+
+    Returns:
+        (N, C, [D,] H, W) uint8.
+
+    Raises:
+        Exception: whatever ``decode`` raises; nothing is left in the cache then.
+    """
+    path = cache_folder() / "decoded" / f"{key}.npy"
+    cached = _load(path, (n_images, *shape))
+    if cached is not None:
+        return cached
+    images = np.empty((n_images, *shape), np.uint8)
+
+    def fill(i: int) -> None:
+        images[i] = decode(i)
+
+    in_threads(fill, n_images, f"decoding {key.split('-')[0]}")
+    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, images)
+    return images
+
+
+def in_threads(
+    work: Callable[[int], T], n_items: int, title: str, progress: bool = True
+) -> list[T]:
+    """The results of ``work(0 .. n_items - 1)``, done on a pool of threads under a progress bar.
+
+    Threads, since numpy, SimpleITK and Pillow leave Python's lock while they work, and processes
+    would break scripts without a main guard.
+
+    Raises:
+        Exception: the first that ``work`` raises; what has not begun by then is dropped.
+    """
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        results = pool.map(work, range(n_items))
+        return list(tqdm(results, total=n_items, desc=title, leave=False, disable=not progress))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A path beside ``target`` to write a file or folder to; it becomes ``target`` at the end.
+
+    If the block raises, or another process was faster, what was written is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        unfinished = Path(scratch) / target.name
+        yield unfinished
+        try:
+            unfinished.replace(target)
+        except OSError:
+            # a folder cannot replace a folder: another process has finished the same work
+            if not target.is_dir():
+                raise
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        images = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        warnings.warn(f"{path} is damaged ({error}); decoding the images again", stacklevel=4)
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None

@@ -1,0 +1,43 @@
+"""Generated stand-ins for chestCT and Retinopathy, in the on-disk formats of the real data sets.
+
+They pass through the same readers; nothing measured on them says anything about patients.
+
+Test macro F1 of the default small classifiers, as ``envs_registry`` sets them up (mean of 6 seeds):
+chestCT, 526 training lesions of 16^3 voxels: @CT5@ after 5 % of the labels, @CT100@ after all.
+Retinopathy, 556 training images of 64 pixels: @RE5@ after 5 % of the labels, @RE100@ after all.
+
+Command line::
+
+    python -m al_gym.data.phantoms chestct --out DIR --scans 64 --seed 0
+    python -m al_gym.data.phantoms retinopathy --out DIR --images 1000 --seed 0
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from al_gym.data import phantom_chest, phantom_fundus
+from al_gym.data.phantom_chest import write_chestct
+from al_gym.data.phantom_fundus import write_retinopathy
+
+GENERATORS: dict[str, Callable[..., None]] = {
+    "chestCT": write_chestct,
+    "Retinopathy": write_retinopathy,
+}
+"""Name of a data set -> the function (folder, amount, seed) that writes its stand-in."""
+VERSIONS = {"chestCT": phantom_chest.VERSION, "Retinopathy": phantom_fundus.VERSION}
+"""Name of a data set -> the version of its generator."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` None: those of the process."""
+    commands: dict[str, Callable[..., Any]] = {
+        "chestct": write_chestct,
+        "retinopathy": write_retinopathy,
+    }
+    tyro.extras.subcommand_cli_from_dict(commands, args=arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""From a data set's name and flat keywords to an environment: what ``gymnasium.make`` calls."""
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import envs_registry
+from al_gym.annotators import Annotator
+from al_gym.classifier import ClassifierConfig
+from al_gym.data import READERS, cache, files, phantoms
+from al_gym.env import ActiveLearningEnv, EnvConfig
+
+
+def make_env(
+    dataset: str,
+    *,
+    profile: str = "auto",
+    root: str | Path | None = None,
+    annotator: Annotator | None = None,
+    render_mode: str | None = None,
+    **overrides: Any,
+) -> ActiveLearningEnv:
+    """Read the data and build the environment.
+
+    Args:
+        dataset: "chestCT", "Retinopathy", "MedMNIST" or "Folder".
+        profile: "paper", the paper's settings on the real data; "embedded", small settings, on
+            generated phantoms unless ``root`` is given; "auto", the paper's where the data is
+            found, else embedded with a warning. MedMNIST and Folder have but one set of settings.
+        root: folder of the data; None: ``$AL_GYM_DATA/<dataset>``.
+        annotator: see ``ActiveLearningEnv``.
+        render_mode: see ``ActiveLearningEnv``.
+        **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
+
+    Raises:
+        TypeError: an unknown keyword; names the nearest.
+        ValueError: an unknown data set or profile, or values that do not fit.
+        FileNotFoundError: the data is not there.
+    """
+    from_profile, root = _choose(dataset, profile, root)
+    settings = {**from_profile, **overrides}
+    env_names = [field.name for field in fields(EnvConfig)]
+    classifier_names = [field.name for field in fields(ClassifierConfig)]
+    reader_names = list(inspect.signature(READERS[dataset]).parameters)[1:]
+    _refuse_unknown(settings, [*env_names, *classifier_names, *reader_names])
+    # settings are checked before minutes are spent on reading
+    config = EnvConfig(**_only(settings, env_names))
+    classifier = ClassifierConfig(**_only(settings, classifier_names))
+    images = READERS[dataset](root, **_only(settings, reader_names))
+    return ActiveLearningEnv(
+        images, config, classifier, annotator=annotator, render_mode=render_mode
+    )
+
+
+def _choose(
+    dataset: str, profile: str, root: str | Path | None
+) -> tuple[dict[str, Any], str | Path | None]:
+    """The settings of the profile to use, and the folder to read."""
+    profiles = envs_registry.profiles(dataset)
+    if profile not in ("auto", *profiles):
+        raise ValueError(f"{dataset} has no profile {profile!r}; choose from {['auto', *profiles]}")
+    if dataset not in phantoms.GENERATORS:
+        return profiles["embedded"], root
+    if profile == "auto":
+        folder = files.data_folder(dataset)
+        if root is not None or (folder is not None and folder.is_dir()):
+            profile = "paper"
+        else:
+            profile = "embedded"
+            warnings.warn(
+                f"{dataset}: no real data found, so this is the embedded profile: generated "
+                "phantoms and a small network. For the real data pass root=, or set AL_GYM_DATA "
+                f"to a folder that holds {dataset}/ (see the README); profile='embedded' chooses "
+                "the phantoms without this warning.",
+                stacklevel=3,
+            )
+    if profile == "embedded" and root is None:
+        root = _phantoms(dataset)
+    return profiles[profile], root
+
+
+def _phantoms(dataset: str) -> Path:
+    """The folder of generated stand-ins, written now if they are not there yet."""
+    amount, seed = envs_registry.PHANTOMS[dataset]
+    name = f"{dataset}-{amount}-seed{seed}-v{phantoms.VERSIONS[dataset]}"
+    folder = cache.cache_folder() / "phantoms" / name
+    if not folder.is_dir():
+        with cache.atomic_path(folder) as unfinished:
+            phantoms.GENERATORS[dataset](unfinished, amount, seed)
+    return folder
+
+
+def _refuse_unknown(settings: Iterable[str], known: list[str]) -> None:
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {sorted(known)}"
+            raise TypeError(f"unknown keyword {name!r}{hint}")
+
+
+def _only(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in names}

@@ -1,0 +1,277 @@
+"""Classifier architectures by name, each split into a backbone (features) and a linear head."""
+
+import copy
+import difflib
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.video.resnet import Bottleneck, Conv3DSimple, VideoResNet
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Factory = Callable[[int, int], nn.Module]
+Maker = Callable[[tuple[int, ...], int, str | None], "Network"]
+
+
+class Network(nn.Module):
+    """A classifier in two parts: ``logits = head(backbone(images))``.
+
+    Args:
+        backbone: maps images (B, C, [D,] H, W) to features (B, F), the penultimate layer.
+        head: ``nn.Linear`` from F features to one logit a class.
+        mean: per-channel mean that the weights expect of images scaled to [0, 1]; None: the
+            statistics of the training images are used.
+        std: the deviations that belong to ``mean``.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Linear,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.mean = mean
+        self.std = std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, M) of images (B, C, [D,] H, W)."""
+        return self.head(self.backbone(images))
+
+
+def build(
+    network: str | nn.Module | Factory,
+    image_shape: tuple[int, ...],
+    n_classes: int,
+    weights: str | None = None,
+) -> Network:
+    """Make a network with fresh weights from torch's global generator.
+
+    Args:
+        network: a name in ``NETWORKS``; ``"auto"``, the small network of the images' dimension; a
+            function ``(channels, n_classes) -> nn.Module``; or a module, whose present weights are
+            then the initial weights of every episode.
+        image_shape: (C, H, W) or (C, D, H, W).
+        n_classes: M, the number of logits.
+        weights: the name of a torchvision weight set such as ``"IMAGENET1K_V1"``, for ``resnet18``
+            and ``resnet50``.
+
+    Raises:
+        ValueError: an unknown name, a network for another number of dimensions, or a module of the
+            user's own that does not end in ``nn.Linear(_, n_classes)``.
+        RuntimeError: the pretrained weights cannot be had.
+    """
+    n_dims = len(image_shape) - 1
+    if network == "auto":
+        network = f"small{n_dims}d"
+    if not isinstance(network, str):
+        if weights is not None:
+            raise ValueError("weights= goes with a named network; load your own module's yourself")
+        return _split_own(network, image_shape, n_classes)
+    if network not in NETWORKS:
+        near = difflib.get_close_matches(network, NETWORKS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown network {network!r}, choose from {sorted(NETWORKS)}{hint}")
+    dims, maker = NETWORKS[network]
+    if dims != n_dims:
+        raise ValueError(
+            f"network {network!r} takes {dims}-D images; the data set has {n_dims}-D images"
+        )
+    return maker(image_shape, n_classes, weights)
+
+
+# --- the paper's networks -------------------------------------------------------------------------
+
+
+def _resnet50_3d(image_shape: tuple[int, ...], n_classes: int, weights: str | None) -> Network:
+    """ResNet-50 with 3-D convolutions, made of torchvision's video parts.
+
+    The video stem (3 x 7 x 7, stride 1 in time) becomes a cubic one, as patches are isotropic.
+    """
+    _refuse_weights("resnet50_3d", weights)
+
+    def stem() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv3d(image_shape[0], 64, kernel_size=7, stride=2, padding=3, bias=False),
+            nn.BatchNorm3d(64),
+            nn.ReLU(inplace=True),
+        )
+
+    net = VideoResNet(Bottleneck, [Conv3DSimple] * 4, [3, 4, 6, 3], stem, num_classes=n_classes)
+    return _split_fc(net)
+
+
+def _resnet_2d(name: str) -> Maker:
+    def make(image_shape: tuple[int, ...], n_classes: int, weights: str | None) -> Network:
+        channels = image_shape[0]
+        net = torchvision.models.get_model(name, weights=None)
+        if weights is not None:
+            net.load_state_dict(_pretrained_state(name, weights))
+        net.fc = nn.Linear(net.fc.in_features, n_classes)
+        if channels != 3:
+            net.conv1 = _with_channels(net.conv1, channels)
+        if weights is not None and channels == 3:
+            return _split_fc(net, IMAGENET_MEAN, IMAGENET_STD)
+        return _split_fc(net)
+
+    return make
+
+
+def _pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
+    try:
+        entry = torchvision.models.get_model_weights(name)[weights]
+    except KeyError:
+        known = [w.name for w in torchvision.models.get_model_weights(name)]
+        raise ValueError(f"{name} has no weights {weights!r}, choose from {known}") from None
+    try:
+        return entry.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        file = entry.url.rsplit("/", 1)[-1]
+        raise RuntimeError(
+            f"the pretrained weights {weights} of {name} cannot be had: {error}. Download "
+            f"{entry.url} on a machine that can, and put it at "
+            f"{torch.hub.get_dir()}/checkpoints/{file} (the folder follows TORCH_HOME); "
+            "or pass weights=None to start from random weights."
+        ) from error
+
+
+def _with_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """The same convolution for another number of channels: mean filter, equal response to grey."""
+    fresh = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    with torch.no_grad():
+        grey = conv.weight.mean(dim=1, keepdim=True) * (conv.in_channels / channels)
+        fresh.weight.copy_(grey.expand_as(fresh.weight))
+    return fresh
+
+
+def _split_fc(
+    net: nn.Module, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+) -> Network:
+    head = net.fc
+    assert isinstance(head, nn.Linear)
+    net.fc = nn.Identity()
+    return Network(net, head, mean, std)
+
+
+# --- small networks for the CPU -------------------------------------------------------------------
+
+
+class _BasicBlock(nn.Module):
+    """Two 3-wide convolutions and a shortcut (He et al., CVPR 2016), in 2-D or 3-D."""
+
+    def __init__(self, n_dims: int, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        conv, norm = _layers(n_dims)
+        self.conv1 = conv(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = norm(c_out)
+        self.conv2 = conv(c_out, c_out, 3, padding=1, bias=False)
+        self.norm2 = norm(c_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(
+                conv(c_in, c_out, 1, stride=stride, bias=False), norm(c_out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.relu_(self.norm1(self.conv1(x)))
+        return torch.relu_(self.norm2(self.conv2(out)) + self.shortcut(x))
+
+
+class _GlobalAveragePool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).mean(2)
+
+
+def _small(n_dims: int, width: int = 16) -> Maker:
+    """A residual network of one block a stage, four stages, ``8 * width`` features.
+
+    The stem halves volumes and larger images; those of up to 32 pixels keep their size there, as
+    their smallest lesions are a pixel wide.
+    """
+
+    def make(image_shape: tuple[int, ...], n_classes: int, weights: str | None) -> Network:
+        _refuse_weights(f"small{n_dims}d", weights)
+        conv, norm = _layers(n_dims)
+        stem_stride = 1 if n_dims == 2 and max(image_shape[1:]) <= 32 else 2
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        layers: list[nn.Module] = [
+            conv(image_shape[0], width, 3, stride=stem_stride, padding=1, bias=False),
+            norm(width),
+            nn.ReLU(inplace=True),
+        ]
+        for c_in, c_out in zip([width, *widths], widths, strict=False):
+            layers.append(_BasicBlock(n_dims, c_in, c_out, stride=1 if c_in == c_out else 2))
+        backbone = nn.Sequential(*layers, _GlobalAveragePool())
+        for module in backbone.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        return Network(backbone, nn.Linear(widths[-1], n_classes))
+
+    return make
+
+
+def _layers(n_dims: int) -> tuple[type, type]:
+    return (nn.Conv2d, nn.BatchNorm2d) if n_dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+
+
+def _refuse_weights(name: str, weights: str | None) -> None:
+    if weights is not None:
+        raise ValueError(f"there are no pretrained weights for {name}; pass weights=None")
+
+
+# --- the user's own -------------------------------------------------------------------------------
+
+
+def _split_own(
+    network: nn.Module | Factory, image_shape: tuple[int, ...], n_classes: int
+) -> Network:
+    if isinstance(network, nn.Module):
+        module = copy.deepcopy(network)
+    else:
+        module = network(image_shape[0], n_classes)
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"the network factory {network} returned a {type(module).__name__}")
+    if isinstance(module, Network):
+        return module
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        raise ValueError("the network has no nn.Linear; its last layer must be one")
+    parent_name, _, child = linear[-1].rpartition(".")
+    parent = module.get_submodule(parent_name)
+    head = module.get_submodule(linear[-1])
+    assert isinstance(head, nn.Linear)
+    if head.out_features != n_classes:
+        raise ValueError(
+            f"the network's last nn.Linear ({linear[-1]}) has {head.out_features} outputs; "
+            f"the data set has {n_classes} classes"
+        )
+    probe = torch.rand(2, *image_shape)
+    with torch.inference_mode():
+        expected = module.eval()(probe)
+        if child:
+            setattr(parent, child, nn.Identity())
+            split = Network(module, head)
+        else:  # the module is itself the linear layer
+            split = Network(nn.Identity(), head)
+        if not torch.allclose(split.eval()(probe), expected, atol=1e-5):
+            raise ValueError(
+                f"the network's last nn.Linear ({linear[-1]}) is not its last operation; "
+                "return its output unchanged (logits, no softmax)"
+            )
+    return split
+
+
+NETWORKS: dict[str, tuple[int, Maker]] = {
+    "small2d": (2, _small(2)),
+    "small3d": (3, _small(3)),
+    "resnet18": (2, _resnet_2d("resnet18")),
+    "resnet50": (2, _resnet_2d("resnet50")),
+    "resnet50_3d": (3, _resnet50_3d),
+}
+"""Name -> (number of spatial dimensions, maker)."""

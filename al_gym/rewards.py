@@ -1,0 +1,85 @@
+"""Eq. 3 and its alternatives, by name. A reward is a function of the ``Outcome`` of a step."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from al_gym.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step has brought, for the reward to judge."""
+
+    sample_rewards: np.ndarray
+    """(n_s,) float32, the summands of Eq. 3, of the samples just annotated."""
+    validation_before: Scores | None
+    """On the images held out for validation, before the update; None if none are held out."""
+    validation_after: Scores | None
+    """The same after the update."""
+
+
+Reward = Callable[[Outcome], float]
+
+
+def sample_rewards(softmax: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The summands of Eq. 3: Pr(predicted class) - Pr(true class) of each annotated sample.
+
+    Args:
+        softmax: (n_s, M), the classifier's predictions of the samples.
+        labels: (n_s,) int, their classes as the annotator gave them.
+
+    Returns:
+        (n_s,) float32 in [0, 1); 0 where the prediction is right.
+    """
+    return softmax.max(axis=1) - softmax[np.arange(len(labels)), labels]
+
+
+def misclassification(outcome: Outcome) -> float:
+    """Eq. 3: the mean of ``sample_rewards``; high where confident predictions were wrong."""
+    return float(outcome.sample_rewards.mean())
+
+
+def f1_gain(outcome: Outcome) -> float:
+    """Change of macro F1 on the images held out for validation; may be negative."""
+    before, after = _validation(outcome)
+    return after.macro_f1 - before.macro_f1
+
+
+def loss_gain(outcome: Outcome) -> float:
+    """Fall of the cross-entropy on the images held out for validation; less noisy than F1."""
+    before, after = _validation(outcome)
+    return before.cross_entropy - after.cross_entropy
+
+
+REWARDS: dict[str, Reward] = {
+    "misclassification": misclassification,
+    "f1_gain": f1_gain,
+    "loss_gain": loss_gain,
+}
+
+NEED_VALIDATION = (f1_gain, loss_gain)
+"""Rewards for which the environment holds images out of the training set unasked."""
+
+
+def by_name(reward: str | Reward) -> Reward:
+    """The reward of a name; a function is passed through.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if callable(reward):
+        return reward
+    if reward not in REWARDS:
+        near = difflib.get_close_matches(reward, REWARDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown reward {reward!r}, choose from {sorted(REWARDS)}{hint}")
+    return REWARDS[reward]
+
+
+def _validation(outcome: Outcome) -> tuple[Scores, Scores]:
+    if outcome.validation_before is None or outcome.validation_after is None:
+        raise ValueError("this reward needs images held out: set validation_fraction above 0")
+    return outcome.validation_before, outcome.validation_after

@@ -1,0 +1,1 @@
+"""Programs that run the experiments: the only place that knows the environment and the agents."""

@@ -1,0 +1,294 @@
+"""The Tianchi reader: coordinates, patches, windows, the split, and files that are not right."""
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from al_gym.data import chestct
+
+HEADER = "seriesuid,coordX,coordY,coordZ,diameterX,diameterY,diameterZ,label\n"
+ORIGIN = np.array([-101.5, 33.25, -240.0])
+SPACING = np.array([0.7, 0.7, 5.0])
+SIZE = np.array([40, 50, 12])
+
+
+def write_volume(folder, name, values, *, origin=ORIGIN, spacing=SPACING, direction=None):
+    """``values`` (D, H, W) as <name>.mhd and .raw."""
+    image = sitk.GetImageFromArray(values.astype(np.int16))
+    image.SetOrigin(origin.tolist())
+    image.SetSpacing(spacing.tolist())
+    if direction is not None:
+        image.SetDirection(direction)
+    folder.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(folder / f"{name}.mhd"))
+    return folder / f"{name}.mhd"
+
+
+def lesion_at(tmp_path, centre, extent, series="1", label=5):
+    path = tmp_path / "one.csv"
+    path.write_text(HEADER + ",".join(map(str, [series, *centre, *extent, label])) + "\n")
+    return chestct.read_annotations(path)[0][0]
+
+
+def world_ramp(direction=None):
+    """A volume whose value at a point of the world is 2 x + 3 y + z + 400, which is linear."""
+    direction = np.eye(3) if direction is None else np.array(direction).reshape(3, 3)
+    z, y, x = np.meshgrid(*[np.arange(n) for n in SIZE[::-1]], indexing="ij")
+    index = np.stack([x, y, z]).reshape(3, -1)
+    world = ORIGIN[:, None] + direction @ (SPACING[:, None] * index)
+    return (np.array([2, 3, 1]) @ world + 400).reshape(SIZE[::-1])
+
+
+@pytest.mark.parametrize(
+    "direction", [None, [-1, 0, 0, 0, 1, 0, 0, 0, 1], [0, 1, 0, 1, 0, 0, 0, 0, 1]]
+)
+def test_world_to_voxel_on_an_anisotropic_volume_with_an_origin(tmp_path, direction):
+    values = world_ramp(direction)
+    path = write_volume(tmp_path, "1", values, direction=direction)
+    matrix = np.eye(3) if direction is None else np.array(direction).reshape(3, 3)
+    centre = ORIGIN + matrix @ (SPACING * (SIZE - 1) / 2)
+    lesion = lesion_at(tmp_path, centre, [6, 5, 4])
+    patch = chestct.read_patch(path, lesion, patch_size=8, margin=1.5)
+    positions = (np.arange(8) - 3.5) * 9 / 8
+    z, y, x = np.meshgrid(*[positions] * 3, indexing="ij")
+    expected = 2 * (centre[0] + x) + 3 * (centre[1] + y) + centre[2] + z + 400
+    np.testing.assert_allclose(patch, expected, atol=1.5)  # voxels of the file are whole HU
+
+
+def test_a_voxel_is_where_coord_minus_origin_over_spacing_says(tmp_path):
+    values = np.full(SIZE[::-1], -1000)
+    values[7, 20, 11] = 1000  # z, y, x
+    path = write_volume(tmp_path, "1", values)
+    lesion = lesion_at(tmp_path, ORIGIN + SPACING * [11, 20, 7], [5, 5, 5])
+    patch = chestct.read_patch(path, lesion, patch_size=9, margin=1.0)
+    assert np.unravel_index(patch.argmax(), patch.shape) == (4, 4, 4)
+    assert patch.max() == pytest.approx(1000, abs=0.01)
+
+
+def test_reading_a_region_is_reading_the_whole_volume(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.integers(-1000, 1000, SIZE[::-1])
+    path = write_volume(tmp_path, "1", values)
+    volume = sitk.ReadImage(str(path))
+    for fraction in ([0.5, 0.5, 0.5], [0.0, 1.0, 0.9], [0.98, 0.1, 0.0]):
+        centre = ORIGIN + SPACING * (SIZE - 1) * fraction
+        lesion = lesion_at(tmp_path, centre, [9, 12, 14])
+        patch = chestct.read_patch(path, lesion, patch_size=16, margin=1.4)
+        edge = 1.4 * 14
+        corner = centre - edge / 2 + edge / 32
+        whole = sitk.Resample(
+            volume, [16] * 3, sitk.Transform(), sitk.sitkLinear, corner.tolist(),
+            [edge / 16] * 3, np.eye(3).ravel().tolist(), chestct.AIR, sitk.sitkFloat32,
+        )  # fmt: skip
+        np.testing.assert_array_equal(patch, sitk.GetArrayFromImage(whole))
+
+
+def test_outside_the_volume_is_air(tmp_path):
+    path = write_volume(tmp_path, "1", np.full(SIZE[::-1], 77))
+    lesion = lesion_at(tmp_path, ORIGIN, [10, 10, 10])
+    patch = chestct.read_patch(path, lesion, patch_size=8, margin=1.0)
+    assert (patch[:3, :3, :3] == chestct.AIR).all() and (patch[5:, 5:, 5:] == 77).all()
+
+
+def test_windows_become_channels():
+    patch = np.array([-2000, -1000, -300, 400, 500, 1200]).reshape(1, 1, 6)
+    lung, wide = chestct.apply_windows(patch)[:, 0, 0]
+    assert lung.tolist() == [0, 0, 128, 255, 255, 255]
+    assert wide.tolist() == [0, 0, 0, 109, 128, 255]  # calcium is told apart here
+
+
+def test_phantom_lesions_come_back_with_class_and_box(chestct_root):
+    lesions, _ = chestct.read_annotations(chestct_root / chestct.ANNOTATIONS)
+    lines = (chestct_root / chestct.ANNOTATIONS).read_text().splitlines()[1:]
+    assert len(lesions) == len(lines) > 60
+    codes = list(chestct.CLASSES)
+    for lesion, line in zip(lesions, lines, strict=True):
+        values = line.split(",")
+        assert lesion.series == values[0] and codes[lesion.label] == int(values[7])
+        np.testing.assert_allclose(
+            [*lesion.centre, *lesion.extent], [float(v) for v in values[1:7]]
+        )
+
+
+def test_load(chestct_root):
+    dataset = chestct.load(chestct_root, n_train=30, n_test=20, patch_size=16)
+    assert dataset.images.shape == (50, 2, 16, 16, 16) and dataset.images.dtype == np.uint8
+    assert dataset.class_names[0] == "pulmonary nodule" and dataset.n_classes == 4
+    assert not set(dataset.groups[dataset.train]) & set(dataset.groups[dataset.test])
+    again = chestct.load(chestct_root, n_train=30, n_test=20, patch_size=16)
+    assert again.fingerprint() == dataset.fingerprint()
+    lesions, _ = chestct.read_annotations(chestct_root / chestct.ANNOTATIONS)
+    volumes = chestct.find_volumes(chestct_root, lesions)
+    of_scan = [lesion for lesion in lesions if lesion.series == dataset.groups[0]]
+    patches = [
+        chestct.apply_windows(chestct.read_patch(volumes[dataset.groups[0]], lesion, 16, 1.5))
+        for lesion in of_scan
+    ]
+    matches = [i for i, patch in enumerate(patches) if np.array_equal(patch, dataset.images[0])]
+    assert [of_scan[i].label for i in matches] == [dataset.labels[0]]
+
+
+def test_other_settings_and_seeds_give_other_data(chestct_root):
+    base = {"n_train": 30, "n_test": 20, "patch_size": 16}
+    prints = {
+        chestct.load(chestct_root, **{**base, **change}).fingerprint()
+        for change in ({}, {"split_seed": 1}, {"margin": 2.0}, {"windows": ((-1000.0, 1000.0),)})
+    }
+    assert len(prints) == 4
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path, chestct_root):
+    return shutil.copytree(chestct_root, tmp_path / "root")
+
+
+def load(root):
+    return chestct.load(root, n_train=30, n_test=20, patch_size=16)
+
+
+def rewrite(root, change):
+    path = root / chestct.ANNOTATIONS
+    lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_missing_root(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+        chestct.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="set AL_GYM_DATA"):
+        chestct.load()
+    monkeypatch.setenv("AL_GYM_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no folder .*chestCT"):
+        chestct.load()
+
+
+def test_the_root_may_come_from_the_environment(chestct_root, tmp_path, monkeypatch):
+    (tmp_path / "chestCT").symlink_to(chestct_root)
+    monkeypatch.setenv("AL_GYM_DATA", str(tmp_path))
+    assert len(load(None).labels) == 50
+
+
+def test_missing_column(root):
+    rewrite(root, lambda lines: lines.__setitem__(0, lines[0].replace("diameterZ", "depth")))
+    with pytest.raises(ValueError, match=r"annotation.csv lacks the column 'diameterZ'"):
+        load(root)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (7, "7", "unknown label code 7; known are"),
+        (7, "nodule", "column 'label' holds 'nodule'"),
+        (1, "left", "column 'coordX' holds 'left'"),
+        (2, "nan", "finite coordinates"),
+        (4, "0", "positive diameters"),
+        (4, "-3", "positive diameters"),
+    ],
+)
+def test_a_bad_value_names_the_line(root, column, value, message):
+    def change(lines):
+        values = lines[4].split(",")
+        values[column] = value
+        lines[4] = ",".join(values)
+
+    rewrite(root, change)
+    with pytest.raises(ValueError, match=f"annotation.csv, line 5: .*{message}"):
+        load(root)
+
+
+def test_a_short_line_names_the_line(root):
+    rewrite(root, lambda lines: lines.__setitem__(3, "1,2,3"))
+    with pytest.raises(ValueError, match="line 4: column"):
+        load(root)
+
+
+def test_a_missing_volume_names_the_line(root):
+    rewrite(root, lambda lines: lines.insert(1, "424242,0,0,0,5,5,5,1"))
+    with pytest.raises(FileNotFoundError, match=r"line 2: there is no volume 424242.mhd below"):
+        load(root)
+
+
+@pytest.mark.parametrize("series", ["../../x", "/etc/passwd", "..", "train_part1/x"])
+def test_a_series_never_leaves_the_root(root, series):
+    write_volume(root.parent.parent, "x", np.zeros((4, 4, 4)))
+    rewrite(root, lambda lines: lines.insert(1, f"{series},0,0,0,5,5,5,1"))
+    with pytest.raises(FileNotFoundError, match="there is no volume"):
+        load(root)
+
+
+def first_volume(root):
+    lesions, _ = chestct.read_annotations(root / chestct.ANNOTATIONS)
+    dataset = load(root)
+    return chestct.find_volumes(root, lesions)[dataset.groups[0]]
+
+
+def without_cache(root):
+    return chestct.load(root, n_train=30, n_test=20, patch_size=16, margin=1.51)
+
+
+def test_a_truncated_volume(root):
+    raw = first_volume(root).with_suffix(".raw")
+    raw.write_bytes(raw.read_bytes()[: raw.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"line \d+: .*{raw.name} is truncated: \d+ bytes of"):
+        without_cache(root)
+
+
+def test_a_missing_raw_file(root):
+    raw = first_volume(root).with_suffix(".raw")
+    raw.unlink()
+    with pytest.raises(ValueError, match=rf"{raw.name} is missing"):
+        without_cache(root)
+
+
+@pytest.mark.parametrize("name", ["../outside.raw", "/etc/hostname", "LIST", "LOCAL", "x%d.raw 1"])
+def test_a_header_never_leads_out_of_its_folder(root, name):
+    header = first_volume(root)
+    raw = header.with_suffix(".raw")
+    (header.parent.parent / "outside.raw").write_bytes(raw.read_bytes())
+    lines = [line for line in header.read_text().splitlines() if "ElementDataFile" not in line]
+    header.write_text("\n".join([*lines, f"ElementDataFile = {name}"]) + "\n")
+    with pytest.raises(ValueError, match=rf"{header.name} cannot be read"):
+        without_cache(root)
+
+
+def test_a_header_that_is_none(root):
+    header = first_volume(root)
+    header.write_bytes(b"\x00\xff not a header")
+    with pytest.raises(ValueError, match=rf"{header.name} cannot be read"):
+        without_cache(root)
+
+
+def test_a_lesion_outside_its_volume(root):
+    series = first_volume(root).stem
+    rewrite(root, lambda lines: lines.__setitem__(slice(1, None), [f"{series},9000,0,0,5,5,5,1"]))
+    lesions, _ = chestct.read_annotations(root / chestct.ANNOTATIONS)
+    with pytest.raises(ValueError, match="line 2: .*outside the volume"):
+        chestct.read_patch(chestct.find_volumes(root, lesions)[series], lesions[0], 16, 1.5)
+
+
+def test_two_volumes_of_one_name(root):
+    header = first_volume(root)
+    (root / "copy").mkdir()
+    shutil.copy(header, root / "copy")
+    with pytest.raises(ValueError, match="two volumes have one name"):
+        load(root)
+
+
+def test_more_samples_than_there_are(root):
+    with pytest.raises(ValueError, match="n_train=3500 is more than there is"):
+        chestct.load(root)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("patch_size", 4), ("margin", 0.0), ("windows", ()), ("windows", ((400, -1000),))],
+)
+def test_bad_settings(root, setting, value):
+    with pytest.raises(ValueError, match=setting):
+        chestct.load(root, **{"n_train": 30, "n_test": 20, setting: value})

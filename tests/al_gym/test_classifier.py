@@ -1,0 +1,299 @@
+"""Training and inference: Eq. 1 and Eq. 2, repeatability, head-only mode."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from al_gym.classifier import Classifier, ClassifierConfig, _batches
+
+CONFIG = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu")
+
+
+def make_classifier(dataset, config=CONFIG, seed=0) -> Classifier:
+    classifier = Classifier(dataset.images, dataset.n_classes, dataset.train, config)
+    classifier.initialise(np.random.default_rng(seed))
+    return classifier
+
+
+def fit(classifier, dataset, n=40, passes=2, seed=1):
+    rows = dataset.train[:n]
+    classifier.fit(rows, dataset.labels[rows], passes, np.random.default_rng(seed))
+
+
+def linear(channels: int, n_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * 144, n_classes))
+
+
+def normalised(dataset, rows):
+    images = torch.from_numpy(dataset.images).float()
+    training = images[dataset.train].transpose(0, 1).flatten(1)
+    mean, std = training.mean(1), training.std(1, correction=0)
+    return (images[rows] - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+
+def test_predict_proba_is_the_softmax_of_normalised_images(dataset):
+    classifier = make_classifier(dataset, replace(CONFIG, network=linear))
+    rows = np.array([3, 50, 3])
+    with torch.no_grad():
+        logits = classifier.network(normalised(dataset, rows)).numpy()
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    softmax = classifier.predict_proba(rows)
+    np.testing.assert_allclose(softmax, expected, rtol=1e-4)
+    assert softmax.dtype == np.float32
+    np.testing.assert_array_equal(softmax[0], softmax[2])
+
+
+def test_fit_is_cross_entropy_sgd_as_a_plain_loop(dataset):
+    config = replace(CONFIG, network=linear, weight_decay=0.01)
+    classifier = make_classifier(dataset, config)
+    weight = classifier.network.head.weight.detach().clone()
+    bias = classifier.network.head.bias.detach().clone()
+    rows, labels = dataset.train[:40], dataset.labels[dataset.train[:40]]
+    classifier.fit(rows, labels, 2, np.random.default_rng(5))
+
+    rng = np.random.default_rng(5)
+    rng.integers(2**63)  # the seed of torch's generators
+    momentum = [torch.zeros_like(weight), torch.zeros_like(bias)]
+    for _ in range(2):
+        order = rng.permutation(40)
+        for batch in (order[:16], order[16:32], order[32:]):
+            parameters = [weight.requires_grad_(), bias.requires_grad_()]
+            x = normalised(dataset, rows[batch]).flatten(1)
+            loss = F.cross_entropy(F.linear(x, *parameters), torch.as_tensor(labels[batch]))
+            grads = torch.autograd.grad(loss, parameters)
+            for i, (value, grad) in enumerate(zip(parameters, grads, strict=True)):
+                momentum[i] = 0.9 * momentum[i] + grad + 0.01 * value.detach()
+                parameters[i] = (value - 0.05 * momentum[i]).detach()
+            weight, bias = parameters
+    torch.testing.assert_close(classifier.network.head.weight.detach(), weight, atol=1e-5, rtol=0)
+    torch.testing.assert_close(classifier.network.head.bias.detach(), bias, atol=1e-5, rtol=0)
+
+
+def test_statistics_come_from_the_training_rows_alone(dataset):
+    changed = dataset.images.copy()
+    changed[dataset.test] = 255
+    a = Classifier(dataset.images, 3, dataset.train, CONFIG)
+    b = Classifier(changed, 3, dataset.train, CONFIG)
+    for one, other in zip(a._statistics, b._statistics, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_constant_channel_gives_no_nan(dataset):
+    images = dataset.images.copy()
+    images[:, 1] = 7
+    classifier = Classifier(images, 3, dataset.train, CONFIG)
+    classifier.initialise(np.random.default_rng(0))
+    assert np.isfinite(classifier.predict_proba(dataset.test)).all()
+
+
+def test_int16_images_are_taken(dataset):
+    classifier = Classifier(dataset.images.astype(np.int16) - 1000, 3, dataset.train, CONFIG)
+    classifier.initialise(np.random.default_rng(0))
+    expected = make_classifier(dataset).predict_proba(dataset.test)
+    np.testing.assert_allclose(classifier.predict_proba(dataset.test), expected, atol=1e-4)
+
+
+def test_it_learns(dataset):
+    classifier = make_classifier(dataset)
+    fit(classifier, dataset, n=80, passes=15)
+    predicted = classifier.predict_proba(dataset.test).argmax(1)
+    assert (predicted == dataset.labels[dataset.test]).mean() > 0.8
+
+
+def test_the_generator_decides_weights_and_order_and_nothing_else_does(dataset):
+    results = []
+    for _ in range(2):
+        torch.manual_seed(np.random.default_rng().integers(2**31))
+        classifier = make_classifier(dataset)
+        fit(classifier, dataset)
+        results.append(classifier.predict_proba(dataset.test))
+    np.testing.assert_array_equal(*results)
+    other = make_classifier(dataset)
+    fit(other, dataset, seed=2)
+    assert not np.array_equal(other.predict_proba(dataset.test), results[0])
+
+
+def test_dropout_is_seeded_and_the_callers_generator_is_left_alone(dataset):
+    def dropping(channels, n_classes):
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(channels * 144, n_classes))
+
+    results = []
+    for caller_seed in (0, 1):
+        torch.manual_seed(caller_seed)
+        expected = torch.rand(1, generator=torch.Generator().manual_seed(caller_seed))
+        classifier = make_classifier(dataset, replace(CONFIG, network=dropping))
+        fit(classifier, dataset)
+        results.append(classifier.predict_proba(dataset.test))
+        assert torch.rand(1) == expected
+    np.testing.assert_array_equal(*results)
+
+
+def test_inference_does_not_depend_on_the_batch_size_or_the_layout(dataset):
+    one = make_classifier(dataset)
+    fit(one, dataset)
+    expected = one.predict_proba(dataset.train)
+    for change in ({"inference_batch_size": 7}, {"channels_last": False}):
+        other = make_classifier(dataset, replace(CONFIG, **change))
+        fit(other, dataset)
+        np.testing.assert_allclose(other.predict_proba(dataset.train), expected, atol=1e-5)
+
+
+def test_bf16_stays_close_to_fp32(dataset):
+    exact, rounded = (
+        make_classifier(dataset, replace(CONFIG, precision=p)) for p in ("fp32", "bf16")
+    )
+    softmax = rounded.predict_proba(dataset.test)
+    difference = np.abs(exact.predict_proba(dataset.test) - softmax).max()
+    assert 0 < difference < 3e-2
+    assert softmax.dtype == np.float32
+    fit(rounded, dataset)
+
+
+def test_snapshot_and_restore_are_exact_and_repeatable(dataset):
+    classifier = make_classifier(dataset)
+    fit(classifier, dataset)
+    kept = classifier.snapshot()
+    fit(classifier, dataset, seed=3)
+    expected = classifier.predict_proba(dataset.test)
+    for _ in range(2):  # momentum included: training on from the snapshot gives the same weights
+        classifier.restore(kept)
+        fit(classifier, dataset, seed=3)
+        np.testing.assert_array_equal(classifier.predict_proba(dataset.test), expected)
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_restore_undoes_a_new_initialisation(dataset, trainable):
+    classifier = make_classifier(dataset, replace(CONFIG, trainable=trainable))
+    fit(classifier, dataset)
+    expected = classifier.predict_proba(dataset.test), classifier.embed(dataset.test)
+    kept = classifier.snapshot()
+    classifier.initialise(np.random.default_rng(7))
+    fit(classifier, dataset)
+    classifier.restore(kept)
+    np.testing.assert_array_equal(classifier.predict_proba(dataset.test), expected[0])
+    np.testing.assert_array_equal(classifier.embed(dataset.test), expected[1])
+
+
+def test_scratch_starts_from_new_weights_and_a_new_optimiser(dataset):
+    config = replace(CONFIG, update="scratch", pretrain_passes=2)
+    used, fresh = make_classifier(dataset, config), make_classifier(dataset, config, seed=9)
+    fit(used, dataset, passes=5)
+    rows = dataset.train[:30]
+    for classifier in (used, fresh):
+        classifier.update(rows, dataset.labels[rows], np.random.default_rng(4))
+    np.testing.assert_array_equal(
+        used.predict_proba(dataset.test), fresh.predict_proba(dataset.test)
+    )
+
+
+def test_warm_trains_on_for_the_update_passes(dataset):
+    a = make_classifier(dataset, replace(CONFIG, update_passes=3))
+    b = make_classifier(dataset)
+    rows = dataset.train[:30]
+    a.update(rows, dataset.labels[rows], np.random.default_rng(4))
+    fit(b, dataset, n=30, passes=3, seed=4)
+    np.testing.assert_array_equal(a.predict_proba(dataset.test), b.predict_proba(dataset.test))
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [(2, [2]), (16, [16]), (17, [17]), (18, [16, 2]), (33, [16, 17]), (1, [1]), (48, [16] * 3)],
+)
+def test_a_last_batch_of_one_joins_the_one_before(n, sizes):
+    batches = _batches(torch.arange(n), 16)
+    assert [len(batch) for batch in batches] == sizes
+    torch.testing.assert_close(torch.cat(batches), torch.arange(n))
+
+
+def test_seventeen_samples_do_not_break_batch_norm(dataset):
+    fit(make_classifier(dataset), dataset, n=17)
+
+
+# --- head only ------------------------------------------------------------------------------------
+
+
+def test_head_only_mode_is_the_full_network_with_a_frozen_backbone(dataset):
+    cached = make_classifier(dataset, replace(CONFIG, trainable="head"))
+    network = make_classifier(dataset).network.eval()
+    network.backbone.requires_grad_(False)
+    optimiser = torch.optim.SGD(network.head.parameters(), lr=0.05, momentum=0.9)
+    rows, labels = dataset.train[:40], torch.as_tensor(dataset.labels[dataset.train[:40]])
+    rng = np.random.default_rng(1)
+    rng.integers(2**63)
+    for _ in range(3):
+        for batch in _batches(torch.as_tensor(rng.permutation(40)), 16):
+            loss = F.cross_entropy(network(normalised(dataset, rows[batch])), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    fit(cached, dataset, passes=3)
+    with torch.no_grad():
+        expected = F.softmax(network.eval()(normalised(dataset, dataset.test)), 1).numpy()
+    np.testing.assert_allclose(cached.predict_proba(dataset.test), expected, atol=1e-5)
+
+
+def test_features_are_computed_once_for_one_backbone(dataset, monkeypatch):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(288, 8), nn.ReLU(), nn.Linear(8, 3))
+    calls = []
+    infer = Classifier._infer
+    monkeypatch.setattr(
+        Classifier, "_infer", lambda self, *args: calls.append(1) or infer(self, *args)
+    )
+    classifier = make_classifier(dataset, replace(CONFIG, trainable="head", network=module))
+    fit(classifier, dataset)
+    classifier.initialise(np.random.default_rng(5))
+    assert len(calls) == 1
+    random = make_classifier(dataset, replace(CONFIG, trainable="head"))
+    random.initialise(np.random.default_rng(5))  # another backbone: other features
+    assert len(calls) == 3
+    fresh = make_classifier(dataset, replace(CONFIG, trainable="head"), seed=5)
+    np.testing.assert_array_equal(
+        random.predict_proba(dataset.test), fresh.predict_proba(dataset.test)
+    )
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_embeddings_are_what_the_head_sees(dataset, trainable):
+    classifier = make_classifier(dataset, replace(CONFIG, trainable=trainable))
+    embeddings = torch.from_numpy(classifier.embed(dataset.test))
+    assert embeddings.shape == (len(dataset.test), 128)
+    with torch.no_grad():
+        softmax = F.softmax(classifier.network.head(embeddings), 1).numpy()
+    np.testing.assert_allclose(softmax, classifier.predict_proba(dataset.test), atol=1e-6)
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("trainable", "tail"),
+        ("update", "cold"),
+        ("precision", "fp8"),
+        ("batch_size", 1),
+        ("update_passes", -1),
+        ("pretrain_passes", -1),
+        ("learning_rate", 0.0),
+        ("inference_batch_size", 0),
+    ],
+)
+def test_bad_settings_are_named(setting, value):
+    with pytest.raises(ValueError, match=setting):
+        ClassifierConfig(**{setting: value})
+
+
+def test_an_unknown_device_is_named(dataset):
+    with pytest.raises(ValueError, match="meta"):
+        make_classifier(dataset, replace(CONFIG, device="meta"))
+
+
+def test_divergence_is_said(dataset):
+    classifier = make_classifier(dataset, replace(CONFIG, learning_rate=1e30))
+    fit(classifier, dataset, passes=5)
+    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+        classifier.predict_proba(dataset.test)

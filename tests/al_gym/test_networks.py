@@ -1,0 +1,122 @@
+"""Architectures by name, the user's own, and the split into backbone and head."""
+
+import pytest
+import torch
+from torch import nn
+
+from al_gym import networks
+
+SHAPES = {
+    "small2d": (3, 28, 28),
+    "small3d": (2, 16, 16, 16),
+    "resnet18": (3, 64, 64),
+    "resnet50": (1, 64, 64),
+    "resnet50_3d": (2, 32, 32, 32),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_network_is_head_over_backbone(name):
+    network = networks.build(name, SHAPES[name], 4).eval()
+    images = torch.randn(2, *SHAPES[name])
+    with torch.inference_mode():
+        logits = network(images)
+        torch.testing.assert_close(network.head(network.backbone(images)), logits)
+    assert logits.shape == (2, 4)
+
+
+def test_resnet50_3d_is_resnet50_with_cubic_convolutions():
+    network = networks.build("resnet50_3d", (2, 32, 32, 32), 4)
+    blocks = [len(getattr(network.backbone, f"layer{i}")) for i in (1, 2, 3, 4)]
+    assert blocks == [3, 4, 6, 3]
+    assert network.head.in_features == 2048
+    assert network.backbone.stem[0].in_channels == 2
+    kernels = {m.kernel_size for m in network.modules() if isinstance(m, nn.Conv3d)}
+    assert kernels == {(7, 7, 7), (1, 1, 1), (3, 3, 3)}
+
+
+def test_auto_is_the_small_network_of_the_dimension():
+    assert networks.build("auto", (3, 28, 28), 5).head.in_features == 128
+    conv = networks.build("auto", (2, 16, 16, 16), 5).backbone[0]
+    assert isinstance(conv, nn.Conv3d)
+
+
+def test_unknown_name_and_wrong_dimension():
+    with pytest.raises(ValueError, match="did you mean 'resnet50'"):
+        networks.build("resnet5", (3, 28, 28), 4)
+    with pytest.raises(ValueError, match="takes 2-D images"):
+        networks.build("resnet50", (2, 16, 16, 16), 4)
+    with pytest.raises(ValueError, match="no pretrained weights"):
+        networks.build("small2d", (3, 28, 28), 4, weights="IMAGENET1K_V1")
+    with pytest.raises(ValueError, match="has no weights 'V9'"):
+        networks.build("resnet50", (3, 28, 28), 4, weights="V9")
+
+
+def test_missing_pretrained_weights_name_the_file_and_torch_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def offline(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    with pytest.raises(RuntimeError, match=r"resnet18-.*\.pth.*TORCH_HOME") as error:
+        networks.build("resnet18", (3, 28, 28), 4, weights="IMAGENET1K_V1")
+    assert str(tmp_path) in str(error.value)
+
+
+def test_pretrained_weights_are_loaded_from_torch_home(tmp_path, monkeypatch):
+    """A file of the right name stands in for the download; its hash is not asked for offline."""
+    import torchvision
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    reference = torchvision.models.resnet18()
+    entry = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(reference.state_dict(), folder / entry.url.rsplit("/", 1)[-1])
+    network = networks.build("resnet18", (3, 64, 64), 5, weights="IMAGENET1K_V1")
+    torch.testing.assert_close(network.backbone.conv1.weight, reference.conv1.weight)
+    assert network.mean == networks.IMAGENET_MEAN
+    grey = networks.build("resnet18", (1, 64, 64), 5, weights="IMAGENET1K_V1")
+    image = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():  # a grey image answers like its three equal channels
+        torch.testing.assert_close(
+            grey.backbone.conv1(image),
+            reference.conv1(image.expand(1, 3, 64, 64)),
+            atol=1e-4,
+            rtol=1e-4,
+        )
+
+
+def own(channels: int, n_classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 100, n_classes)
+    )
+
+
+def test_a_factory_of_the_users_own():
+    network = networks.build(own, (2, 12, 12), 3)
+    assert network.head.out_features == 3
+    assert network(torch.rand(5, 2, 12, 12)).shape == (5, 3)
+
+
+def test_a_module_keeps_its_weights_and_is_copied():
+    module = own(2, 3)
+    network = networks.build(module, (2, 12, 12), 3)
+    images = torch.rand(5, 2, 12, 12)
+    torch.testing.assert_close(network(images), module(images))
+    with torch.no_grad():
+        network.head.weight.zero_()
+    assert module[3].weight.abs().sum() > 0
+
+
+def test_a_module_that_is_no_classifier_is_refused():
+    with pytest.raises(ValueError, match="has 3 outputs; the data set has 4"):
+        networks.build(own(2, 3), (2, 12, 12), 4)
+    with pytest.raises(ValueError, match="no nn.Linear"):
+        networks.build(nn.Flatten(), (2, 12, 12), 4)
+    with pytest.raises(ValueError, match="not its last operation"):
+        networks.build(nn.Sequential(own(2, 3), nn.Softmax(1)), (2, 12, 12), 3)
+    with pytest.raises(ValueError, match="returned a int"):
+        networks.build(lambda channels, n_classes: 5, (2, 12, 12), 3)

@@ -1,0 +1,112 @@
+"""Ranking, ties, exclusion, and the stratified draw."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from al_gym.pool import Pool, per_class_counts, stratified_draw
+
+
+def make_pool(n: int = 6, tie_order: list[int] | None = None) -> Pool:
+    pool = Pool.start(
+        np.arange(10, 10 + n + 2), np.array([11, 13]), np.array([0, 1]), np.random.default_rng(0)
+    )
+    if tie_order is None:
+        return pool
+    return Pool(pool.indices, pool.available, np.array(tie_order), pool.labelled, pool.labels)
+
+
+def test_rows_are_the_unlabelled_training_rows_in_ascending_order():
+    np.testing.assert_array_equal(make_pool().indices, [10, 12, 14, 15, 16, 17])
+
+
+def test_the_highest_scores_come_first_best_first():
+    pool = make_pool()
+    np.testing.assert_array_equal(pool.top(np.array([0.1, 0.9, 0.3, 0.8, 0.2, 0.0]), 3), [1, 3, 2])
+
+
+def test_ties_follow_the_tie_order_and_not_the_row():
+    pool = make_pool(tie_order=[4, 2, 5, 0, 1, 3])
+    np.testing.assert_array_equal(pool.top(np.ones(6), 4), [4, 2, 5, 0])
+    scores = np.array([1.0, 0.5, 1.0, 0.5, 0.5, 0.2])
+    np.testing.assert_array_equal(pool.top(scores, 5), [2, 0, 4, 1, 3])
+
+
+def test_annotated_rows_are_excluded_however_high_their_score():
+    pool = make_pool().annotated(np.array([1, 3]), np.array([2, 0]))
+    np.testing.assert_array_equal(pool.top(np.array([0.1, 1, 0.3, 1, 0.2, 0]), 3), [2, 4, 0])
+
+
+def test_annotation_appends_rows_and_labels_and_leaves_the_old_pool_alone():
+    before = make_pool()
+    after = before.annotated(np.array([5, 0]), np.array([2, 1]))
+    np.testing.assert_array_equal(after.labelled, [11, 13, 17, 10])
+    np.testing.assert_array_equal(after.labels, [0, 1, 2, 1])
+    np.testing.assert_array_equal(after.available, [False, True, True, True, True, False])
+    assert before.available.all()
+
+
+def test_what_is_left_is_all_that_can_be_taken():
+    pool = make_pool().annotated(np.array([0, 1, 2, 3]), np.zeros(4, int))
+    assert sorted(pool.top(np.zeros(6), 5)) == [4, 5]
+
+
+def test_the_tie_order_is_random():
+    orders = {
+        tuple(
+            Pool.start(
+                np.arange(8), np.array([0]), np.array([0]), np.random.default_rng(s)
+            ).tie_order
+        )
+        for s in range(5)
+    }
+    assert len(orders) == 5
+
+
+@given(
+    scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=2, max_size=30),
+    data=st.data(),
+)
+def test_top_is_the_plain_loop(scores, data):
+    n = len(scores)
+    taken = data.draw(st.sets(st.integers(0, n - 1), max_size=n - 1))
+    order = data.draw(st.permutations(range(n)))
+    pool = Pool(
+        np.arange(n),
+        np.array([i not in taken for i in range(n)]),
+        np.array(order),
+        np.array([], int),
+        np.array([], int),
+    )
+    expected, left = [], [i for i in order if i not in taken]
+    for _ in range(min(3, len(left))):
+        best = left[0]
+        for i in left:
+            if scores[i] > scores[best]:
+                best = i
+        expected.append(best)
+        left.remove(best)
+    assert pool.top(np.array(scores), 3).tolist() == expected
+
+
+def test_counts_are_rounded_and_at_least_one():
+    labels = np.repeat([0, 1, 2], [100, 29, 3])
+    assert per_class_counts(labels, ("a", "b", "c"), 0.05) == [5, 1, 1]
+
+
+def test_a_class_without_samples_is_named():
+    with pytest.raises(ValueError, match="'b' has no sample"):
+        per_class_counts(np.array([0, 0, 2]), ("a", "b", "c"), 0.5)
+
+
+def test_the_draw_is_stratified_and_follows_the_generator():
+    rows = np.arange(100, 200)
+    labels = np.repeat([0, 1], [70, 30])
+    drawn = stratified_draw(rows, labels, [7, 3], np.random.default_rng(1))
+    assert (np.diff(drawn) > 0).all()
+    assert (drawn < 170).sum() == 7 and len(drawn) == 10
+    again = stratified_draw(rows, labels, [7, 3], np.random.default_rng(1))
+    other = stratified_draw(rows, labels, [7, 3], np.random.default_rng(2))
+    np.testing.assert_array_equal(drawn, again)
+    assert not np.array_equal(drawn, other)

@@ -1,0 +1,60 @@
+"""Shared fixtures: small data sets in the real file formats, and a cache of the session's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from al_gym import ActiveLearningEnv, EnvConfig, ImageDataset
+from al_gym.data import phantoms
+from tests.samples import FAST, make_dataset
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Nothing of the user's is read or written: neither the cache nor the data."""
+    kept = {name: os.environ.pop(name, None) for name in ("AL_GYM_CACHE", "AL_GYM_DATA")}
+    os.environ["AL_GYM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    for name, value in kept.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def chestct_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight phantom scans in the Tianchi layout. Copy before changing."""
+    root = tmp_path_factory.mktemp("chestct") / "root"
+    phantoms.write_chestct(root, 8, 7, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def retinopathy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty phantom photographs in the Kaggle layout. Copy before changing."""
+    root = tmp_path_factory.mktemp("retinopathy") / "root"
+    phantoms.write_retinopathy(root, 60, 7, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def medmnist_root() -> Path:
+    """The real RetinaMNIST."""
+    root = SHARED_DATA / "medmnist"
+    if not root.is_dir():
+        pytest.skip(f"the real images are not at {root}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def dataset() -> ImageDataset:
+    return make_dataset()
+
+
+@pytest.fixture
+def env(dataset: ImageDataset) -> ActiveLearningEnv:
+    """A small environment, not yet reset."""
+    return ActiveLearningEnv(dataset, EnvConfig(initial_fraction=0.1, query_size=4), FAST)

@@ -1,0 +1,189 @@
+"""Every registered id under both environment checkers, and how profiles and keywords are chosen."""
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from PIL import Image
+from stable_baselines3.common import env_checker as sb3
+
+import envs_registry
+from al_gym import make_env
+
+SB3_UNAVOIDABLE = ("unconventional shape", "symmetric and normalized Box action space")
+
+
+@pytest.fixture(scope="session")
+def folder_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folder")
+    rng = np.random.default_rng(0)
+    for name, value in (("cat", 70), ("dog", 180)):
+        (root / name).mkdir()
+        for i in range(30):
+            grey = np.clip(rng.normal(value, 30, (16, 16)), 0, 255).astype(np.uint8)
+            Image.fromarray(grey).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(params=list(envs_registry.ENVIRONMENTS))
+def case(request, medmnist_root, folder_root):
+    """Id and keywords of a small environment of every kind."""
+    fast = {"pretrain_passes": 2}
+    return request.param, {
+        "ActiveLearning-chestCT-v0": {"profile": "embedded", **fast},
+        "ActiveLearning-Retinopathy-v0": {"profile": "embedded", **fast},
+        "ActiveLearning-MedMNIST-v0": {
+            "flag": "retinamnist", "root": str(medmnist_root), **fast,
+        },
+        "ActiveLearning-Folder-v0": {"root": str(folder_root), "image_size": 16, **fast},
+    }[request.param]  # fmt: skip
+
+
+def test_gymnasium_finds_nothing_to_say(case):
+    env_id, settings = case
+    env = gym.make(env_id, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped)
+    env.close()
+
+
+def test_stable_baselines3_says_only_the_unavoidable(case):
+    env_id, settings = case
+    env = gym.make(env_id, **settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sb3.check_env(env.unwrapped)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    for text in SB3_UNAVOIDABLE:
+        assert any(text in message for message in said), said
+
+
+def test_the_spec_survives_json(case):
+    env_id, settings = case
+    spec = gym.make(env_id, **settings).spec
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(spec.to_json()))
+    assert again.observation_space == gym.make(env_id, **settings).observation_space
+
+
+def test_the_embedded_profiles_are_of_the_promised_size():
+    for env_id, n_classes in (
+        ("ActiveLearning-chestCT-v0", 4),
+        ("ActiveLearning-Retinopathy-v0", 5),
+    ):
+        space = gym.make(env_id, profile="embedded").observation_space
+        assert abs(space.shape[0] - 500) <= 5 and space.shape[1] == n_classes
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import al_gym; gym.make('ActiveLearning-Folder-v0', root='/nowhere')",
+        "import envs_registry; gym.make('ActiveLearning-Folder-v0', root='/nowhere')",
+        "gym.make('al_gym:ActiveLearning-Folder-v0', root='/nowhere')",
+    ],
+)
+def test_three_ways_to_reach_the_ids(code):
+    result = subprocess.run(
+        [sys.executable, "-c", f"import gymnasium as gym; {code}"], capture_output=True, text=True
+    )
+    assert "FileNotFoundError: Folder: there is no folder /nowhere" in result.stderr
+
+
+def test_registering_twice_changes_nothing():
+    before = dict(gym.registry)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        envs_registry.register_envs()
+    assert dict(gym.registry) == before
+
+
+# --- profiles -------------------------------------------------------------------------------------
+
+
+def test_without_data_auto_warns_once_and_falls_back():
+    with pytest.warns(UserWarning, match="no real data found") as caught:
+        env = make_env("chestCT")
+    assert len(caught) == 1
+    for part in ("AL_GYM_DATA", "root=", "embedded"):
+        assert part in str(caught[0].message)
+    assert env.classifier_config.network == "small3d"
+
+
+def test_where_the_data_is_found_auto_takes_the_papers_settings(
+    chestct_root, tmp_path, monkeypatch
+):
+    (tmp_path / "chestCT").symlink_to(chestct_root)
+    monkeypatch.setenv("AL_GYM_DATA", str(tmp_path))
+    for root in (None, chestct_root):
+        env = make_env("chestCT", root=root, n_train=40, n_test=20, patch_size=16)
+        assert env.classifier_config.network == "resnet50_3d"
+        assert env.classifier_config.learning_rate == 1e-4
+        assert (env.config.initial_fraction, env.config.query_size) == (0.05, 5)
+        assert env.dataset.images.shape == (60, 2, 16, 16, 16)
+
+
+def test_the_papers_numbers():
+    chestct = envs_registry.profiles("chestCT")["paper"]
+    assert (chestct["n_train"], chestct["n_test"], chestct["patch_size"]) == (3500, 3500, 32)
+    retinopathy = envs_registry.profiles("Retinopathy")["paper"]
+    assert (retinopathy["n_train"], retinopathy["n_test"]) == (2230, 2230)
+    assert (retinopathy["initial_fraction"], retinopathy["query_size"]) == (0.10, 1)
+    assert (retinopathy["network"], retinopathy["image_size"]) == ("resnet50", 224)
+    assert retinopathy["weights"].startswith("IMAGENET1K")
+
+
+def test_the_paper_profile_does_not_fall_back():
+    with pytest.raises(FileNotFoundError, match="set AL_GYM_DATA"):
+        make_env("chestCT", profile="paper")
+    with pytest.raises(FileNotFoundError, match="no folder /nowhere"):
+        make_env("chestCT", root="/nowhere")
+
+
+def test_embedded_with_a_root_reads_that_root(chestct_root):
+    env = make_env("chestCT", profile="embedded", root=chestct_root, n_train=40, n_test=20)
+    assert str(chestct_root) in env.dataset.source
+    assert env.classifier_config.network == "small3d"
+
+
+def test_any_keyword_overrides(chestct_root):
+    env = make_env(
+        "chestCT",
+        profile="embedded",
+        root=chestct_root,
+        n_train=40,
+        n_test=20,
+        query_size=2,
+        budget=0.5,
+        momentum=0.5,
+        trainable="head",
+        margin=2.0,
+    )
+    assert env.config.query_size == 2 and env.config.budget == 0.5
+    assert env.classifier_config.momentum == 0.5 and env.classifier_config.trainable == "head"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"querysize": 2}, TypeError, "unknown keyword 'querysize'; did you mean 'query_size'"),
+        ({"profile": "papers"}, ValueError, "no profile 'papers'"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must be positive"),
+    ],
+)
+def test_bad_keywords_are_named_before_anything_is_read(settings, error, message, monkeypatch):
+    monkeypatch.setattr("al_gym.data.chestct.read_annotations", lambda _: pytest.fail("read"))
+    with pytest.raises(error, match=message):
+        make_env("chestCT", **{"profile": "embedded", **settings})
+
+
+def test_data_sets_without_a_paper_say_so():
+    with pytest.raises(ValueError, match="MedMNIST has no profile 'paper'"):
+        make_env("MedMNIST", profile="paper", flag="retinamnist")
+    with pytest.raises(ValueError, match="unknown data set 'Chest'"):
+        make_env("Chest")

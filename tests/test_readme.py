@@ -1,0 +1,54 @@
+"""What the README shows is run: Python blocks whole, commands with the smallest settings."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_python_blocks(capsys):
+    assert len(blocks("python")) >= 3
+    namespace: dict = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert "labels, macro F1" in capsys.readouterr().out
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands(command, tmp_path):
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+        return
+    assert words[:3] == ["python", "-m", "benchmarks.run"]
+    small = ["--profile", "embedded", "--seeds", "1", "--budget", "0.07", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, *words[1:], *small], check=True, capture_output=True, cwd=ROOT)
+    assert list(tmp_path.rglob("curves.png"))
+
+
+def test_every_id_is_in_the_table():
+    import envs_registry
+
+    for env_id in envs_registry.ENVIRONMENTS:
+        assert f"| `{env_id}` |" in README
+
+
+def test_every_path_named_in_contributing_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in re.findall(r"^  (\w+\.py) ", text, re.MULTILINE):
+        assert list(ROOT.glob(f"*/{name}")), name

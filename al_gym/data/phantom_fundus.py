@@ -32,7 +32,7 @@ DOT_CONTRAST = (0.4, 0.9)  # opacity of microaneurysms and specks
 LESION_SCALE = 1.6  # size of all findings but new vessels and preretinal haemorrhages
 VESSEL_OPACITY = (90, 65)  # of veins and arteries, of 255
 DISC_OPACITY = 0.4  # of the optic disc
-CAMERA_SPREAD = 0.2  # spread of colour and lighting; 1 is about that of EyePACS
+CAMERA_SPREAD = 0.2  # spread of colour and lighting between photographs
 
 # --- the real data set ----------------------------------------------------------------------------
 

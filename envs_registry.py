@@ -30,7 +30,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
             "initial_fraction": 0.05,
             "query_size": 5,
             "network": "small3d",
-            "learning_rate": 0.02,
+            "learning_rate": 0.01,
             "momentum": 0.9,
         },
     },
@@ -59,11 +59,11 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     },
     "ActiveLearning-MedMNIST-v0": {
         "dataset": "MedMNIST",
-        "embedded": {"network": "auto", "learning_rate": 0.02, "momentum": 0.9},
+        "embedded": {"network": "auto", "learning_rate": 0.01, "momentum": 0.9},
     },
     "ActiveLearning-Folder-v0": {
         "dataset": "Folder",
-        "embedded": {"network": "auto", "learning_rate": 0.02, "momentum": 0.9},
+        "embedded": {"network": "auto", "learning_rate": 0.01, "momentum": 0.9},
     },
 }
 """Id -> the data set's name and the settings of each profile it has."""

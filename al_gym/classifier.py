@@ -7,6 +7,7 @@ place, and a pass costs one small matrix product a batch.
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,8 +47,8 @@ class ClassifierConfig:
     weight_decay: float = 0.0
     """Of SGD; the paper does not say."""
     batch_size: int = 16
-    """Samples in a training batch, at least 2. A last batch of one joins the one before it, since
-    batch norm cannot be trained on one value."""
+    """Most samples in a training batch, at least 3. A pass is divided into batches of nearly equal
+    size: batch norm cannot be trained on one sample, and is thrown off by a last batch of few."""
     inference_batch_size: int | None = None
     """None: chosen from the size of an image and the device."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -71,7 +72,7 @@ class ClassifierConfig:
         _one_of("precision", self.precision, ("fp32", "bf16"))
         _at_least("pretrain_passes", self.pretrain_passes, 0)
         _at_least("update_passes", self.update_passes, 0)
-        _at_least("batch_size", self.batch_size, 2)
+        _at_least("batch_size", self.batch_size, 3)
         if self.inference_batch_size is not None:
             _at_least("inference_batch_size", self.inference_batch_size, 1)
         if not self.learning_rate > 0:
@@ -303,12 +304,9 @@ class Classifier:
         )
 
 
-def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Consecutive batches of ``size``; a last batch of one sample joins the one before it."""
-    batches = list(order.split(size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
+def _batches(order: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Consecutive batches of nearly equal size, as few as keep to ``size``."""
+    return order.tensor_split(math.ceil(len(order) / size))
 
 
 @contextlib.contextmanager

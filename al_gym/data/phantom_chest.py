@@ -23,13 +23,13 @@ VERSION = 1  # part of every seed; raise it when the same seed would give other 
 # --- how hard the classes are to tell apart -------------------------------------------------------
 
 # nodules ~ Beta(1, s), cords ~ Beta(s, 1) from compact to drawn out
-LUNG_SEPARATION = 1.7
+LUNG_SEPARATION = 1.3
 # nodes ~ Beta(1, s), vessel walls ~ Beta(s, 1) from clump to arc
-CALCIUM_SEPARATION = 2.0
+CALCIUM_SEPARATION = 1.5
 FAINT = 0.5  # share of part-solid lung lesions, and of calcifications below 400 HU
 CALCIFIED_CORES = 0.2  # share of lung lesions with a calcified core
 CROSSING_VESSELS = 0.8  # share of lung lesions with a vessel running through or past them
-NOISE_HU = (20.0, 60.0)  # standard deviation of a scan's noise, least and most
+NOISE_HU = (30.0, 110.0)  # standard deviation of a scan's noise, least and most
 
 
 # --- the real data set ----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ FINDINGS = {  # least and most of each in a photograph of grade 0, 1, 2, 3, 4
     "preretinal haemorrhages": ((0, 0), (0, 0), (0, 0), (0, 0), (1, 1)),
 }
 DOT_CONTRAST = (0.4, 0.9)  # opacity of microaneurysms and specks
-LESION_SCALE = 1.6  # size of all findings but new vessels and preretinal haemorrhages
+LESION_SCALE = 2.0  # size of all findings but new vessels and preretinal haemorrhages
 VESSEL_OPACITY = (90, 65)  # of veins and arteries, of 255
 DISC_OPACITY = 0.4  # of the optic disc
 CAMERA_SPREAD = 0.2  # spread of colour and lighting between photographs

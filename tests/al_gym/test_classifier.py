@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -60,7 +62,7 @@ def test_fit_is_cross_entropy_sgd_as_a_plain_loop(dataset):
     momentum = [torch.zeros_like(weight), torch.zeros_like(bias)]
     for _ in range(2):
         order = rng.permutation(40)
-        for batch in (order[:16], order[16:32], order[32:]):
+        for batch in (order[:14], order[14:27], order[27:]):
             parameters = [weight.requires_grad_(), bias.requires_grad_()]
             x = normalised(dataset, rows[batch]).flatten(1)
             loss = F.cross_entropy(F.linear(x, *parameters), torch.as_tensor(labels[batch]))
@@ -201,12 +203,19 @@ def test_warm_trains_on_for_the_update_passes(dataset):
 
 @pytest.mark.parametrize(
     ("n", "sizes"),
-    [(2, [2]), (16, [16]), (17, [17]), (18, [16, 2]), (33, [16, 17]), (1, [1]), (48, [16] * 3)],
+    [(2, [2]), (16, [16]), (17, [9, 8]), (18, [9, 9]), (33, [11] * 3), (48, [16] * 3)],
 )
-def test_a_last_batch_of_one_joins_the_one_before(n, sizes):
+def test_a_pass_is_divided_evenly(n, sizes):
     batches = _batches(torch.arange(n), 16)
     assert [len(batch) for batch in batches] == sizes
     torch.testing.assert_close(torch.cat(batches), torch.arange(n))
+
+
+@given(n=st.integers(2, 300), size=st.integers(3, 40))
+def test_no_batch_has_a_single_sample(n, size):
+    sizes = [len(batch) for batch in _batches(torch.arange(n), size)]
+    assert min(sizes) >= 2 and max(sizes) <= size and sum(sizes) == n
+    assert len(sizes) == -(-n // size)
 
 
 def test_seventeen_samples_do_not_break_batch_norm(dataset):
@@ -275,7 +284,7 @@ def test_embeddings_are_what_the_head_sees(dataset, trainable):
         ("trainable", "tail"),
         ("update", "cold"),
         ("precision", "fp8"),
-        ("batch_size", 1),
+        ("batch_size", 2),
         ("update_passes", -1),
         ("pretrain_passes", -1),
         ("learning_rate", 0.0),

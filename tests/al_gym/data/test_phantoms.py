@@ -159,7 +159,7 @@ def test_volumes_are_like_the_real_ones(chestct):
 def test_a_chest_has_air_lungs_tissue_and_bone(chestct):
     for path in chestct.rglob("*.mhd"):
         hu = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        assert abs(hu[:, :5, :5].mean() + 1000) < 30  # noise is cut off at -1024
+        assert abs(hu[:, :5, :5].mean() + 1000) < 60  # noise is cut off at -1024
         middle = hu[len(hu) // 2]
         lung = (middle > -950) & (middle < -720)
         assert lung[:, :96].mean() > 0.15 and lung[:, 96:].mean() > 0.1

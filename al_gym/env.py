@@ -226,6 +226,11 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             )
 
     @property
+    def n_training(self) -> int:
+        """Size of the training set that the episode is about, the images held out apart."""
+        return len(self._training_rows)
+
+    @property
     def max_steps(self) -> int:
         """Steps in an episode."""
         return math.ceil((self._n_budget - self._n_initial) / self.config.query_size)

@@ -14,18 +14,21 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, SupportsFloat, TextIO
 
 import gymnasium as gym
 import tyro
 from tqdm import tqdm
 
 import envs_registry
-from agents import strategies
+from agents import sb3, strategies
+from agents.ddpg import DDPG, DDPGConfig
 from benchmarks import summary
 
-METHODS = (*strategies.NAMES, "all")
-PACKAGES = ("al-gym", "torch", "torchvision", "gymnasium", "numpy", "SimpleITK")
+METHODS = (*strategies.NAMES, "all", "drla", "sb3-ddpg", "sb3-td3", "sb3-sac", "sb3-ppo", "sb3-a2c")
+PACKAGES = (
+    "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class RunConfig:
     dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"]
     """Data set to learn on."""
     methods: tuple[str, ...]
-    """Methods to compare, of: random lc ms en fusion all."""
+    """Methods to compare: random lc ms en fusion all; drla; sb3-ddpg sb3-td3 sb3-sac sb3-ppo
+    sb3-a2c."""
     out: Path
     """Folder for the results."""
     seeds: int = 3
@@ -124,8 +128,62 @@ def make_environment(config: RunConfig) -> gym.Env[Any, Any]:
     raise ValueError(f"no environment for the data set {config.dataset!r}")
 
 
+class CurveWriter(gym.Wrapper[Any, Any, Any, Any]):
+    """Writes a line of ``curve.csv`` for the start and for every step of the first episode.
+
+    What comes after it, as when an agent fills its last rollout, is not recorded.
+
+    Args:
+        env: the environment.
+        file: open for writing.
+        bar: is advanced by one a line.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], file: TextIO, bar: "tqdm[Any]") -> None:
+        super().__init__(env)
+        self._writer = csv.writer(file)
+        self._writer.writerow(summary.COLUMNS)
+        self._bar = bar
+        self._step = 0
+        self._over = False
+        self._began = time.perf_counter()
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, and write the start if it is the first."""
+        observation, info = self.env.reset(**settings)
+        if self._step == 0:
+            self._write(info, reward="")
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, and write what it brought."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if not self._over:
+            self._step += 1
+            self._write(info, reward)
+        self._over = self._over or terminated
+        return observation, reward, terminated, truncated, info
+
+    def write_fully_supervised(self) -> None:
+        """Write the one line of ALL instead."""
+        scores = self.get_wrapper_attr("fully_supervised_scores")()
+        everything = self.get_wrapper_attr("n_training")
+        info = {"n_labelled": everything, "labelled_fraction": 1.0}
+        self._write({**info, "macro_f1": scores.macro_f1, "micro_f1": scores.micro_f1}, reward="")
+
+    def _write(self, info: dict[str, Any], reward: Any) -> None:
+        now = time.perf_counter()
+        values = [info[name] for name in summary.COLUMNS[1:5]]
+        self._writer.writerow([self._step, *values, reward, f"{now - self._began:.4f}"])
+        self._bar.update()
+        self._began = now
+
+
 def run_cell(env: gym.Env[Any, Any], method: str, seed: int, curve: Path, bar: "tqdm[Any]") -> None:
     """One episode of one method; a line of ``curve`` a step, the first for the start.
+
+    Agents that learn do so online, as Algorithm 1 does: the episode they are measured on is the
+    one they learn from.
 
     Args:
         env: the environment, whose reset with ``seed`` gives every method the same start.
@@ -134,33 +192,24 @@ def run_cell(env: gym.Env[Any, Any], method: str, seed: int, curve: Path, bar: "
         curve: csv file to write.
         bar: is advanced by one a line.
     """
+    max_steps = env.get_wrapper_attr("max_steps")
     with curve.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(summary.COLUMNS)
-        began = time.perf_counter()
-        observation, info = env.reset(seed=seed)
+        recorded = CurveWriter(env, file, bar)
         if method == "all":
-            scores = env.get_wrapper_attr("fully_supervised_scores")()
-            n = info["n_labelled"] + int(info["available"].sum())
-            seconds = time.perf_counter() - began
-            writer.writerow([0, n, 1.0, scores.macro_f1, scores.micro_f1, "", f"{seconds:.4f}"])
-            bar.update()
-            return
-        query_size = env.get_wrapper_attr("config").query_size
-        agent = strategies.make(method, query_size=query_size, seed=seed)
-        step, terminated = 0, False
-        reward: Any = ""  # the start has none
-        while True:
-            seconds = time.perf_counter() - began
-            values = [info[name] for name in summary.COLUMNS[1:5]]
-            writer.writerow([step, *values, reward, f"{seconds:.4f}"])
-            bar.update()
-            if terminated:
-                return
-            began = time.perf_counter()
-            action, _ = agent.predict(observation)
-            observation, reward, terminated, _, info = env.step(action)
-            step += 1
+            env.reset(seed=seed)
+            recorded.write_fully_supervised()
+        elif method == "drla":
+            DDPG(recorded, DDPGConfig(seed=seed)).learn(max_steps)
+        elif method.startswith("sb3-"):
+            sb3.make(method.removeprefix("sb3-"), recorded, seed).learn(max_steps)
+        else:
+            query_size = env.get_wrapper_attr("config").query_size
+            agent = strategies.make(method, query_size=query_size, seed=seed)
+            observation, _ = recorded.reset(seed=seed)
+            terminated = False
+            while not terminated:
+                action, _ = agent.predict(observation)
+                observation, _, terminated, _, _ = recorded.step(action)
 
 
 def describe(config: RunConfig, env: gym.Env[Any, Any]) -> dict[str, Any]:

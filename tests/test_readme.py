@@ -16,7 +16,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_python_blocks(capsys):
+def test_python_blocks(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the example saves an agent
     assert len(blocks("python")) >= 3
     namespace: dict = {}
     for block in blocks("python"):

@@ -25,7 +25,7 @@ def folder_root(tmp_path_factory):
 def config(root, out, **changes) -> run.RunConfig:
     settings = {
         "dataset": "Folder",
-        "methods": ("random", "ms", "all"),
+        "methods": ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo"),
         "out": out,
         "seeds": 2,
         "root": root,
@@ -48,7 +48,7 @@ def lines(path):
 
 
 def test_every_cell_has_a_folder_with_config_and_curve(finished):
-    for method in ("random", "ms", "all"):
+    for method in ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo"):
         for seed in (0, 1):
             folder = finished / method / f"seed{seed}"
             record = json.loads((folder / "config.json").read_text())
@@ -59,8 +59,9 @@ def test_every_cell_has_a_folder_with_config_and_curve(finished):
             assert tuple(lines(folder / "curve.csv")[0]) == summary.COLUMNS
 
 
-def test_a_curve_has_a_line_a_step(finished):
-    rows = lines(finished / "ms" / "seed0" / "curve.csv")
+@pytest.mark.parametrize("method", ["ms", "drla", "sb3-ddpg", "sb3-ppo"])
+def test_a_curve_has_a_line_a_step(finished, method):
+    rows = lines(finished / method / "seed0" / "curve.csv")
     n = [int(row["n_labelled"]) for row in rows]
     assert [int(row["step"]) for row in rows] == list(range(len(rows)))
     assert n == [*range(n[0], n[-1], 6), n[-1]]
@@ -74,7 +75,9 @@ def test_methods_on_one_seed_start_alike_and_seeds_differ(finished):
         row = lines(finished / method / f"seed{seed}" / "curve.csv")[0]
         return row["macro_f1"], row["micro_f1"]
 
-    assert start("random", 0) == start("ms", 0) != start("random", 1)
+    for method in ("ms", "drla", "sb3-ddpg", "sb3-ppo"):
+        assert start("random", 0) == start(method, 0)
+    assert start("random", 0) != start("random", 1)
 
 
 def test_all_is_one_line_at_the_whole_training_set(finished):

@@ -51,12 +51,14 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 def report_fractions(curves: dict[Cell, Curve]) -> list[float]:
     """Five labelled fractions from the start to the end of the methods' curves, and 1 for ALL."""
-    ends = {float(end) for curve in curves.values() for end in curve["labelled_fraction"][[0, -1]]}
-    below_all = [end for end in ends if end < 1] or [1.0]
-    fractions = list(np.linspace(min(below_all), max(ends - {1.0} or {1.0}), 5))
-    if len(below_all) == 1:
-        fractions = below_all
-    return sorted({*fractions, 1.0} if 1.0 in ends else set(fractions))
+    fractions: set[float] = set()
+    labelled = [curve["labelled_fraction"] for curve in curves.values()]
+    learning = [values for values in labelled if len(values) > 1]
+    if learning:
+        start, end = min(values[0] for values in learning), max(values[-1] for values in learning)
+        fractions |= set(np.linspace(start, end, 5).tolist())
+    fractions |= {float(values[-1]) for values in labelled if len(values) == 1}
+    return sorted(fractions)
 
 
 def table(curves: dict[Cell, Curve]) -> str:

@@ -54,6 +54,11 @@ def test_table():
     assert "2 seeds" in text.splitlines()[0]
 
 
+def test_fractions_of_a_run_over_the_whole_pool():
+    whole = {("ms", 0): curve([0.2, 0.6, 1.0], [0.3, 0.5, 0.6]), ("all", 0): CURVES["all", 0]}
+    assert summary.report_fractions(whole) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
 def test_table_of_one_seed_has_no_intervals():
     text = summary.table({("ms", 0): CURVES["ms", 0]})
     assert "0.300 " in text and "±" not in text.splitlines()[3]

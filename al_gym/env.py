@@ -371,7 +371,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             return None
         episode = self._begun_episode()
         if self.render_mode == "ansi":
-            return rendering.line(episode, self.max_steps, len(self._training_rows))
+            return rendering.line(episode, self.max_steps, self.n_training)
         return rendering.sheet(episode, self.dataset)
 
     # --- parts ------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     def _info(self, episode: Episode) -> dict[str, Any]:
         n_labelled = len(episode.pool.labelled)
         return {
-            "labelled_fraction": n_labelled / len(self._training_rows),
+            "labelled_fraction": n_labelled / self.n_training,
             "n_labelled": n_labelled,
             "macro_f1": episode.test.macro_f1,
             "micro_f1": episode.test.micro_f1,

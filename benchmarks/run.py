@@ -25,7 +25,7 @@ from agents import sb3, strategies
 from agents.ddpg import DDPG, DDPGConfig
 from benchmarks import summary
 
-METHODS = (*strategies.NAMES, "all", "drla", "sb3-ddpg", "sb3-td3", "sb3-sac", "sb3-ppo", "sb3-a2c")
+METHODS = (*strategies.NAMES, "all", "drla", *(f"sb3-{name}" for name in sb3.ALGORITHMS))
 PACKAGES = (
     "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
 )  # fmt: skip

@@ -9,8 +9,10 @@ class Hook:
 
     A callable gets `(locals(), globals())` of `learn` after every step, as in SB3. An object gets
     `on_step()`; where it has them, `init_callback(agent)`, `on_training_start(locals, globals)`,
-    `update_locals(locals)` and `on_training_end()` are called as SB3 calls them. Training stops
-    when a step's call returns False (not None).
+    `update_locals(locals)` and `on_training_end()` are called as SB3 calls them: so SB3's
+    CheckpointCallback, CallbackList and EveryNTimesteps work, and those that reach into SB3's
+    vector of environments or its logger, such as EvalCallback, do not. Training stops when a
+    step's call returns False (not None).
 
     Args:
         callback: The callback or None.

@@ -1,16 +1,26 @@
-"""Checkpoints: one safetensors file, tensors plus JSON in its header, and no pickle."""
+"""Checkpoints: one safetensors file, tensors plus JSON in its header, and no pickle.
+
+What is written is a tree: dictionaries and lists whose leaves are tensors, NumPy arrays and what
+JSON can hold. Tensors are stored under their path in the tree, so that any reader of safetensors
+can look into the file.
+"""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-HEADER = "agent"
+HEADER = "tree"
 """Key of the JSON text in the file's metadata."""
+TENSOR, ARRAY, ITEMS = "$tensor", "$array", "$items"
+"""Keys of the JSON objects that stand for a tensor, an array, and a dictionary whose keys are not
+all strings."""
 
 
 def with_suffix(path: str | Path) -> Path:
@@ -19,7 +29,7 @@ def with_suffix(path: str | Path) -> Path:
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 
-def write(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
+def write(path: str | Path, tree: dict[str, Any]) -> Path:
     """Write a checkpoint at once or not at all, and return where it lies.
 
     The content goes to a temporary file in the same folder, which then takes the place of `path`:
@@ -27,16 +37,16 @@ def write(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) 
 
     Args:
         path: Destination; the suffix .safetensors is added if missing, folders are made.
-        tensors: Tensors by name, on any device.
-        header: What JSON can hold.
+        tree: What to store; tensors may be on any device.
+
+    Raises:
+        TypeError: A leaf is of another type than those above.
     """
     path = with_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Views and tensors that share memory are refused by the format: store what they show.
-    content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        metadata={HEADER: json.dumps(header)},
-    )
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_pack(tree, "", tensors))
+    content = save(tensors, metadata={HEADER: structure})
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -50,12 +60,12 @@ def write(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) 
     return path
 
 
-def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors, on the CPU, and the header that `write` stored.
+def read(path: str | Path) -> dict[str, Any]:
+    """Read the tree that `write` stored, tensors on the CPU; tuples have become lists.
 
     Raises:
         FileNotFoundError: There is no such file, with or without the suffix.
-        ValueError: The file is truncated or is no checkpoint of an agent.
+        ValueError: The file is truncated or is no checkpoint.
     """
     path = with_suffix(path)
     if not path.is_file():
@@ -69,35 +79,41 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is truncated or not a checkpoint ({error}); take another copy or save again"
         ) from error
     if HEADER not in metadata:
-        raise ValueError(f"{path} is a safetensors file but not the checkpoint of an agent")
-    return tensors, json.loads(metadata[HEADER])
+        raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project")
+    return _unpack(json.loads(metadata[HEADER]), tensors)
 
 
-def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with `prefix` and a dot, under the rest of the name."""
-    start = prefix + "."
-    return {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start)
-    }
+def _pack(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`node` in JSON types; its tensors go into `tensors` under names that begin with `name`."""
+    if isinstance(node, (Tensor, np.ndarray)):
+        tensor = torch.from_numpy(node) if isinstance(node, np.ndarray) else node
+        # Views and tensors that share memory are refused by the format: store what they show.
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
+        return {ARRAY if isinstance(node, np.ndarray) else TENSOR: name}
+    if isinstance(node, dict):
+        packed = {
+            key: _pack(value, f"{name}.{key}".strip("."), tensors) for key, value in node.items()
+        }
+        return (
+            packed if all(isinstance(key, str) for key in node) else {ITEMS: list(packed.items())}
+        )
+    if isinstance(node, (list, tuple)):
+        return [_pack(value, f"{name}.{i}", tensors) for i, value in enumerate(node)]
+    if isinstance(node, np.generic):
+        return node.item()
+    return node
 
 
-def flatten(tree: dict[Any, Any]) -> dict[str, Tensor]:
-    """Tensors of nested dictionaries, by their keys joined with dots."""
-    flat: dict[str, Tensor] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{name}": tensor for name, tensor in flatten(value).items()}
-        else:
-            flat[str(key)] = value
-    return flat
-
-
-def numbered(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Undo `flatten` for {0: {name: tensor}, 1: ...}, the state of an optimiser."""
-    tree: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, slot = name.split(".")
-        tree.setdefault(int(index), {})[slot] = tensor
-    return tree
+def _unpack(node: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `_pack`."""
+    if isinstance(node, list):
+        return [_unpack(value, tensors) for value in node]
+    if not isinstance(node, dict):
+        return node
+    if TENSOR in node:
+        return tensors[node[TENSOR]]
+    if ARRAY in node:
+        return tensors[node[ARRAY]].numpy()
+    if ITEMS in node:
+        return {key: _unpack(value, tensors) for key, value in node[ITEMS]}
+    return {key: _unpack(value, tensors) for key, value in node.items()}

@@ -1,6 +1,7 @@
 """Settings of the agent."""
 
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Literal, get_args, get_origin
 
 
@@ -28,7 +29,8 @@ class DDPGConfig:
     is."""
     gradient_steps: int | Literal["pass"] = "pass"
     """Gradient steps after an environment step: one shuffled pass over the replay buffer
-    (Algorithm 1, line 8), or this many on batches drawn uniformly."""
+    (Algorithm 1, line 8), or this many on batches drawn uniformly; with 0 the agent never learns,
+    and acts by its initial weights and the noise."""
     target_update: Literal["step", "epoch"] = "step"
     """When Eq. 7 applies: after every gradient step (Algorithm 1, line 11), or once after all the
     gradient steps of an environment step ("at the last of each epoch")."""
@@ -36,7 +38,7 @@ class DDPGConfig:
     """Exploration: Ornstein-Uhlenbeck or Gaussian, independent in each coordinate, or none."""
     noise_space: Literal["action", "logit"] = "action"
     """Where noise is added: to the squashed action, which is then clipped to its range, or before
-    the squashing, which needs no clipping and so makes no ties."""
+    the squashing, which needs no clipping and so makes next to no ties."""
     noise_sigma: float = 0.2
     """Scale of the noise, in units of the space it is added in."""
     noise_theta: float = 0.15
@@ -52,8 +54,8 @@ class DDPGConfig:
     storage: Literal["float32", "float16"] = "float32"
     """Data type of observations and actions in the replay buffer."""
     optimizer_impl: Literal["fused", "default"] = "fused"
-    """Adam and Polyak averaging in one kernel each; or PyTorch's default Adam and averaging in two
-    operations, which is slower and equals SB3 bit for bit on the CPU."""
+    """Adam in one kernel and Polyak averaging in one pass; or PyTorch's default Adam and averaging
+    in two passes, which is slower and equals SB3 bit for bit on the CPU."""
     device: str = "auto"
     """Where networks and replay buffer live; "auto" is CUDA if there is one, else the CPU."""
     seed: int | None = None
@@ -68,16 +70,20 @@ class DDPGConfig:
             value, options = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in options:
                 raise ValueError(f"{field.name} must be one of {options}, got {value!r}")
-        whole = () if self.gradient_steps == "pass" else ("gradient_steps",)
+        whole = {"learning_starts", "seed", "batch_size", "width", "buffer_size", "gradient_steps"}
+        steps = () if self.gradient_steps == "pass" else ("gradient_steps",)
         checks = {
             ("gamma",): lambda value: 0 <= value <= 1,
             ("tau",): lambda value: 0 < value <= 1,
-            ("learning_rate", "noise_dt"): lambda value: value > 0,
-            ("noise_sigma", "noise_theta", "learning_starts", "seed"): lambda value: value >= 0,
-            ("batch_size", "width", "buffer_size", *whole): lambda value: value >= 1,
+            ("learning_rate", "noise_dt"): lambda value: 0 < value < float("inf"),
+            ("noise_sigma", "noise_theta"): lambda value: 0 <= value < float("inf"),
+            ("learning_starts", "seed", *steps): lambda value: value >= 0,
+            ("batch_size", "width", "buffer_size"): lambda value: value >= 1,
         }
         for names, holds in checks.items():
             for name in names:
                 value = getattr(self, name)
-                if value is not None and (isinstance(value, str) or not holds(value)):
+                if value is None and name in ("seed", "buffer_size"):
+                    continue
+                if not isinstance(value, int if name in whole else Real) or not holds(value):
                     raise ValueError(f"{name} is out of range: {value!r}")

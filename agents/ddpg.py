@@ -27,7 +27,7 @@ from agents.policies import Actor, Critic
 from agents.replay_buffer import Batch, ReplayBuffer
 from agents.spaces import check_spaces, find_attribute, flatten_observations, scale_actions
 
-FORMAT, VERSION = "drla-ddpg", 1
+FORMAT, VERSION = "drla-ddpg", 2
 NETWORKS = ("actor", "critic", "actor_target", "critic_target")
 OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
 COUNTERS = ("num_timesteps", "n_updates", "episodes", "episode_return")
@@ -116,13 +116,14 @@ class DDPG:
                 it was there. Weights and replay buffer stay in either case.
 
         Raises:
-            ValueError: The environment returned an observation of another shape, or NaN in it.
-            FloatingPointError: A loss is NaN or infinite. The weights are the last good ones.
+            ValueError: The environment returned an observation of another shape, or NaN or
+                infinity in it or as a reward. Nothing of that step is kept.
+            FloatingPointError: A loss is NaN or infinite. Nothing was updated from there on.
         """
         if reset_num_timesteps:
             self.num_timesteps = self.episodes = 0
             self._state = self._env_random = None
-        end = self.num_timesteps + total_timesteps
+        c, end = self.config, self.num_timesteps + total_timesteps
         hook = Hook(callback, self)
         hook.start(locals(), globals())
         with (
@@ -137,8 +138,9 @@ class DDPG:
                 executed = self._to_action_space(action[None])[0]
                 observation, reward, terminated, truncated, info = self.env.step(executed)
                 # Line 7: keep (S, a, S', r).
-                self._state = self._to_states(observation)[0]
-                self.buffer.add(action, float(reward), self._state, bool(terminated))
+                next_state = self._to_states(observation)[0]
+                self.buffer.add(action, self._checked(reward), next_state, bool(terminated))
+                self._state = next_state
                 self.num_timesteps += 1
                 self.episode_return += float(reward)
                 scalars = {"rollout/reward": float(reward), "rollout/noise_scale": noise_scale}
@@ -147,7 +149,7 @@ class DDPG:
                     self.episodes += 1
                     self._state = None
                 # Lines 8-12.
-                if self.num_timesteps > self.config.learning_starts:
+                if self.num_timesteps > self.config.learning_starts and c.gradient_steps != 0:
                     scalars |= self._train()
                 scores = {name: info[name] for name in ("macro_f1", "micro_f1") if name in info}
                 scalars |= {f"info/{name}": float(score) for name, score in scores.items()}
@@ -231,21 +233,45 @@ class DDPG:
         Returns:
             Where it lies.
         """
-        parts: dict[str, Any] = {name: getattr(self, name).state_dict() for name in NETWORKS}
-        parts |= {name: getattr(self, name).state_dict()["state"] for name in OPTIMIZERS}
-        parts["buffer"] = self.buffer.state_dict()
-        parts["current"] = {} if self._state is None else {"state": self._state}
         header = {
             "format": FORMAT,
             "version": VERSION,
             "shapes": [list(self.observation_space.shape), list(self.action_space.shape)],
             "config": asdict(replace(self.config, buffer_size=self.buffer.capacity)),
-            "counters": {name: getattr(self, name) for name in COUNTERS},
+            # what a loaded agent has not yet handed to its environment is still to be handed over
+            "env_random": self._env_random or self.env.unwrapped.np_random.bit_generator.state,
+        }
+        return checkpoint.write(path, header | self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything of the agent that changes, as a tree that `agents.checkpoint` can write."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in NETWORKS},
+            **{name: getattr(self, name).state_dict()["state"] for name in OPTIMIZERS},
+            "buffer": self.buffer.state_dict(),
             "noise": self.noise.state_dict(),
             "warm_up": self.warm_up.bit_generator.state,
-            "env_random": self.env.unwrapped.np_random.bit_generator.state,
+            "counters": {name: getattr(self, name) for name in COUNTERS},
+            "state": self._state,
         }
-        return checkpoint.write(path, checkpoint.flatten(parts), header)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict` of an agent of the same configuration.
+
+        `learn(..., reset_num_timesteps=False)` then continues, in the middle of an episode if it
+        was there: bring the environment to the same point.
+        """
+        for name in NETWORKS:
+            getattr(self, name).load_state_dict(state[name])
+        for name in OPTIMIZERS:
+            optimizer = getattr(self, name)
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state[name]})
+        self.buffer.load_state_dict(state["buffer"])
+        self.noise.load_state_dict(state["noise"])
+        self.warm_up.bit_generator.state = state["warm_up"]
+        for name in COUNTERS:
+            setattr(self, name, state["counters"][name])
+        self._state = None if state["state"] is None else state["state"].to(self.device)
 
     @classmethod
     def load(
@@ -275,36 +301,26 @@ class DDPG:
             ValueError: The file is truncated, of another format or version, or the agent was
                 saved for spaces of other shapes.
         """
-        tensors, header = checkpoint.read(path)
-        found = (header.get("format"), header.get("version"))
+        saved = checkpoint.read(path)
+        found = (saved.get("format"), saved.get("version"))
         if found != (FORMAT, VERSION):
             raise ValueError(
                 f"{path} has format and version {found}, this code reads {(FORMAT, VERSION)}: "
                 "load it with the version that saved it, or train again"
             )
         shapes = [list(space.shape) for space in check_spaces(env)]
-        if header["shapes"] != shapes:
+        if saved["shapes"] != shapes:
             raise ValueError(
-                f"{path} was saved for observations and actions of shape {header['shapes']}, the "
+                f"{path} was saved for observations and actions of shape {saved['shapes']}, the "
                 f"environment has {shapes}: make the environment with the settings of the training"
             )
-        config = DDPGConfig(**header["config"])
+        config = DDPGConfig(**saved["config"])
         agent = cls(env, config if device is None else replace(config, device=device))
-        for name in NETWORKS:
-            getattr(agent, name).load_state_dict(checkpoint.section(tensors, name))
-        for name in OPTIMIZERS:
-            optimizer = getattr(agent, name)
-            state = checkpoint.numbered(checkpoint.section(tensors, name))
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-        agent.buffer.load_state_dict(checkpoint.section(tensors, "buffer"))
-        agent.noise.load_state_dict(header["noise"])
-        agent.warm_up.bit_generator.state = header["warm_up"]
-        for name in COUNTERS:
-            setattr(agent, name, header["counters"][name])
-        if not force_reset and "current.state" in tensors:
-            agent._state = tensors["current.state"].to(agent.device)
-        elif agent.num_timesteps > 0 and config.seed is not None:
-            agent._env_random = header["env_random"]
+        agent.load_state_dict(saved)
+        if force_reset:
+            agent._state = None
+        if agent._state is None and agent.num_timesteps > 0 and config.seed is not None:
+            agent._env_random = saved["env_random"]
         return agent
 
     def _begin_episode(self) -> Tensor:
@@ -359,8 +375,8 @@ class DDPG:
             self.n_updates -= bad
             raise FloatingPointError(
                 f"the loss became NaN or infinite at gradient step {self.n_updates + 1}, "
-                f"environment step {self.num_timesteps}; the weights are those of the step before. "
-                "Check the environment's rewards, or lower learning_rate"
+                f"environment step {self.num_timesteps}; nothing was updated from there on. "
+                "Check the size of the environment's rewards, or lower learning_rate"
             )
         critic, actor, q, _ = table.mean(dim=0).tolist()
         return {"train/critic_loss": critic, "train/actor_loss": actor, "train/q": q}
@@ -395,6 +411,15 @@ class DDPG:
             elif finite:
                 torch._foreach_mul_(averages, 1 - tau)
                 torch._foreach_add_(averages, weights, alpha=tau)
+
+    def _checked(self, reward: Any) -> float:
+        """The reward as a number that float32 can hold; one that is not would spoil the buffer."""
+        if not abs(float(reward)) <= float(np.finfo(np.float32).max):
+            raise ValueError(
+                f"the environment returned the reward {reward} at environment step "
+                f"{self.num_timesteps + 1}: mend the environment, or clean it in a wrapper"
+            )
+        return float(reward)
 
     def _to_states(self, observation: ArrayLike) -> Tensor:
         """One observation or n of them as a new float32 tensor, (1, d) or (n, d)."""

@@ -41,7 +41,7 @@ class OrnsteinUhlenbeckNoise:
 
     Args:
         size: Number of coordinates.
-        sigma: Scale of a step, in units of the squashed action.
+        sigma: Scale of a step, in units of what it is added to (the squashed action or the logit).
         theta: Rate at which the process returns to zero.
         dt: Length of a step.
         seed: Seed of the process's own generator.
@@ -86,7 +86,7 @@ class GaussianNoise:
 
     Args:
         size: Number of coordinates.
-        sigma: Standard deviation, in units of the squashed action.
+        sigma: Standard deviation, in units of what it is added to.
         seed: Seed of the process's own generator.
 
     Source: the exploration of TD3, Fujimoto et al. (2018), in place of autocorrelated noise.

@@ -1,6 +1,5 @@
 """Stable-Baselines3's agents with settings that make sense for one run over a pool of images."""
 
-from difflib import get_close_matches
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from agents.spaces import check_spaces, find_attribute
+from agents.spelling import hint
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ddpg": sb3.DDPG,
@@ -79,9 +79,7 @@ def find_algorithm(name: str) -> type[BaseAlgorithm]:
         raise ValueError(
             f"{name} chooses among discrete actions and cannot take a Box action; use {known}"
         )
-    close = get_close_matches(name.lower(), ALGORITHMS, n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    raise ValueError(f"no algorithm {name!r}{hint} Known: {known}")
+    raise ValueError(f"no algorithm {name!r}, choose from {known}{hint(name.lower(), ALGORITHMS)}")
 
 
 def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:

@@ -5,12 +5,13 @@ samples that have left the pool. Its action is a score for each row, so the envi
 it ranks an agent's.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from agents.spelling import hint
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 
@@ -142,7 +143,5 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
         "fusion": _fusion(query_size, rng),
     }
     if name not in scorers:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown strategy {name!r}, choose from {NAMES}{hint}")
+        raise ValueError(f"unknown strategy {name!r}, choose from {NAMES}{hint(name, NAMES)}")
     return Strategy(scorers[name])

@@ -1,6 +1,5 @@
 """From a data set's name and flat keywords to an environment: what ``gymnasium.make`` calls."""
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from al_gym.annotators import Annotator
 from al_gym.classifier import ClassifierConfig
 from al_gym.data import READERS, cache, files, phantoms
 from al_gym.env import ActiveLearningEnv, EnvConfig
+from al_gym.spelling import hint
 
 
 def make_env(
@@ -97,9 +97,8 @@ def _phantoms(dataset: str) -> Path:
 def _refuse_unknown(settings: Iterable[str], known: list[str]) -> None:
     for name in settings:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {sorted(known)}"
-            raise TypeError(f"unknown keyword {name!r}{hint}")
+            suggestion = hint(name, known) or f"; known are {sorted(known)}"
+            raise TypeError(f"unknown keyword {name!r}{suggestion}")
 
 
 def _only(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:

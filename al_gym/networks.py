@@ -1,13 +1,14 @@
 """Classifier architectures by name, each split into a backbone (features) and a linear head."""
 
 import copy
-import difflib
 from collections.abc import Callable
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.video.resnet import Bottleneck, Conv3DSimple, VideoResNet
+
+from al_gym.spelling import hint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -75,9 +76,9 @@ def build(
             raise ValueError("weights= goes with a named network; load your own module's yourself")
         return _split_own(network, image_shape, n_classes)
     if network not in NETWORKS:
-        near = difflib.get_close_matches(network, NETWORKS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown network {network!r}, choose from {sorted(NETWORKS)}{hint}")
+        raise ValueError(
+            f"unknown network {network!r}, choose from {sorted(NETWORKS)}{hint(network, NETWORKS)}"
+        )
     dims, maker = NETWORKS[network]
     if dims != n_dims:
         raise ValueError(

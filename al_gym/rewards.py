@@ -1,12 +1,12 @@
 """Eq. 3 and its alternatives, by name. A reward is a function of the ``Outcome`` of a step."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from al_gym.metrics import Scores
+from al_gym.spelling import hint
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ def by_name(reward: str | Reward) -> Reward:
     if callable(reward):
         return reward
     if reward not in REWARDS:
-        near = difflib.get_close_matches(reward, REWARDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown reward {reward!r}, choose from {sorted(REWARDS)}{hint}")
+        raise ValueError(
+            f"unknown reward {reward!r}, choose from {sorted(REWARDS)}{hint(reward, REWARDS)}"
+        )
     return REWARDS[reward]
 
 

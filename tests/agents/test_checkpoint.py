@@ -75,17 +75,12 @@ def run(folder, i):
 '''
 
 
-def contents(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    return checkpoint.read(path)
-
-
 def assert_equal_checkpoints(first: Path, second: Path) -> None:
-    (tensors, header), (others, other_header) = contents(first), contents(second)
-    assert header == other_header
-    assert tensors.keys() == others.keys()
-    for name, tensor in tensors.items():
-        assert tensor.dtype == others[name].dtype, name
-        assert torch.equal(tensor, others[name]), name
+    one, other = (
+        json.dumps(checkpoint.read(p), default=lambda x: [str(x.dtype), x.tolist()])
+        for p in (first, second)
+    )
+    assert one == other
 
 
 def test_a_new_process_continues_bit_for_bit(tmp_path: Path) -> None:
@@ -196,7 +191,7 @@ def test_the_file_is_safetensors_and_json_and_no_larger_than_its_content(
     agent = DDPG(score_env(), DDPGConfig(width=16, buffer_size=100_000)).learn(6)
     path = agent.save(tmp_path / "agent")
     with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["agent"])
+        header = json.loads(file.metadata()["tree"])
         names = set(file.keys())
     assert header["format"] == "drla-ddpg"
     assert header["counters"]["num_timesteps"] == 6
@@ -245,8 +240,7 @@ def test_other_version(
     score_env: Any, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     path = DDPG(score_env(), DDPGConfig(width=16)).save(tmp_path / "agent")
-    tensors, header = contents(path)
-    checkpoint.write(path, tensors, header | changes)
+    checkpoint.write(path, checkpoint.read(path) | changes)
     with pytest.raises(ValueError, match=message):
         DDPG.load(path, score_env())
 
@@ -261,5 +255,41 @@ def test_other_shape(score_env: Any, tmp_path: Path) -> None:
 
 def test_another_safetensors_file(score_env: Any, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="not the checkpoint of an agent"):
+    with pytest.raises(ValueError, match="not a checkpoint of this project"):
         DDPG.load(tmp_path / "other", score_env())
+
+
+def test_saved_again_before_it_went_on(tmp_path: Path) -> None:
+    """A loaded agent that is saved at once holds the environment's generator of the first save."""
+    tools: dict[str, Any] = {}
+    exec(CONTINUATION, tools)
+    config = DDPGConfig(width=16, seed=7, buffer_size=100)
+    first = DDPG(tools["environment"](), config).learn(30).save(tmp_path / "first")
+    second = DDPG.load(first, tools["environment"]()).save(tmp_path / "second")
+    rows = [
+        tools["record"](DDPG.load(path, tools["environment"]()), 12) for path in (first, second)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_tree_comes_back(tmp_path: Path) -> None:
+    tree: dict[str, Any] = {
+        "tensor": torch.arange(6.0).reshape(2, 3).T,
+        "array": np.array([True, False]),
+        "empty": {"list": [], "none": None, "array": np.zeros((0, 2))},
+        "optimiser": {0: {"step": torch.tensor(3.0)}, 1: {}},
+        "numbers": [1, 2**100, 0.1, np.float32(0.5), (True, "text")],
+    }
+    back = checkpoint.read(checkpoint.write(tmp_path / "tree", tree))
+    assert back["numbers"] == [1, 2**100, 0.1, 0.5, [True, "text"]]
+    assert torch.equal(back["tensor"], tree["tensor"])
+    assert back["array"].dtype == bool and back["array"].tolist() == [True, False]
+    assert back["empty"]["list"] == [] and back["empty"]["none"] is None
+    assert back["empty"]["array"].shape == (0, 2)
+    assert back["optimiser"] == tree["optimiser"]
+
+
+def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        checkpoint.write(tmp_path / "tree", {"function": print})
+    assert list(tmp_path.iterdir()) == []

@@ -393,7 +393,11 @@ def test_a_vector_of_environments() -> None:
         {"width": 0},
         {"squash": "relu"},
         {"gradient_steps": "all"},
-        {"gradient_steps": 0},
+        {"gradient_steps": -1},
+        {"gradient_steps": 1.5},
+        {"gamma": None},
+        {"batch_size": 2.5},
+        {"learning_rate": float("inf")},
         {"target_update": "never"},
         {"noise": "pink"},
         {"noise_space": "weights"},
@@ -409,6 +413,14 @@ def test_a_vector_of_environments() -> None:
 def test_settings_out_of_range_are_named(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         DDPGConfig(**setting)
+
+
+def test_without_gradient_steps_nothing_is_learned(score_env: Any) -> None:
+    agent = DDPG(score_env(), config(gradient_steps=0))
+    before = [p.clone() for p in agent.actor.parameters()]
+    agent.learn(12)
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.actor.parameters(), strict=True))
+    assert agent.n_updates == 0 and len(agent.buffer) == 5
 
 
 def test_nan_in_an_observation_of_the_environment(score_env: Any) -> None:
@@ -436,8 +448,20 @@ def test_wrong_observations_in_predict(score_env: Any) -> None:
         agent.predict(env.reset())
 
 
+@pytest.mark.parametrize("reward", [np.nan, np.inf, 1e300])
+def test_a_reward_that_is_not_finite_is_refused_and_not_kept(
+    score_env: Any, reward: float, tmp_path: Path
+) -> None:
+    agent = DDPG(score_env(rewards={4: reward}), config(buffer_size=50))
+    with pytest.raises(ValueError, match=r"reward .* at environment step 4: mend"):
+        agent.learn(10)
+    assert len(agent.buffer) == 3 and torch.isfinite(agent.buffer.rewards[:3]).all()
+    agent.learn(6, reset_num_timesteps=False)  # the next episode goes on as if nothing had been
+    assert agent.num_timesteps == 9
+
+
 @pytest.mark.parametrize("implementation", ["fused", "default"])
-@pytest.mark.parametrize("reward", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("reward", [-1e30, 1e30])
 def test_a_loss_that_is_not_finite_stops_training(
     score_env: Any, implementation: str, reward: float
 ) -> None:
@@ -451,9 +475,16 @@ def test_a_loss_that_is_not_finite_stops_training(
     assert bad.num_timesteps >= 8
     assert f"gradient step {bad.n_updates + 1}," in str(error.value)
     good.learn(bad.num_timesteps - 8, reset_num_timesteps=False)
-    networks = ("actor", "critic", "actor_target", "critic_target")
-    for name in networks:
-        assert all(torch.isfinite(p).all() for p in getattr(bad, name).parameters())
+    n_before = bad.n_updates % 2  # of the two gradient steps of the last environment step
+    assert bad.n_updates == good.n_updates + n_before
+    for name in ("actor", "critic", "actor_target", "critic_target"):
+        weights = zip(
+            getattr(bad, name).parameters(), getattr(good, name).parameters(), strict=True
+        )
+        for of_bad, of_good in weights:
+            assert torch.isfinite(of_bad).all()
+            # the reward itself changes nothing before it is drawn
+            assert n_before or torch.equal(of_bad, of_good)
     action, _ = bad.predict(score_env().reset(seed=0)[0])
     assert np.isfinite(action).all()
 
@@ -462,12 +493,13 @@ def test_the_last_good_weights_are_kept_within_a_pass(
     score_env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass of four batches meets the bad reward in one of them and stops right before it."""
-    agent = DDPG(score_env(max_steps=8, rewards={8: np.nan}), config(batch_size=2))
+    agent = DDPG(score_env(max_steps=8, rewards={8: 1e30}), config(batch_size=2))
     held: list[Any] = []
+    networks = (agent.actor, agent.critic, agent.actor_target, agent.critic_target)
     original = agent.train_step
 
     def watched(*arguments: Any) -> Any:
-        before = [p.detach().clone() for p in agent.critic.parameters()]
+        before = [p.detach().clone() for network in networks for p in network.parameters()]
         losses = original(*arguments)
         if losses.finite == 0 and not held:
             held.extend(before)
@@ -476,5 +508,6 @@ def test_the_last_good_weights_are_kept_within_a_pass(
     monkeypatch.setattr(agent, "train_step", watched)
     with pytest.raises(FloatingPointError, match="environment step 8"):
         agent.learn(20)
-    for kept, parameter in zip(held, agent.critic.parameters(), strict=True):
+    now = [p for network in networks for p in network.parameters()]
+    for kept, parameter in zip(held, now, strict=True):
         assert torch.equal(kept, parameter)

@@ -30,7 +30,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
             "initial_fraction": 0.05,
             "query_size": 5,
             "network": "small3d",
-            "learning_rate": 0.01,
+            "learning_rate": 0.005,
             "momentum": 0.9,
         },
     },

@@ -1,11 +1,14 @@
 """Stable-Baselines3's agents with settings that make sense for one run over a pool of images."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import stable_baselines3 as sb3
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from agents.spaces import check_spaces, find_attribute
@@ -108,3 +111,96 @@ def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
         "gradient_steps": max(1, round(steps / (2 * BATCH))),
         "action_noise": noise[name],
     }
+
+
+# --- exact continuation, which SB3's own save does not give ---------------------------------------
+
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
+    """Everything that decides how `model` goes on, between two of its rollouts.
+
+    SB3's `save` leaves out the replay buffer, the noise, the last observation and the global
+    generators that it draws from. Take this where a callback's `_on_rollout_start` is called: what
+    went before has then been stored and learned from.
+
+    Returns:
+        A tree that `agents.checkpoint` can write.
+    """
+    _, variables = model._get_torch_save_params()
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    buffer = getattr(model, "replay_buffer", None)
+    n = 0 if buffer is None else buffer.size()
+    return {
+        "parameters": model.get_parameters(),
+        "variables": {name: getattr(model, name).detach() for name in variables},
+        "counters": {name: getattr(model, name) for name in COUNTERS},
+        "last_obs": model._last_obs,
+        "last_episode_starts": model._last_episode_starts,
+        "noise": getattr(model.action_noise, "noise_prev", None),
+        "buffer": buffer
+        and {name: getattr(buffer, name)[:n] for name in BUFFER}
+        | {"pos": buffer.pos, "full": buffer.full},
+        "random": {
+            "numpy": numpy | {"state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}},
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "actions": model.action_space.np_random.bit_generator.state,
+        },
+    }
+
+
+def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Set `model`, made with the same settings, to a `state_dict`.
+
+    `learn(..., reset_num_timesteps=False)` then continues, the environment being at the same point.
+    As it resets the noise first, give it an `EachRollout` with `state["noise"]`.
+    """
+    model.set_parameters(state["parameters"], exact_match=True, device=model.device)
+    with torch.no_grad():
+        for name, value in state["variables"].items():
+            getattr(model, name).copy_(value)
+    for name, value in state["counters"].items():
+        setattr(model, name, value)
+    model._last_obs = state["last_obs"]
+    model._last_episode_starts = state["last_episode_starts"]
+    if state["buffer"] is not None:
+        buffer = model.replay_buffer  # type: ignore[attr-defined]
+        for name in BUFFER:
+            getattr(buffer, name)[: len(state["buffer"][name])] = state["buffer"][name]
+        buffer.pos, buffer.full = state["buffer"]["pos"], state["buffer"]["full"]
+    np.random.set_state(state["random"]["numpy"])  # noqa: NPY002
+    torch.set_rng_state(state["random"]["torch"])
+    if state["random"]["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+    model.action_space.np_random.bit_generator.state = state["random"]["actions"]
+
+
+class EachRollout(BaseCallback):
+    """Calls a function where `state_dict` may be taken, and stops after `max_steps` steps.
+
+    Args:
+        between: called before each rollout but the first.
+        max_steps: `learn` stops once `num_timesteps` has reached it.
+        noise: a `state_dict`'s "noise", put back after `learn` has reset it.
+    """
+
+    def __init__(self, between: Callable[[], None], max_steps: int, noise: Any = None) -> None:
+        super().__init__()
+        self._between, self._max_steps, self._noise = between, max_steps, noise
+        self._first = True
+
+    def _on_training_start(self) -> None:
+        if self._noise is not None:
+            assert isinstance(self.model.action_noise, OrnsteinUhlenbeckActionNoise)
+            self.model.action_noise.noise_prev = self._noise
+
+    def _on_rollout_start(self) -> None:
+        if not self._first:
+            self._between()
+        self._first = False
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self._max_steps

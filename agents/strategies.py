@@ -1,4 +1,4 @@
-"""Hand-designed strategies: RANDOM, LC, MS, EN and FUSION, behind the ``predict`` of an agent.
+"""Hand-designed strategies: RANDOM, LC, MS, EN, FUSION and EQ3, with the ``predict`` of an agent.
 
 A strategy sees the observation and nothing else: rows of softmax values, and rows of zeros for
 samples that have left the pool. Its action is a score for each row, so the environment ranks it as
@@ -54,15 +54,33 @@ def entropy(softmax: np.ndarray) -> np.ndarray:
     return -(softmax * logs).sum(axis=1) / math.log(softmax.shape[1])
 
 
+def expected_reward(softmax: np.ndarray) -> np.ndarray:
+    """EQ3: max p - sum p^2, what Eq. 3 pays on average if the classifier is calibrated.
+
+    The true class is j with probability p_j, so E[Pr(predicted) - Pr(true)] = max p - sum p_j p_j.
+    It is 0 for a uniform and for a one-hot softmax: the greedy maximiser of the reward is no
+    uncertainty sampling.
+
+    Args:
+        softmax: (n, M).
+
+    Returns:
+        (n,) in [0, 1/4].
+    """
+    return softmax.max(axis=1) - np.square(softmax).sum(axis=1)
+
+
 class Strategy:
     """Scores every row by a formula.
 
     Args:
         scorer: maps the rows still in the pool, (n, M), to scores in [0, 1].
+        generator: what the scorer draws from.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, generator: np.random.Generator) -> None:
         self._scorer = scorer
+        self.generator = generator
 
     def predict(
         self,
@@ -119,7 +137,7 @@ def _fusion(query_size: int, rng: np.random.Generator) -> Scorer:
 CRITERIA: tuple[Scorer, ...] = (least_confidence, margin, entropy)
 """What FUSION combines."""
 
-NAMES = ("random", "lc", "ms", "en", "fusion")
+NAMES = ("random", "lc", "ms", "en", "fusion", "eq3")
 
 
 def make(name: str, *, query_size: int, seed: int) -> Strategy:
@@ -141,7 +159,8 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
         "ms": margin,
         "en": entropy,
         "fusion": _fusion(query_size, rng),
+        "eq3": expected_reward,
     }
     if name not in scorers:
         raise ValueError(f"unknown strategy {name!r}, choose from {NAMES}{hint(name, NAMES)}")
-    return Strategy(scorers[name])
+    return Strategy(scorers[name], rng)

@@ -8,7 +8,7 @@ place, and a pass costs one small matrix product a batch.
 import contextlib
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,10 @@ from al_gym import networks
 
 INFERENCE_VALUES = {"cpu": 2**19, "cuda": 2**27}
 """Image values in one inference batch: what stays near the cache, or fills a GPU."""
+
+
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+"""Layers that Monte Carlo dropout leaves on."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class ClassifierConfig:
     """Of SGD; the paper does not say."""
     weight_decay: float = 0.0
     """Of SGD; the paper does not say."""
+    dropout: float = 0.0
+    """Probability of dropout before the last layer, in training; 0: none is added."""
     batch_size: int = 16
     """Most samples in a training batch, at least 3. A pass is divided into batches of nearly equal
     size: batch norm cannot be trained on one sample, and is thrown off by a last batch of few."""
@@ -73,6 +79,8 @@ class ClassifierConfig:
         _at_least("pretrain_passes", self.pretrain_passes, 0)
         _at_least("update_passes", self.update_passes, 0)
         _at_least("batch_size", self.batch_size, 3)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
         if self.inference_batch_size is not None:
             _at_least("inference_batch_size", self.inference_batch_size, 1)
         if not self.learning_rate > 0:
@@ -127,17 +135,23 @@ class Classifier:
             network = networks.build(
                 self.config.network, image_shape, self.n_classes, self.config.weights
             )
+        if self.config.dropout > 0:
+            network.head = nn.Sequential(nn.Dropout(self.config.dropout), network.head)
         network = network.to(self.device)
         network = network.to(memory_format=self._layout)
         self._normalisation = self._normalisation_for(network)
         if self.config.trainable == "head":
             network.backbone.requires_grad_(False)
             if self._features is None or not _same_weights(network.backbone, self.network.backbone):
-                self._features = None
-                everything = np.arange(len(self._images))
-                self._features = self._infer(network.backbone, self._normalised, everything)
+                self._keep_features(network)
         self.network = network
         self._new_optimiser()
+
+    def _keep_features(self, network: networks.Network) -> None:
+        """Pass every image through the frozen backbone once."""
+        self._features = None
+        everything = np.arange(len(self._images))
+        self._features = self._infer(network.backbone, self._normalised, everything)
 
     def _new_optimiser(self) -> None:
         self._optimiser = torch.optim.SGD(
@@ -169,6 +183,26 @@ class Classifier:
         self._new_optimiser()
         # load_state_dict keeps the tensors it is given, and training changes them in place
         self._optimiser.load_state_dict(copy.deepcopy(snapshot.optimiser))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network and optimiser, as a tree of tensors and numbers for another process."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict`` of a classifier with the same settings and images.
+
+        Raises:
+            RuntimeError: the weights belong to another network.
+        """
+        backbone = None if self._features is None else copy.deepcopy(self.network.backbone)
+        self.network.load_state_dict(state["network"])
+        if backbone is not None and not _same_weights(backbone, self.network.backbone):
+            self._keep_features(self.network)
+        self._new_optimiser()
+        self._optimiser.load_state_dict(state["optimiser"])
 
     # --- Eq. 1 ------------------------------------------------------------------------------------
 
@@ -222,14 +256,55 @@ class Classifier:
             )
         return softmax
 
+    def predict_with_dropout(
+        self, rows: np.ndarray, n_draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Softmax of ``rows`` under ``n_draws`` dropout masks, (n_draws, len(rows), M) float32.
+
+        Monte Carlo dropout (Gal and Ghahramani, Dropout as a Bayesian approximation, 2016): batch
+        norm stays in evaluation mode, dropout is on.
+
+        Raises:
+            ValueError: the network has no dropout.
+        """
+        dropouts = [part for part in self._trained.modules() if isinstance(part, DROPOUT)]
+        if not dropouts:
+            raise ValueError(
+                "the network has no dropout to draw from: set dropout above 0, or choose a network "
+                "that has some"
+            )
+        # what comes before the first random layer is the same for every draw
+        module: nn.Module = self._trained
+        inputs: Callable[[Tensor], Tensor] = self._inputs
+        if self._features is None and not any(
+            isinstance(part, DROPOUT) for part in self.network.backbone.modules()
+        ):
+            features = self._infer(self.network.backbone, self._normalised, rows)
+            module, inputs = self.network.head, features.__getitem__
+            rows = np.arange(len(rows))
+        with _torch_seeded(rng, self.device):
+            draws = [
+                F.softmax(self._infer(module, inputs, rows, random=dropouts), dim=1)
+                for _ in range(n_draws)
+            ]
+        return torch.stack(draws).cpu().numpy()
+
     def embed(self, rows: np.ndarray) -> np.ndarray:
         """Features of the penultimate layer of ``rows``, (len(rows), F) float32."""
         if self._features is not None:
             return self._features[torch.as_tensor(rows, device=self.device)].cpu().numpy()
         return self._infer(self.network.backbone, self._normalised, rows).cpu().numpy()
 
-    def _infer(self, module: nn.Module, inputs: Any, rows: np.ndarray) -> Tensor:
+    def _infer(
+        self,
+        module: nn.Module,
+        inputs: Callable[[Tensor], Tensor],
+        rows: np.ndarray,
+        random: Sequence[nn.Module] = (),
+    ) -> Tensor:
         module.eval()
+        for part in random:
+            part.train()
         all_rows = torch.as_tensor(rows, device=self.device)
         with torch.inference_mode(), self._kernels(), self._autocast():
             parts = [module(inputs(part)).float() for part in all_rows.split(self._inference_size)]

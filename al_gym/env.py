@@ -5,9 +5,10 @@ Classification", MICCAI 2020, https://doi.org/10.1007/978-3-030-59710-8_4.
 """
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -139,7 +140,10 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     | `dataset` | where the images come from |
 
     Beyond the standard API, reached with `get_wrapper_attr`: `max_steps`, the length of an
-    episode; `dataset`; `pool_embeddings()`; `fully_supervised_scores()`.
+    episode; `dataset`; `pool_indices` and `labelled`, which data-set rows are which; `embed()`,
+    `pool_embeddings()` and `predict_with_dropout()`, what the classifier makes of images;
+    `retrained_scores()` and `fully_supervised_scores()`; `state_dict()` and `load_state_dict()`, to
+    go on in another process; `start_fingerprint()`.
 
     ## Arguments
     `gymnasium.make("ActiveLearning-chestCT-v0", ...)` takes `profile`, `root`, every field of
@@ -330,39 +334,106 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
     # --- beyond the standard API ------------------------------------------------------------------
 
+    @property
+    def pool_indices(self) -> np.ndarray:
+        """(n_u,) int64, the data-set row of every pool row."""
+        return self._begun_episode().pool.indices.copy()
+
+    @property
+    def labelled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Data-set rows (n_l,) in the order of their annotation, and their labels (n_l,)."""
+        pool = self._begun_episode().pool
+        return pool.labelled.copy(), pool.labels.copy()
+
+    def embed(self, indices: np.ndarray) -> np.ndarray:
+        """Features of the penultimate layer, (n, F) float32, of the data-set rows ``indices``."""
+        self._begun_episode()
+        return self._classifier.embed(indices)
+
     def pool_embeddings(self) -> np.ndarray:
         """Features of the penultimate layer of every pool row, (n_u, F) float32; computed now."""
-        return self._classifier.embed(self._begun_episode().pool.indices)
+        return self.embed(self._begun_episode().pool.indices)
+
+    def predict_with_dropout(self, indices: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+        """Softmax of data-set rows under random dropout masks, (n_draws, n, M) float32.
+
+        Raises:
+            ValueError: the network has no dropout.
+        """
+        self._begun_episode()
+        rng = np.random.default_rng(seed)
+        return self._classifier.predict_with_dropout(indices, n_draws, rng)
+
+    def retrained_scores(self) -> metrics.Scores:
+        """Test scores of a fresh classifier trained on what is labelled now.
+
+        It starts from this episode's initial weights and is trained for ``pretrain_passes``,
+        whatever was labelled in which order. The episode goes on unchanged.
+        """
+        return self._retrained_scores(self._begun_episode().pool)
 
     def fully_supervised_scores(self) -> metrics.Scores:
         """Test scores of a classifier trained on the whole training set: the paper's ALL.
 
-        It starts from this episode's initial weights and is trained for ``pretrain_passes`` with
-        the annotator's labels, the initial set's true ones included. The episode goes on unchanged.
+        It is trained as ``retrained_scores`` does, with the annotator's labels, the initial set's
+        true ones included. The episode goes on unchanged.
+        """
+        pool = self._begun_episode().pool
+        rest = pool.indices[pool.available]
+        labels = checked_annotation(self._annotator, rest, self.dataset.n_classes)
+        return self._retrained_scores(pool.annotated(np.flatnonzero(pool.available), labels))
+
+    def start_fingerprint(self) -> str:
+        """32 hexadecimal digits of the episode's beginning: initial set and pretrained weights."""
+        self._begun_episode()
+        assert self._start is not None
+        digest = hashlib.blake2b(self._start.labelled.tobytes(), digest_size=16)
+        for name, tensor in self._start.weights.weights.items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running episode, for ``load_state_dict`` in another process.
+
+        A tree of dictionaries, arrays, tensors, numbers and strings. An annotator of one's own
+        keeps its own state.
         """
         episode = self._begun_episode()
         assert self._start is not None
-        everything = episode.pool.annotated(
-            np.flatnonzero(episode.pool.available),
-            checked_annotation(
-                self._annotator,
-                episode.pool.indices[episode.pool.available],
-                self.dataset.n_classes,
-            ),
-        )
-        kept = self._classifier.snapshot()
-        try:
-            _, weights_rng, fit_rng, _ = _generators(self._start.seed)
-            self._classifier.initialise(weights_rng)
-            self._classifier.fit(
-                everything.labelled,
-                everything.labels,
-                self._classifier.config.pretrain_passes,
-                fit_rng,
+        return {
+            "start": {"seed": self._start.seed, "labelled": self._start.labelled},
+            "episode": asdict(episode),
+            "classifier": self._classifier.state_dict(),
+            "np_random": self.np_random.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict`` of an environment with the same data set and settings.
+
+        The start is pretrained again, which its seed decides, so that later resets find it; then
+        everything is set as it was. On the CPU the episode continues bit for bit.
+
+        Raises:
+            ValueError: the state belongs to a pool of another size.
+        """
+        episode = state["episode"]
+        n_pool = len(episode["pool"]["indices"])
+        if n_pool != self._n_pool:
+            raise ValueError(
+                f"the state has a pool of {n_pool} images, this environment one of {self._n_pool}"
             )
-            return self._score(self.dataset.test)
-        finally:
-            self._classifier.restore(kept)
+        self._begin(state["start"]["seed"], state["start"]["labelled"])
+        self._classifier.load_state_dict(state["classifier"])
+        self.np_random = np.random.default_rng()
+        self.np_random.bit_generator.state = state["np_random"]
+        scores = {
+            name: None if episode[name] is None else metrics.Scores(**episode[name])
+            for name in ("validation", "test")
+        }
+        parts = {"pool": Pool(**episode["pool"]), "query": Query(**episode["query"])}
+        curve = tuple(tuple(point) for point in episode["curve"])
+        self._episode = Episode(**{**episode, **scores, **parts, "curve": curve})
 
     def render(self) -> Any:
         """The last query and the learning curve, in the way of ``render_mode``."""
@@ -402,6 +473,19 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         )
         self._annotator = self._own_annotator or self._built_in_annotator(noise_rng)
         self._start = Start(seed, labelled, self._classifier.snapshot())
+
+    def _retrained_scores(self, pool: Pool) -> metrics.Scores:
+        """Test scores after training this start's initial weights on what ``pool`` has labelled."""
+        assert self._start is not None
+        kept = self._classifier.snapshot()
+        try:
+            _, weights_rng, fit_rng, _ = _generators(self._start.seed)
+            self._classifier.initialise(weights_rng)
+            passes = self._classifier.config.pretrain_passes
+            self._classifier.fit(pool.labelled, pool.labels, passes, fit_rng)
+            return self._score(self.dataset.test)
+        finally:
+            self._classifier.restore(kept)
 
     def _built_in_annotator(self, rng: np.random.Generator) -> Annotator:
         labels, noise = self.dataset.labels, self.config.label_noise

@@ -22,7 +22,7 @@ class Network(nn.Module):
 
     Args:
         backbone: maps images (B, C, [D,] H, W) to features (B, F), the penultimate layer.
-        head: ``nn.Linear`` from F features to one logit a class.
+        head: from F features to one logit a class; ``nn.Linear``, behind a dropout if there is one.
         mean: per-channel mean that the weights expect of images scaled to [0, 1]; None: the
             statistics of the training images are used.
         std: the deviations that belong to ``mean``.
@@ -37,7 +37,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head: nn.Module = head
         self.mean = mean
         self.std = std
 

@@ -1,260 +1,415 @@
-"""Run active-learning methods on a data set, every one from the same starts, and compare them.
+"""The experiment matrix: data sets x methods x seeds, every method from the same starts.
 
-    python -m benchmarks.run --dataset chestCT --methods random ms all --seeds 3 --out runs/first
+    python -m benchmarks.run --preset embedded --seeds 10 --workers 2 --out runs/embedded
+    python -m benchmarks.run --dataset chestCT --methods random ms drla --out runs/first
 
-makes one folder a (data set, method, seed) with ``config.json`` and ``curve.csv``, then prints a
-table and draws ``curves.png``.
+makes one folder a cell, ``OUT/<data set>/<method>/seed<k>``; ``benchmarks.cell`` says what is in
+it. The same command again goes on where it was stopped and runs nothing twice. It ends with a table;
+``python -m benchmarks.report OUT`` makes tables, figures and tests of it.
+
+The exit status is 1 if a cell failed.
 """
 
-import csv
+import contextlib
 import json
+import os
 import platform
+import shutil
+import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, SupportsFloat, TextIO
+from typing import Annotated, Any, Literal
 
-import gymnasium as gym
+import torch
 import tyro
 from tqdm import tqdm
 
-import envs_registry
-from agents import sb3, strategies
-from agents.ddpg import DDPG, DDPGConfig
-from benchmarks import summary
+from agents.spelling import hint
+from benchmarks import cell, methods, summary
+from benchmarks.presets import PAPER_FRACTIONS, PRESETS, Preset
 
-METHODS = (*strategies.NAMES, "all", "drla", *(f"sb3-{name}" for name in sb3.ALGORITHMS))
 PACKAGES = (
     "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
 )  # fmt: skip
+COMPARED = ("dataset", "fingerprint", "environment", "classifier", "agent", "threads", "retrain_at")
+"""Keys of ``config.json`` that decide a curve: those of a folder's earlier results must agree."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Run active-learning methods on a data set and compare them."""
+    """Run active-learning methods on data sets and compare them."""
 
-    dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"]
-    """Data set to learn on."""
-    methods: tuple[str, ...]
-    """Methods to compare: random lc ms en fusion all; drla; sb3-ddpg sb3-td3 sb3-sac sb3-ppo
-    sb3-a2c."""
     out: Path
     """Folder for the results."""
+    preset: tuple[str, ...] = ()
+    """Named experiments: paper-chestCT paper-retinopathy embedded retinamnist."""
+    dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"] | None = None
+    """Data set to learn on, instead of a preset."""
+    methods: tuple[str, ...] = ()
+    """Methods to compare; otherwise the preset's. random lc ms en fusion all; drla; badge coreset
+    typiclust probcover bald; sb3-ddpg sb3-td3 sb3-sac sb3-ppo sb3-a2c; controls: frozen eq3
+    eq3-oracle."""
     seeds: int = 3
     """Number of seeds; all methods share the start of each."""
-    profile: Literal["auto", "paper", "embedded"] = "auto"
+    profile: Literal["auto", "paper", "embedded"] | None = None
     """The paper's settings, small ones on generated images, or what the data found allows."""
     root: Path | None = None
     """Folder of the data; otherwise $AL_GYM_DATA/<dataset>."""
     flag: str | None = None
     """Which data set of MedMNIST."""
     budget: float | None = None
-    """Share of the training set to label in the end; otherwise the profile's."""
+    """Share of the training set to label in the end; otherwise the preset's or profile's."""
     query_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Samples annotated in a step; otherwise the profile's."""
+    """Samples annotated in a step; otherwise the preset's or profile's."""
+    retrain_eval: bool = False
+    """At the report's labelled fractions also train a classifier from scratch on what is labelled,
+    so that the choice of samples is told from the order in which the network saw them."""
+    workers: int = 1
+    """Cells at a time on this machine, each in a process of its own if more than one."""
+    ray: str | None = None
+    """Run the cells on a Ray cluster instead: "auto" for the one this machine belongs to, its
+    address, or "local" to start one here. OUT must be a folder that all its machines share."""
+    gpus_per_cell: float = 0.0
+    """Share of a GPU that a cell needs, for Ray."""
+    threads: int = 1
+    """Threads of PyTorch in a cell. It is part of the settings: with another number the last bits
+    of a curve may differ."""
+    checkpoint_every: int = 10
+    """Steps between two checkpoints of a cell."""
+    overwrite: bool = False
+    """Remove results of other settings instead of refusing to mix with them."""
 
 
-def main(config: RunConfig) -> None:
-    """Run every cell, print the table, draw the curves.
+@dataclass(frozen=True)
+class Experiment:
+    """All cells of one data set."""
+
+    name: str
+    """Of the folder."""
+    preset: str | None
+    dataset: str
+    settings: dict[str, Any]
+    """Keywords of ``gymnasium.make``."""
+    methods: tuple[str, ...]
+
+
+def main(config: RunConfig) -> int:
+    """Run every cell that is not finished, print the table; returns the exit status.
 
     Raises:
-        ValueError: an unknown method, no seeds, or a folder with results of other settings.
+        ValueError: an unknown method or preset, settings that do not fit, or a folder with results
+            of other settings.
         FileNotFoundError: the data is not there.
     """
-    env, records = prepare(config)
-    max_steps = env.get_wrapper_attr("max_steps")
-    n_steps = sum(1 if method == "all" else max_steps + 1 for method, _ in records)
-    with tqdm(total=n_steps, unit="step", desc=config.dataset) as bar:
-        for (method, seed), record in records.items():
-            bar.set_postfix_str(f"{method}, seed {seed}")
-            folder = cell_folder(config, method, seed)
+    totals: dict[Path, int] = {}
+    for experiment in plan(config):
+        records, max_steps = prepare(experiment, config)
+        for folder, record in records.items():
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text(json.dumps(record, indent=2))
-            run_cell(env, method, seed, folder / "curve.csv", bar)
-    curves = {
-        cell: summary.read_curve(cell_folder(config, *cell) / "curve.csv") for cell in records
-    }
-    print(summary.table(curves))
-    figure = dataset_folder(config) / "curves.png"
-    summary.draw_curves(curves, figure, title=env.get_wrapper_attr("dataset").source)
-    print(f"\nCurves: {figure}")
+            (folder / cell.CONFIG).write_text(json.dumps(record, indent=2))
+            totals[folder] = 1 if record["method"] == "all" else max_steps + 1
+    open_cells = [folder for folder in totals if not (folder / cell.RESULT).exists()]
+    if len(open_cells) < len(totals):
+        print(f"{len(totals) - len(open_cells)} of {len(totals)} cells are finished already")
+    failed = execute(open_cells, totals, config) if open_cells else {}
+    for name in dict.fromkeys(folder.parents[1] for folder in totals):
+        curves = {
+            (folder.parent.name, int(folder.name.removeprefix("seed"))): summary.read_curve(
+                folder / cell.CURVE
+            )
+            for folder in totals
+            if folder.parents[1] == name and folder not in failed
+        }
+        if curves:
+            print(f"\n{name.name}\n{summary.table(curves)}")
+    for folder, problem in failed.items():
+        print(f"FAILED {folder}: {problem}", file=sys.stderr)
+    print(f"\nTables, figures and tests: python -m benchmarks.report {config.out}")
+    return 1 if failed else 0
 
 
-def prepare(config: RunConfig) -> tuple[gym.Env[Any, Any], dict[summary.Cell, dict[str, Any]]]:
-    """The environment, and what each cell's ``config.json`` is to hold; nothing is written yet.
+# --- what to run ----------------------------------------------------------------------------------
 
-    The cells go seed by seed: the methods of a seed share a start, which is then pretrained once.
+
+def plan(config: RunConfig) -> list[Experiment]:
+    """The experiments asked for, by preset or by data set.
 
     Raises:
-        ValueError: as ``main``.
-        FileNotFoundError: as ``main``.
+        ValueError: see ``main``.
     """
-    for method in config.methods:
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}, choose from {' '.join(METHODS)}")
-    if not config.methods:
-        raise ValueError(f"no methods given, choose from {' '.join(METHODS)}")
-    if len(set(config.methods)) < len(config.methods):
-        raise ValueError(f"a method is named twice: {' '.join(config.methods)}")
-    if config.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, not {config.seeds}")
-    env = make_environment(config)
-    shared = describe(config, env)
-    records = {
-        (method, seed): {"method": method, "seed": seed, **shared}
-        for seed in range(config.seeds)
-        for method in config.methods
-    }
-    for cell, record in records.items():
-        _refuse_other_settings(cell_folder(config, *cell) / "config.json", record)
-    return env, records
+    if bool(config.preset) == bool(config.dataset):
+        raise ValueError(f"give either --dataset or --preset, one or more of {' '.join(PRESETS)}")
+    for count in ("seeds", "workers", "threads", "checkpoint_every"):
+        if getattr(config, count) < 1:
+            raise ValueError(f"{count} must be at least 1, not {getattr(config, count)}")
+    for name in config.preset:
+        if name not in PRESETS:
+            raise ValueError(
+                f"unknown preset {name!r}, choose from {' '.join(PRESETS)}{hint(name, PRESETS)}"
+            )
+    chosen: list[tuple[str | None, Preset]] = [(name, PRESETS[name]) for name in config.preset]
+    if config.dataset is not None:
+        chosen = [(None, Preset(config.dataset, methods=()))]
+    experiments = [_experiment(name, preset, config) for name, preset in chosen]
+    names = [experiment.name for experiment in experiments]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two presets would share a folder ({' '.join(names)}): use two --out")
+    return experiments
 
 
-def make_environment(config: RunConfig) -> gym.Env[Any, Any]:
-    """The environment of a run, through the registry."""
-    settings: dict[str, Any] = {
+def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experiment:
+    given = {
         "profile": config.profile,
         "root": None if config.root is None else str(config.root),
         "flag": config.flag,
         "budget": config.budget,
         "query_size": config.query_size,
     }
-    given = {name: value for name, value in settings.items() if value is not None}
-    for env_id, entry in envs_registry.ENVIRONMENTS.items():
-        if entry["dataset"] == config.dataset:
-            return gym.make(env_id, **given)
-    raise ValueError(f"no environment for the data set {config.dataset!r}")
+    settings = preset.settings | {key: value for key, value in given.items() if value is not None}
+    chosen = config.methods or preset.methods
+    methods.check(chosen)
+    flag = settings.get("flag")
+    folder = preset.dataset if flag is None else f"{preset.dataset}-{flag}"
+    return Experiment(folder, name, preset.dataset, settings, chosen)
 
 
-class CurveWriter(gym.Wrapper[Any, Any, Any, Any]):
-    """Writes a line of ``curve.csv`` for the start and for every step of the first episode.
+def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[str, Any]], int]:
+    """What each cell's ``config.json`` is to hold, by folder, and the steps of a cell.
 
-    What comes after it, as when an agent fills its last rollout, is not recorded.
+    The cells go seed by seed, so that a run that is stopped has whole seeds to compare. Nothing is
+    written yet; with ``overwrite`` results of other settings are removed.
 
-    Args:
-        env: the environment.
-        file: open for writing.
-        bar: is advanced by one a line.
+    Raises:
+        ValueError: a folder holds results of other settings, or of a newer version.
+        FileNotFoundError: the data is not there.
     """
-
-    def __init__(self, env: gym.Env[Any, Any], file: TextIO, bar: "tqdm[Any]") -> None:
-        super().__init__(env)
-        self._writer = csv.writer(file)
-        self._writer.writerow(summary.COLUMNS)
-        self._bar = bar
-        self._step = 0
-        self._over = False
-        self._began = time.perf_counter()
-
-    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset, and write the start if it is the first."""
-        observation, info = self.env.reset(**settings)
-        if self._step == 0:
-            self._write(info, reward="")
-        return observation, info
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Step, and write what it brought."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if not self._over:
-            self._step += 1
-            self._write(info, reward)
-        self._over = self._over or terminated
-        return observation, reward, terminated, truncated, info
-
-    def write_fully_supervised(self) -> None:
-        """Write the one line of ALL instead."""
-        scores = self.get_wrapper_attr("fully_supervised_scores")()
-        everything = self.get_wrapper_attr("n_training")
-        info = {"n_labelled": everything, "labelled_fraction": 1.0}
-        self._write({**info, "macro_f1": scores.macro_f1, "micro_f1": scores.micro_f1}, reward="")
-
-    def _write(self, info: dict[str, Any], reward: Any) -> None:
-        now = time.perf_counter()
-        values = [info[name] for name in summary.COLUMNS[1:5]]
-        self._writer.writerow([self._step, *values, reward, f"{now - self._began:.4f}"])
-        self._bar.update()
-        self._began = now
+    shared = {
+        "format": cell.FORMAT,
+        "preset": experiment.preset,
+        "dataset": experiment.dataset,
+        "settings": experiment.settings,
+        "threads": config.threads,
+        "checkpoint_every": config.checkpoint_every,
+        "retrain_at": list(PAPER_FRACTIONS) if config.retrain_eval else [],
+    }
+    env = cell.make_environment(shared)
+    shared |= describe(env)
+    records = {}
+    for seed in range(config.seeds):
+        for method in experiment.methods:
+            agent = methods.settings(method, seed)
+            record = {**shared, "method": method, "seed": seed, "agent": agent}
+            folder = config.out / experiment.name / method / f"seed{seed}"
+            # compared with what JSON makes of it
+            records[folder] = json.loads(json.dumps(record))
+    for folder, record in records.items():
+        problem = other_settings(folder / cell.CONFIG, record)
+        if problem and config.overwrite:
+            shutil.rmtree(folder)
+        elif problem:
+            raise ValueError(
+                f"{folder} holds {problem}. Choose another --out, or --overwrite to replace it"
+            )
+    return records, env.get_wrapper_attr("max_steps")
 
 
-def run_cell(env: gym.Env[Any, Any], method: str, seed: int, curve: Path, bar: "tqdm[Any]") -> None:
-    """One episode of one method; a line of ``curve`` a step, the first for the start.
-
-    Agents that learn do so online, as Algorithm 1 does: the episode they are measured on is the
-    one they learn from.
-
-    Args:
-        env: the environment, whose reset with ``seed`` gives every method the same start.
-        method: one of ``METHODS``.
-        seed: of the environment and of the method.
-        curve: csv file to write.
-        bar: is advanced by one a line.
-    """
-    max_steps = env.get_wrapper_attr("max_steps")
-    with curve.open("w", newline="") as file:
-        recorded = CurveWriter(env, file, bar)
-        if method == "all":
-            env.reset(seed=seed)
-            recorded.write_fully_supervised()
-        elif method == "drla":
-            DDPG(recorded, DDPGConfig(seed=seed)).learn(max_steps)
-        elif method.startswith("sb3-"):
-            sb3.make(method.removeprefix("sb3-"), recorded, seed).learn(max_steps)
-        else:
-            query_size = env.get_wrapper_attr("config").query_size
-            agent = strategies.make(method, query_size=query_size, seed=seed)
-            observation, _ = recorded.reset(seed=seed)
-            terminated = False
-            while not terminated:
-                action, _ = agent.predict(observation)
-                observation, _, terminated, _, _ = recorded.step(action)
-
-
-def describe(config: RunConfig, env: gym.Env[Any, Any]) -> dict[str, Any]:
-    """Everything but method and seed that decides a curve."""
+def describe(env: Any) -> dict[str, Any]:
+    """What the data, the settings in full, the programs and the machine are."""
     dataset = env.get_wrapper_attr("dataset")
+    classifier = env.get_wrapper_attr("classifier_config")
     return {
-        "dataset": config.dataset,
         "source": dataset.source,
         "fingerprint": dataset.fingerprint(),
+        "class_names": list(dataset.class_names),
+        "n_training": env.get_wrapper_attr("n_training"),
+        "max_steps": env.get_wrapper_attr("max_steps"),
         "environment": asdict(env.get_wrapper_attr("config")),
-        "classifier": asdict(env.get_wrapper_attr("classifier_config")),
+        "classifier": asdict(classifier),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
+        "commit": git_commit(),
+        "device": device_name(classifier.device),
     }
 
 
-def dataset_folder(config: RunConfig) -> Path:
-    """Where a run keeps what it finds on a data set."""
-    name = config.dataset if config.flag is None else f"{config.dataset}-{config.flag}"
-    return config.out / name
+def git_commit() -> str | None:
+    """The commit of this program's checkout, with "+" if files were changed; None without one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+    except OSError:
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def cell_folder(config: RunConfig, method: str, seed: int) -> Path:
-    """Where a run keeps one method's curve for one seed."""
-    return dataset_folder(config) / method / f"seed{seed}"
+def device_name(device: str) -> str:
+    """The processor or graphics card that a classifier on ``device`` uses."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return f"CPU, {platform.machine()}"
+    return torch.cuda.get_device_name(0 if device == "auto" else device)
 
 
-def _refuse_other_settings(path: Path, record: dict[str, Any]) -> None:
-    """Results of the same settings are written again; those of others are not lost."""
+def other_settings(path: Path, record: dict[str, Any]) -> str | None:
+    """How an earlier ``config.json`` at ``path`` differs in what decides a curve, in words.
+
+    Raises:
+        ValueError: it was written by a newer version.
+    """
     if not path.exists():
-        return
-    earlier = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(record))
-    different = [key for key in wanted if key != "versions" and earlier.get(key) != wanted[key]]
-    if different:
+        return None
+    try:
+        earlier = json.loads(path.read_text())
+    except ValueError:
+        return "a config.json that cannot be read"
+    if earlier.get("format", 0) > cell.FORMAT:
         raise ValueError(
-            f"{path.parent} holds results of other settings ({', '.join(different)}); "
-            "choose another --out, or remove that folder"
+            f"{path.parent} was made by a newer version of al-gym (format {earlier['format']}, "
+            f"this one knows {cell.FORMAT}): update, or choose another --out"
         )
+    there = flat({key: earlier.get(key) for key in COMPARED})
+    here = flat({key: record[key] for key in COMPARED})
+    different = [key for key in {**here, **there} if there.get(key) != here.get(key)]
+    if not different:
+        return None
+    shown = [f"{key} {there.get(key)!r} there, {here.get(key)!r} here" for key in different[:5]]
+    more = "" if len(different) <= 5 else f", and {len(different) - 5} more"
+    return f"results of other settings ({'; '.join(shown)}{more})"
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by their path, such as ``environment.query_size``."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def execute(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> dict[Path, str]:
+    """Run cells, with one progress bar over all of them; returns what stopped those that failed.
+
+    Args:
+        folders: cells to run.
+        totals: lines of the curve of every cell, those finished already included.
+        config: how to run them.
+    """
+    if config.ray is not None:
+        outcomes = _on_ray(folders, config)
+    elif config.workers > 1:
+        outcomes = _in_processes(folders, config)
+    else:
+        outcomes = ((folder, cell.attempt(folder, tqdm.write)) for folder in folders)
+    with _progress(totals, config.out.name):
+        return {folder: problem for folder, problem in outcomes if problem is not None}
+
+
+def _in_processes(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
+    """Each cell in a process of its own: whatever kills one leaves the others alone."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads)}
+
+    def one(folder: Path) -> str | None:
+        command = [sys.executable, "-m", "benchmarks.cell", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.stdout:
+            tqdm.write(done.stdout.rstrip())
+        if done.returncode < 0:
+            return f"its process was killed by signal {-done.returncode} (out of memory?)"
+        return done.stderr.strip().splitlines()[-1] if done.returncode else None
+
+    with ThreadPoolExecutor(config.workers) as pool:
+        futures = {pool.submit(one, folder): folder for folder in folders}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _on_ray(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
+    """One Ray task a cell; one lost with its worker is started again, from its checkpoint.
+
+    Raises:
+        ValueError: Ray is not installed, or there is no cluster.
+    """
+    try:
+        import ray  # an extra: imported where it is needed
+    except ImportError:
+        raise ValueError("--ray needs Ray: pip install 'al-gym[distributed]'") from None
+    address = None if config.ray == "local" else config.ray
+    try:
+        ray.init(address=address, include_dashboard=False, configure_logging=False)
+    except ConnectionError as error:
+        raise ValueError(
+            f"no Ray cluster at {config.ray!r} ({error}): start one with `ray start --head`, or "
+            "use --ray local"
+        ) from None
+    try:
+        task = ray.remote(cell.attempt).options(
+            num_cpus=config.threads, num_gpus=config.gpus_per_cell, max_retries=3
+        )
+        tasks = {task.remote(folder.resolve()): folder for folder in folders}
+        waiting = list(tasks)
+        while waiting:
+            (done,), waiting = ray.wait(waiting, num_returns=1)
+            try:
+                yield tasks[done], ray.get(done)
+            except ray.exceptions.RayError as error:
+                yield tasks[done], f"its worker was lost: {error}"
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _progress(totals: dict[Path, int], name: str) -> Iterator[None]:
+    """A bar over the steps of all cells, by the lines of their curves: wherever they run."""
+    counts = {folder: _lines(folder / cell.CURVE) for folder in totals}
+    stop = threading.Event()
+    with tqdm(
+        total=sum(totals.values()), initial=sum(counts.values()), unit="step", desc=name
+    ) as bar:
+
+        def watch() -> None:
+            over = False
+            while not over:
+                over = stop.wait(0.5)  # looks once more after the end
+                for folder in totals:
+                    if counts[folder] < totals[folder]:
+                        counts[folder] = _lines(folder / cell.CURVE)
+                bar.n = sum(counts.values())
+                done = sum(counts[folder] >= total for folder, total in totals.items())
+                bar.set_postfix_str(f"{done} of {len(totals)} cells")
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _lines(curve: Path) -> int:
+    """Steps in a curve, its header apart."""
+    try:
+        return max(0, curve.read_bytes().count(b"\n") - 1)
+    except FileNotFoundError:
+        return 0
 
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(RunConfig))
+        sys.exit(main(tyro.cli(RunConfig)))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"benchmarks.run: {error}")

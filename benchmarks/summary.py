@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-COLUMNS = (
-    "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward", "seconds",
+NUMBERS = (
+    "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",
+    "acquisition_seconds", "training_seconds",
 )  # fmt: skip
-"""Of ``curve.csv``. The line of step 0 is the start: it has no reward, and its seconds are those of
-the reset."""
+"""Columns of a ``curve.csv`` that hold one number."""
 
 Curve = dict[str, np.ndarray]
 Cell = tuple[str, int]
@@ -24,7 +24,7 @@ def read_curve(path: Path) -> Curve:
     """Columns of a ``curve.csv`` as float arrays; an empty reward is NaN."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in COLUMNS}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in NUMBERS}
 
 
 def value_at(curve: Curve, metric: str, fraction: float) -> float:

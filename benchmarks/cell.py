@@ -1,0 +1,284 @@
+"""One cell of an experiment: a data set, a method and a seed, in a folder of its own.
+
+``config.json`` says what to run, so a folder is all that a process needs to know:
+
+    python -m benchmarks.cell runs/first/chestCT/ms/seed0
+
+It writes ``curve.csv``, a line a step, each on disk before the next step begins, and every few
+steps ``checkpoint.safetensors`` with everything that decides how the cell goes on. Run again, it
+goes on from there, and its curve ends as if nothing had happened. ``result.json`` marks the end;
+``error.txt`` holds what stopped it.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+import envs_registry
+from agents import checkpoint
+from benchmarks import methods
+
+FORMAT = 1
+"""Of a cell's folder; raised when an older program could not go on with it."""
+COLUMNS = (
+    "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",
+    "selected", "class_counts", "retrained_macro_f1", "retrained_micro_f1",
+    "acquisition_seconds", "training_seconds",
+)  # fmt: skip
+"""Of ``curve.csv``. The line of step 0 is the start: it has no reward, and its training seconds are
+those of the reset. ``selected`` are the data-set rows just annotated, best score first, and
+``class_counts`` the labelled samples of each class. The retrained columns are empty where no
+classifier was trained from scratch. Acquisition seconds are the method's own: choosing and, if it
+learns, learning."""
+CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
+CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
+LOCK = "lock"
+"""Names of a cell's files."""
+
+
+def make_environment(config: dict[str, Any]) -> gym.Env[Any, Any]:
+    """The environment that a ``config.json`` asks for."""
+    for env_id, entry in envs_registry.ENVIRONMENTS.items():
+        if entry["dataset"] == config["dataset"]:
+            return gym.make(env_id, **config["settings"])
+    raise ValueError(f"no environment for the data set {config['dataset']!r}")
+
+
+class Recorder(gym.Wrapper[Any, Any, Any, Any]):
+    """Writes a line of ``curve.csv`` for the start and for every step of the first episode.
+
+    Args:
+        env: the environment.
+        config: the cell's.
+        folder: of the cell.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], config: dict[str, Any], folder: Path) -> None:
+        super().__init__(env)
+        self._folder, self._method = folder, config["method"]
+        self._retrain_at = list(config["retrain_at"])
+        self._lines: list[str] = []
+        self._since = time.perf_counter()
+        self.over = False
+
+    @property
+    def n_steps(self) -> int:
+        """Steps recorded so far."""
+        return max(0, len(self._lines) - 2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"lines": self._lines, "retrain_at": self._retrain_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the curve what it was."""
+        self._lines, self._retrain_at = state["lines"], state["retrain_at"]
+        (self._folder / CURVE).write_text("".join(self._lines))
+        self._since = time.perf_counter()
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, and write the start if it is the first."""
+        before = time.perf_counter()
+        observation, info = self.env.reset(**settings)
+        if not self._lines:
+            _check_start(self._folder, self.env.get_wrapper_attr("start_fingerprint")())
+            (self._folder / CURVE).write_text("")
+            self._append(COLUMNS)
+            if self._method == "all":
+                info = self._fully_supervised()
+                self.over = True
+            self._record(info, "", 0.0, time.perf_counter() - before)
+        self._since = time.perf_counter()
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, and write what it brought."""
+        before = time.perf_counter()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if not self.over:
+            self.over = terminated
+            self._record(info, reward, before - self._since, time.perf_counter() - before)
+        self._since = time.perf_counter()
+        return observation, reward, terminated, truncated, info
+
+    def _record(
+        self, info: dict[str, Any], reward: Any, acquisition: float, training: float
+    ) -> None:
+        rows = self.env.get_wrapper_attr("pool_indices")[info["selected"]]
+        _, labels = self.env.get_wrapper_attr("labelled")
+        n_classes = self.env.get_wrapper_attr("dataset").n_classes
+        counts = info.get("class_counts", np.bincount(labels, minlength=n_classes))
+        self._append([
+            len(self._lines) - 1, *(info[name] for name in COLUMNS[1:5]), reward,
+            " ".join(map(str, rows)), " ".join(map(str, counts)), *self._retrained(info),
+            f"{acquisition:.4f}", f"{training:.4f}",
+        ])  # fmt: skip
+
+    def _retrained(self, info: dict[str, Any]) -> tuple[Any, Any]:
+        """Macro and micro F1 of a classifier trained from scratch, where that is due."""
+        due = [f for f in self._retrain_at if f <= info["labelled_fraction"] + 1e-9]
+        if not due:
+            return "", ""
+        self._retrain_at = [f for f in self._retrain_at if f not in due]
+        if self._method == "all":
+            return info["macro_f1"], info["micro_f1"]
+        scores = self.env.get_wrapper_attr("retrained_scores")()
+        return scores.macro_f1, scores.micro_f1
+
+    def _fully_supervised(self) -> dict[str, Any]:
+        """The ``info`` of ALL: what a classifier trained on everything scores."""
+        scores = self.env.get_wrapper_attr("fully_supervised_scores")()
+        labels = self.env.get_wrapper_attr("dataset").labels
+        pool, (initial, _) = (self.env.get_wrapper_attr(n) for n in ("pool_indices", "labelled"))
+        return {
+            "n_labelled": self.env.get_wrapper_attr("n_training"),
+            "labelled_fraction": 1.0,
+            "macro_f1": scores.macro_f1,
+            "micro_f1": scores.micro_f1,
+            "selected": np.array([], int),
+            "class_counts": np.bincount(labels[np.concatenate([pool, initial])]),
+        }
+
+    def _append(self, values: Sequence[Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        with (self._folder / CURVE).open("a") as file:  # closed, so flushed, before the next step
+            file.write(text.getvalue())
+        self._lines.append(text.getvalue())
+
+
+def run(folder: Path, say: Callable[[str], None] = print) -> None:
+    """Run the cell of a folder, from its checkpoint if it has one.
+
+    Args:
+        folder: with ``config.json``.
+        say: told what a person should know.
+
+    Raises:
+        RuntimeError: this method's start is not that of the others on this seed.
+        Exception: whatever stops the method; the last checkpoint stays.
+    """
+    config = json.loads((folder / CONFIG).read_text())
+    with _only_process(folder), _threads(config["threads"]):
+        _run(folder, config, say)
+
+
+def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> None:
+    env = make_environment(config)
+    recorder = Recorder(env, config, folder)
+    player = methods.make(config["method"], recorder, config["seed"])
+    if (folder / CHECKPOINT).exists():
+        saved = checkpoint.read(folder / CHECKPOINT)
+        lines = saved["recorder"]["lines"]
+        say(f"{folder}: goes on from step {len(lines) - 2}{_damage(folder / CURVE, lines)}")
+        recorder.load_state_dict(saved["recorder"])
+        player.reset()
+        env.get_wrapper_attr("load_state_dict")(saved["env"])
+        player.load_state_dict(saved["player"])
+    last = recorder.n_steps
+
+    def after_step() -> None:
+        nonlocal last
+        if recorder.n_steps - last >= config["checkpoint_every"] and not recorder.over:
+            last = recorder.n_steps
+            parts = {
+                "recorder": recorder.state_dict(),
+                "env": env.get_wrapper_attr("state_dict")(),
+                "player": player.state_dict(),
+            }
+            checkpoint.write(folder / CHECKPOINT, parts)
+
+    player.play(after_step)
+    if not recorder.over:
+        raise RuntimeError(f"the method stopped after {recorder.n_steps} steps, before the budget")
+    _write(folder / RESULT, json.dumps({"steps": recorder.n_steps}))
+    for name in (CHECKPOINT, ERROR):
+        (folder / name).unlink(missing_ok=True)
+
+
+def attempt(folder: Path, say: Callable[[str], None] = print) -> str | None:
+    """``run``, but what stops the cell goes to ``error.txt``; returns its last line."""
+    try:
+        run(folder, say)
+    except Exception:
+        text = traceback.format_exc()
+        with contextlib.suppress(OSError):  # the disk may be what is wrong
+            (folder / ERROR).write_text(text)
+        return text.strip().splitlines()[-1]
+    return None
+
+
+@contextlib.contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Keep a second process, such as one whose parent was killed, from writing the same files.
+
+    Raises:
+        RuntimeError: another process runs the cell.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError("another process runs this cell; wait for it or stop it") from None
+    with lock:
+        yield
+
+
+@contextlib.contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """PyTorch on ``n`` threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_start(folder: Path, fingerprint: str) -> None:
+    """All methods of a seed begin with the same labelled set and the same weights.
+
+    Raises:
+        RuntimeError: they do not.
+    """
+    _write(folder / START, fingerprint)
+    for other in sorted(folder.parents[1].glob(f"*/{folder.name}/{START}")):
+        if other.read_text() != fingerprint:
+            raise RuntimeError(
+                f"the start of {folder} is not that of {other.parent}: they cannot be compared. "
+                "Were they run on the same machine, with the same versions? --overwrite starts anew"
+            )
+
+
+def _damage(curve: Path, lines: list[str]) -> str:
+    """What is to be said of a curve that the checkpoint's ``lines`` are about to replace."""
+    found = curve.read_text(errors="replace") if curve.exists() else ""
+    if not found.startswith("".join(lines)):
+        return f"; {CURVE} was damaged and is repaired from the checkpoint"
+    if not found.endswith("\n"):
+        return f"; the last line of {CURVE} was torn and is written again"
+    return ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file at once or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    problem = attempt(Path(sys.argv[1]))
+    sys.exit(problem)

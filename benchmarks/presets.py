@@ -1,0 +1,40 @@
+"""The experiments that have a name: the paper's two, and two that a laptop can run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PAPER_METHODS = ("random", "lc", "ms", "en", "fusion", "all", "drla")
+PAPER_FRACTIONS = (0.26, 0.40, 0.54, 0.68, 0.82, 1.0)
+"""Labelled fractions of the paper's Tables 1 and 2."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a name stands for."""
+
+    dataset: str
+    """As in ``envs_registry``."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keywords of ``gymnasium.make`` beside the profile's."""
+    methods: tuple[str, ...] = PAPER_METHODS
+
+
+PRESETS = {
+    # section 3: 3,500 + 3,500 lesions of 32^3, 3-D ResNet-50, 5 % at the start, 5 a query
+    "paper-chestCT": Preset("chestCT", {"profile": "paper"}),
+    # 2,230 + 2,230 photographs of 224 pixels, pretrained ResNet-50, 10 % at the start, 1 a query
+    "paper-retinopathy": Preset("Retinopathy", {"profile": "paper"}),
+    # generated CT: 526 + 350 lesions of 16^3, small network, the whole pool in 34 queries of 15;
+    # dropout so that BALD can take part
+    "embedded": Preset(
+        "chestCT",
+        {"profile": "embedded", "query_size": 15, "dropout": 0.2},
+        (*PAPER_METHODS, "frozen", "eq3"),
+    ),
+    # real fundus photographs: 1,080 + 400 of 28 pixels, small network, 5 to 25 % of the labels
+    "retinamnist": Preset(
+        "MedMNIST",
+        {"flag": "retinamnist", "query_size": 10, "budget": 0.25, "dropout": 0.2},
+        (*PAPER_METHODS, "frozen", "eq3"),
+    ),
+}

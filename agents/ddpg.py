@@ -184,7 +184,9 @@ class DDPG:
         self._minimise(critic_loss, self.critic, self.critic_optimizer, finite)
 
         # Eq. 4: theta_a to maximise Q(S, pi(S)), with the critic held still.
+        self.critic.requires_grad_(False)
         actor_loss = -self.critic(batch.observations, self.actor(batch.observations)).mean()
+        self.critic.requires_grad_(True)
         finite = finite * torch.isfinite(actor_loss.detach())
         self._minimise(actor_loss, self.actor, self.actor_optimizer, finite)
 

@@ -1,9 +1,11 @@
 """Actor and critic: three fully connected layers each, as DRLA describes them (section 3.2)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SQUASH = {"sigmoid": (torch.sigmoid, 0.0, 1.0), "tanh": (torch.tanh, -1.0, 1.0)}
 """Squashing function and its range, by name."""
@@ -70,6 +72,44 @@ class Critic(nn.Module):
         return self.net(torch.cat([observation, action], dim=1))
 
 
+class Linear(nn.Linear):
+    """``nn.Linear`` whose backward pass suits wide layers and small batches; the same numbers."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        return _WideLinear.apply(inputs, self.weight, self.bias)
+
+
+class _WideLinear(torch.autograd.Function):
+    """The gradient of the weights, (out, B) @ (B, in), is computed in blocks of rows on the CPU.
+
+    With B = 16 and 16,625 inputs the whole product misses the cache: in one call it took MKL four
+    times as long as in blocks of 16 rows, with equal bits.
+    """
+
+    ROWS = 16
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        return F.linear(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        inputs, weight = ctx.saved_tensors
+        of_inputs, of_weight, _ = ctx.needs_input_grad
+        grad_inputs = grad @ weight if of_inputs else None
+        if not of_weight:
+            return grad_inputs, None, None
+        if grad.is_cuda:
+            return grad_inputs, grad.T @ inputs, grad.sum(0)
+        grad_weight = torch.empty_like(weight)
+        for start in range(0, len(weight), _WideLinear.ROWS):
+            rows = slice(start, start + _WideLinear.ROWS)
+            torch.mm(grad[:, rows].T, inputs, out=grad_weight[rows])
+        return grad_inputs, grad_weight, grad.sum(0)
+
+
 def three_layers(
     inputs: int, width: int, outputs: int, generator: torch.Generator | None = None
 ) -> nn.Sequential:
@@ -79,9 +119,9 @@ def three_layers(
     `generator` instead of the global one.
     """
     layers = [
-        nn.utils.skip_init(nn.Linear, inputs, width),
-        nn.utils.skip_init(nn.Linear, width, width),
-        nn.utils.skip_init(nn.Linear, width, outputs),
+        nn.utils.skip_init(Linear, inputs, width),
+        nn.utils.skip_init(Linear, width, width),
+        nn.utils.skip_init(Linear, width, outputs),
     ]
     for layer in layers:
         bound = 1.0 / math.sqrt(layer.in_features)

@@ -3,9 +3,9 @@
     python -m benchmarks.run --preset embedded --seeds 10 --workers 2 --out runs/embedded
     python -m benchmarks.run --dataset chestCT --methods random ms drla --out runs/first
 
-makes one folder a cell, ``OUT/<data set>/<method>/seed<k>``; ``benchmarks.cell`` says what is in
-it. The same command again goes on where it was stopped and runs nothing twice. It ends with a table;
-``python -m benchmarks.report OUT`` makes tables, figures and tests of it.
+makes one folder a cell, ``OUT/<data set>/<method>/seed<k>``; ``benchmarks.cell`` says what is
+in it. The same command again goes on where it was stopped and runs nothing twice. It ends with a
+table; ``python -m benchmarks.report OUT`` makes tables, figures and tests of it.
 
 The exit status is 1 if a cell failed.
 """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.policies import Actor, Critic
+from agents.policies import Actor, Critic, Linear
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -75,3 +75,28 @@ def test_initial_weights_are_pytorchs_from_the_given_generator(untouched_globals
         assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.2)
         assert torch.equal(layer.weight, same.weight)
         assert not torch.equal(layer.weight, different.weight)
+
+
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(16, 1000, 256), (3, 7, 5), (16, 40, 33)])
+def test_the_gradients_of_a_layer_are_those_of_pytorch(batch, inputs, outputs):
+    """The weights' gradient is computed in blocks; it must not show in a single bit."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias, grad = (
+        torch.randn(*shape, generator=generator)
+        for shape in ((batch, inputs), (outputs, inputs), (outputs,), (batch, outputs))
+    )
+    gradients = []
+    for kind in (torch.nn.Linear, Linear):
+        layer = kind(inputs, outputs)
+        layer.load_state_dict({"weight": weight, "bias": bias})
+        given = x.clone().requires_grad_()
+        layer(given).backward(grad)
+        gradients.append([given.grad, layer.weight.grad, layer.bias.grad])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
+
+
+def test_no_gradient_of_a_layer_that_is_held_still():
+    layer = Linear(3, 2).requires_grad_(False)
+    x = torch.ones(4, 3, requires_grad=True)
+    layer(x).sum().backward()
+    assert layer.weight.grad is None and torch.equal(x.grad, layer.weight.sum(0).expand(4, 3))

@@ -1,4 +1,4 @@
-# make demo   active learning on images read from real files, about four minutes on two cores
+# make demo   nine methods on generated CT and a report, about six minutes on two cores
 # make test   the quick tests;  make slow  the long ones
 # make lint   ruff and mypy
 # Each makes .venv first when it is missing or older than setup.cfg.
@@ -19,9 +19,8 @@ $(INSTALLED): setup.cfg
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python -m benchmarks.run --dataset chestCT --profile embedded \
-		--methods random lc ms en fusion all --seeds 2 \
-		--query-size 10 --budget 0.4 --out runs/demo
+	$(BIN)/python -m benchmarks.run --preset embedded --seeds 3 --workers 2 --out runs/demo
+	$(BIN)/python -m benchmarks.report runs/demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -48,6 +48,29 @@ LOCK = "lock"
 """Names of a cell's files."""
 
 
+SHARED = ("dataset", "fingerprint", "environment", "classifier", "threads", "retrain_at")
+"""Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
+
+
+def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:
+    """How two ``config.json`` differ in ``keys``, in words; empty if they do not."""
+    ours, theirs = (_flat({key: config.get(key) for key in keys}) for config in (here, there))
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    shown = [f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:5]]
+    return "; ".join(shown) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by their path, such as ``environment.query_size``."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= _flat(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
 def make_environment(config: dict[str, Any]) -> gym.Env[Any, Any]:
     """The environment that a ``config.json`` asks for."""
     for env_id, entry in envs_registry.ENVIRONMENTS.items():

@@ -30,14 +30,12 @@ import tyro
 from tqdm import tqdm
 
 from agents.spelling import hint
-from benchmarks import cell, methods, summary
+from benchmarks import cell, methods, report, results
 from benchmarks.presets import PAPER_FRACTIONS, PRESETS, Preset
 
 PACKAGES = (
     "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
 )  # fmt: skip
-COMPARED = ("dataset", "fingerprint", "environment", "classifier", "agent", "threads", "retrain_at")
-"""Keys of ``config.json`` that decide a curve: those of a folder's earlier results must agree."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +115,11 @@ def main(config: RunConfig) -> int:
     if len(open_cells) < len(totals):
         print(f"{len(totals) - len(open_cells)} of {len(totals)} cells are finished already")
     failed = execute(open_cells, totals, config) if open_cells else {}
-    for name in dict.fromkeys(folder.parents[1] for folder in totals):
-        curves = {
-            (folder.parent.name, int(folder.name.removeprefix("seed"))): summary.read_curve(
-                folder / cell.CURVE
-            )
-            for folder in totals
-            if folder.parents[1] == name and folder not in failed
-        }
-        if curves:
-            print(f"\n{name.name}\n{summary.table(curves)}")
+    for experiment_results in results.load([config.out]):
+        print(f"\n{experiment_results.name}")
+        print("\n".join(report.notes(experiment_results)))
+        if not experiment_results.curves.empty:
+            print(report.scores_as_text(experiment_results))
     for folder, problem in failed.items():
         print(f"FAILED {folder}: {problem}", file=sys.stderr)
     print(f"\nTables, figures and tests: python -m benchmarks.report {config.out}")
@@ -198,17 +191,18 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
         "retrain_at": list(PAPER_FRACTIONS) if config.retrain_eval else [],
     }
     env = cell.make_environment(shared)
-    shared |= describe(env)
+    shared = json.loads(json.dumps(shared | describe(env)))  # what is compared is what JSON makes
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:
             agent = methods.settings(method, seed)
             record = {**shared, "method": method, "seed": seed, "agent": agent}
             folder = config.out / experiment.name / method / f"seed{seed}"
-            # compared with what JSON makes of it
             records[folder] = json.loads(json.dumps(record))
-    for folder, record in records.items():
-        problem = other_settings(folder / cell.CONFIG, record)
+    place = config.out / experiment.name
+    there = {path.parent for path in place.glob(f"*/seed*/{cell.CONFIG}")}
+    for folder in sorted(there):  # those of other methods too: all of them are to be compared
+        problem = other_settings(folder / cell.CONFIG, records.get(folder, shared))
         if problem and config.overwrite:
             shutil.rmtree(folder)
         elif problem:
@@ -260,13 +254,11 @@ def device_name(device: str) -> str:
 
 
 def other_settings(path: Path, record: dict[str, Any]) -> str | None:
-    """How an earlier ``config.json`` at ``path`` differs in what decides a curve, in words.
+    """How an earlier ``config.json`` differs from ``record`` in what decides a curve, in words.
 
     Raises:
         ValueError: it was written by a newer version.
     """
-    if not path.exists():
-        return None
     try:
         earlier = json.loads(path.read_text())
     except ValueError:
@@ -276,25 +268,9 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
             f"{path.parent} was made by a newer version of al-gym (format {earlier['format']}, "
             f"this one knows {cell.FORMAT}): update, or choose another --out"
         )
-    there = flat({key: earlier.get(key) for key in COMPARED})
-    here = flat({key: record[key] for key in COMPARED})
-    different = [key for key in {**here, **there} if there.get(key) != here.get(key)]
-    if not different:
-        return None
-    shown = [f"{key} {there.get(key)!r} there, {here.get(key)!r} here" for key in different[:5]]
-    more = "" if len(different) <= 5 else f", and {len(different) - 5} more"
-    return f"results of other settings ({'; '.join(shown)}{more})"
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by their path, such as ``environment.query_size``."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= flat(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value
-    return leaves
+    keys = (*cell.SHARED, "agent") if "agent" in record else cell.SHARED
+    different = cell.difference(earlier, record, keys)
+    return f"results of other settings ({different})" if different else None
 
 
 # --- running --------------------------------------------------------------------------------------

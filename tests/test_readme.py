@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.methods import METHODS
+from benchmarks.presets import PRESETS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -32,14 +35,28 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_commands(command, tmp_path):
     words = shlex.split(command)
+    if words[:3] == ["python", "-m", "benchmarks.report"]:
+        return  # run below, on what the command before it made
     if words[0] == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets)
         return
     assert words[:3] == ["python", "-m", "benchmarks.run"]
-    small = ["--profile", "embedded", "--seeds", "1", "--budget", "0.07", "--out", str(tmp_path)]
+    small = ["--seeds", "1", "--budget", "0.07", "--methods", "ms", "all", "--out", str(tmp_path)]
     subprocess.run([sys.executable, *words[1:], *small], check=True, capture_output=True, cwd=ROOT)
-    assert list(tmp_path.rglob("curves.png"))
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.report", str(tmp_path)],
+        check=True, capture_output=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_presets_and_methods_are_in_the_tables():
+    for preset in PRESETS:
+        assert f"| `{preset}` |" in README
+    for method in METHODS:
+        assert f"`{method}`" in README
 
 
 def test_every_id_is_in_the_table():

@@ -26,10 +26,13 @@ def loop_scores(name, row):
         return 1 - ordered[0]
     if name == "ms":
         return 1 - (ordered[0] - ordered[1])
+    if name == "eq3":
+        # the average, over which class is true, of Pr(predicted) - Pr(true)
+        return sum(p * (ordered[0] - p) for p in ordered)
     return -sum(p * math.log(p) for p in ordered if p > 0) / math.log(len(ordered))
 
 
-@pytest.mark.parametrize("name", ["lc", "ms", "en"])
+@pytest.mark.parametrize("name", ["lc", "ms", "en", "eq3"])
 def test_scores_are_the_formula(name):
     observation = softmax_rows(gone=[3, 7])
     scores, _ = make(name).predict(observation)
@@ -46,6 +49,12 @@ def test_ms_picks_the_smallest_margin_where_lc_would_not():
     observation = np.array([[0.45, 0.28, 0.27], [0.49, 0.48, 0.03]], np.float32)
     assert make("ms").predict(observation)[0].argmax() == 1
     assert make("lc").predict(observation)[0].argmax() == 0
+
+
+def test_eq3_is_zero_where_the_prediction_is_certain_or_even():
+    observation = np.array([[1.0, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.6, 0.2, 0.2]], np.float32)
+    scores, _ = make("eq3").predict(observation)
+    np.testing.assert_allclose(scores, [0, 0, 0.6 - 0.44], atol=1e-6)
 
 
 def test_entropy_has_no_nan_at_zero_probability():

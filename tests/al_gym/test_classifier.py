@@ -1,5 +1,6 @@
 """Training and inference: Eq. 1 and Eq. 2, repeatability, head-only mode."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -306,3 +307,79 @@ def test_divergence_is_said(dataset):
     fit(classifier, dataset, passes=5)
     with pytest.raises(FloatingPointError, match="Lower learning_rate"):
         classifier.predict_proba(dataset.test)
+
+
+# --- dropout --------------------------------------------------------------------------------------
+
+
+def test_dropout_stands_before_the_last_layer_and_acts_in_training_only(dataset):
+    classifier = make_classifier(dataset, replace(CONFIG, dropout=0.5))
+    assert isinstance(classifier.network.head[0], nn.Dropout)
+    assert classifier.network.head[0].p == 0.5
+    rows = dataset.test
+    first = classifier.predict_proba(rows)
+    np.testing.assert_array_equal(classifier.predict_proba(rows), first)
+    plain = make_classifier(dataset)
+    np.testing.assert_array_equal(plain.predict_proba(rows), first)  # the same initial weights
+    fit(classifier, dataset)
+    fit(plain, dataset)
+    assert not np.array_equal(classifier.predict_proba(rows), plain.predict_proba(rows))
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_draws_with_dropout_against_a_loop_by_hand(dataset, trainable):
+    classifier = make_classifier(dataset, replace(CONFIG, dropout=0.5, trainable=trainable))
+    fit(classifier, dataset)
+    rows = dataset.test[:7]
+    before = classifier.predict_proba(rows)
+    draws = classifier.predict_with_dropout(rows, 4, np.random.default_rng(3))
+    assert draws.shape == (4, 7, 3) and draws.dtype == np.float32
+    np.testing.assert_array_equal(
+        classifier.predict_with_dropout(rows, 4, np.random.default_rng(3)), draws
+    )
+    np.testing.assert_array_equal(classifier.predict_proba(rows), before)  # nothing has changed
+    features = torch.from_numpy(classifier.embed(rows))
+    linear_layer = classifier.network.head[1]
+    torch.manual_seed(int(np.random.default_rng(3).integers(2**63)))
+    for draw in draws:
+        kept = F.dropout(features, 0.5, training=True)
+        with torch.no_grad():
+            expected = F.softmax(linear_layer(kept), dim=1)
+        np.testing.assert_allclose(draw, expected.numpy(), atol=1e-6)
+
+
+def with_dropout_inside(channels: int, n_classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Dropout2d(0.5), nn.ReLU(), nn.Flatten(),
+        nn.Linear(400, n_classes),
+    )  # fmt: skip
+
+
+def test_dropout_within_the_users_network_is_drawn_too(dataset):
+    classifier = make_classifier(dataset, replace(CONFIG, network=with_dropout_inside))
+    rows = dataset.test[:7]
+    statistics = classifier.network.backbone[1].running_mean.clone()
+    draws = classifier.predict_with_dropout(rows, 5, np.random.default_rng(0))
+    assert (draws.std(axis=0) > 0).any()
+    assert torch.equal(classifier.network.backbone[1].running_mean, statistics)
+
+
+def test_draws_need_dropout(dataset):
+    classifier = make_classifier(dataset)
+    with pytest.raises(ValueError, match="the network has no dropout"):
+        classifier.predict_with_dropout(dataset.test, 2, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\), not 1"):
+        ClassifierConfig(dropout=1.0)
+
+
+def test_another_classifier_goes_on_from_the_state(dataset):
+    one = make_classifier(dataset)
+    fit(one, dataset)
+    state = copy.deepcopy(one.state_dict())
+    other = make_classifier(dataset, seed=9)
+    other.load_state_dict(state)
+    for classifier in (one, other):
+        fit(classifier, dataset, seed=2)
+    np.testing.assert_array_equal(*(c.predict_proba(dataset.test) for c in (one, other)))
+    with pytest.raises(RuntimeError, match="state_dict"):
+        make_classifier(dataset, replace(CONFIG, network="resnet18")).load_state_dict(state)

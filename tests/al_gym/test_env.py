@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from agents import checkpoint
 from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
 from al_gym.classifier import Classifier
 from tests.samples import FAST, make_dataset
@@ -580,3 +581,93 @@ def test_an_unknown_render_mode(dataset):
 def test_episodes_with_every_kind_of_classifier(dataset, change):
     settings = replace(FAST, **change)
     assert_equal(run(make(dataset, settings)), run(make(dataset, settings)))
+
+
+def test_what_is_labelled_and_where_the_pool_lies(env, dataset):
+    _, info = env.reset(seed=0)
+    indices, (labelled, labels) = env.get_wrapper_attr("pool_indices"), env.labelled
+    assert sorted([*indices, *labelled]) == sorted(dataset.train)
+    np.testing.assert_array_equal(labels, dataset.labels[labelled])
+    _, _, _, _, info = env.step(np.arange(len(indices), dtype=np.float32))
+    more, _ = env.labelled
+    np.testing.assert_array_equal(more, [*labelled, *indices[info["selected"]]])
+    more[:] = 0  # a copy
+    assert env.labelled[0].any()
+    np.testing.assert_array_equal(env.embed(indices), env.pool_embeddings())
+
+
+def test_retrained_scores_are_those_of_a_fresh_classifier(env, dataset):
+    env.reset(seed=0)
+    env.step(np.ones(env.action_space.shape))
+    before = state_of(env)
+    scores = env.retrained_scores()
+    assert_unchanged(env, before)
+    twin = Classifier(dataset.images, 3, dataset.train, env.classifier_config)
+    children = np.random.SeedSequence(env._start.seed).spawn(4)
+    twin.initialise(np.random.default_rng(children[1]))
+    rows, labels = env.labelled
+    passes = env.classifier_config.pretrain_passes
+    twin.fit(rows, labels, passes, np.random.default_rng(children[2]))
+    predicted = twin.predict_proba(dataset.test).argmax(1)
+    assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
+
+
+def test_the_fingerprint_of_a_start(dataset):
+    envs = [make(dataset), make(dataset)]
+    for env in envs:
+        env.reset(seed=3)
+    first = envs[0].start_fingerprint()
+    assert len(first) == 32 and envs[1].start_fingerprint() == first
+    envs[0].step(np.ones(envs[0].action_space.shape))
+    assert envs[0].start_fingerprint() == first  # of the episode's beginning
+    envs[1].reset(seed=4)
+    assert envs[1].start_fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("config", "classifier"),
+    [
+        ({}, {}),
+        ({"label_noise": 0.3, "reward": "f1_gain", "eval_every": 3}, {"momentum": 0.0}),
+        ({"labelled_rows": "predict"}, {"trainable": "head", "dropout": 0.2}),
+        ({"query_size": 9}, {"update": "scratch", "pretrain_passes": 1}),
+        ({}, {"update": "scratch", "trainable": "head", "pretrain_passes": 1}),
+    ],
+)
+def test_another_environment_goes_on_from_the_state(dataset, tmp_path, config, classifier):
+    """Through a file: every observation, reward and score to the end, and the next episode's."""
+
+    def fresh():
+        settings = {"initial_fraction": 0.1, "query_size": 4, "budget": 0.5, **config}
+        return ActiveLearningEnv(dataset, EnvConfig(**settings), replace(FAST, **classifier))
+
+    def go_on(env):
+        seen, terminated = [], False
+        rng = np.random.default_rng(7)
+        while not terminated:
+            step = env.step(rng.random(env.action_space.shape))
+            terminated = step[2]
+            seen.append((step[0].tolist(), step[1], step[4]["macro_f1"], step[4]["evaluated_at"]))
+        seen.append(env.reset()[0].tolist())
+        return seen
+
+    one = fresh()
+    one.reset(seed=5)
+    for _ in range(3):
+        one.step(np.linspace(0, 1, one.action_space.shape[0]))
+    path = checkpoint.write(tmp_path / "state", one.state_dict())
+    expected = go_on(one)
+    other = fresh()
+    other.reset(seed=99)
+    other.load_state_dict(checkpoint.read(path))
+    assert go_on(other) == expected
+
+
+def test_a_state_of_another_pool_is_refused(dataset):
+    one, other = make(dataset), ActiveLearningEnv(dataset, EnvConfig(initial_fraction=0.3), FAST)
+    one.reset(seed=0)
+    other.reset(seed=0)
+    before = state_of(other)
+    with pytest.raises(ValueError, match="the state has a pool of 72 images, this environment one"):
+        other.load_state_dict(one.state_dict())
+    assert_unchanged(other, before)

@@ -1,45 +1,21 @@
-"""The main job: folders, curves, equal starts, the table and the figure."""
+"""The matrix: folders, curves, equal starts, resuming, workers, Ray, and what is refused."""
 
 import csv
 import json
+import os
+import random
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks import run, summary
-
-
-@pytest.fixture(scope="module")
-def folder_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    labels = np.arange(150) % 3
-    images = np.clip(60 + 60 * labels[:, None, None] + rng.normal(0, 50, (150, 8, 8)), 0, 255)
-    np.savez(root / "images.npz", images=images.astype(np.uint8), labels=labels)
-    return root
-
-
-def config(root, out, **changes) -> run.RunConfig:
-    settings = {
-        "dataset": "Folder",
-        "methods": ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo"),
-        "out": out,
-        "seeds": 2,
-        "root": root,
-        "query_size": 6,
-        "budget": 0.4,
-    }
-    return run.RunConfig(**{**settings, **changes})
-
-
-@pytest.fixture(scope="module")
-def finished(folder_root, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "first"
-    run.main(config(folder_root, out))
-    return out / "Folder"
+from benchmarks import cell, methods, run
+from benchmarks.presets import PRESETS
+from tests.benchmarks.conftest import METHODS
 
 
 def lines(path):
@@ -47,92 +23,298 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
+def without_seconds(path):
+    """The curve, byte for byte, but for its columns of seconds."""
+    with path.open() as file:
+        return [
+            [value for value, name in zip(row, cell.COLUMNS, strict=True) if "seconds" not in name]
+            for row in csv.reader(file)
+        ]
+
+
+def curves(out):
+    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(cell.CURVE)}
+
+
+def command(config, *more):
+    """The command line of a ``RunConfig`` as the fixture makes it."""
+    return [
+        sys.executable, "-m", "benchmarks.run", "--dataset", config.dataset,
+        "--methods", *config.methods, "--out", str(config.out), "--seeds", str(config.seeds),
+        "--root", str(config.root), "--query-size", str(config.query_size),
+        "--budget", str(config.budget), "--checkpoint-every", str(config.checkpoint_every), *more,
+    ]  # fmt: skip
+
+
 def test_every_cell_has_a_folder_with_config_and_curve(finished):
-    for method in ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo"):
+    for method in METHODS:
         for seed in (0, 1):
-            folder = finished / method / f"seed{seed}"
+            folder = finished / "Folder" / method / f"seed{seed}"
             record = json.loads((folder / "config.json").read_text())
             assert (record["method"], record["seed"]) == (method, seed)
             assert record["environment"]["query_size"] == 6
             assert record["classifier"]["network"] == "auto"
             assert len(record["fingerprint"]) == 32 and record["versions"]["torch"]
-            assert tuple(lines(folder / "curve.csv")[0]) == summary.COLUMNS
+            assert record["device"].startswith("CPU") and "commit" in record
+            assert (record["agent"] != {}) == (method == "drla")
+            assert tuple(lines(folder / "curve.csv")[0]) == cell.COLUMNS
+            assert sorted(p.name for p in folder.iterdir() if p.name != "lock") == [
+                "config.json", "curve.csv", "result.json", "start.txt",
+            ]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["ms", "drla", "sb3-ddpg", "sb3-ppo"])
 def test_a_curve_has_a_line_a_step(finished, method):
-    rows = lines(finished / method / "seed0" / "curve.csv")
+    rows = lines(finished / "Folder" / method / "seed0" / "curve.csv")
     n = [int(row["n_labelled"]) for row in rows]
     assert [int(row["step"]) for row in rows] == list(range(len(rows)))
     assert n == [*range(n[0], n[-1], 6), n[-1]]
     assert rows[0]["reward"] == "" and all(0 <= float(row["reward"]) < 1 for row in rows[1:])
     assert float(rows[-1]["labelled_fraction"]) == pytest.approx(0.4, abs=0.005)
-    assert all(float(row["seconds"]) >= 0 for row in rows)
+    assert all(float(row["acquisition_seconds"]) >= 0 for row in rows)
+    assert all(float(row["training_seconds"]) > 0 for row in rows)
+    selected = [index for row in rows for index in row["selected"].split()]
+    assert rows[0]["selected"] == "" and len(set(selected)) == len(selected) == n[-1] - n[0]
+    for row, labelled in zip(rows, n, strict=True):
+        counts = [int(count) for count in row["class_counts"].split()]
+        assert len(counts) == 3 and sum(counts) == labelled
 
 
 def test_methods_on_one_seed_start_alike_and_seeds_differ(finished):
-    def start(method, seed):
-        row = lines(finished / method / f"seed{seed}" / "curve.csv")[0]
+    starts = {
+        p.parent.parent.name + p.parent.name: p.read_text() for p in finished.rglob("start.txt")
+    }
+    for seed in ("seed0", "seed1"):
+        assert len({starts[method + seed] for method in METHODS}) == 1
+    assert starts["msseed0"] != starts["msseed1"]
+
+    def scores(method):
+        row = lines(finished / "Folder" / method / "seed0" / "curve.csv")[0]
         return row["macro_f1"], row["micro_f1"]
 
-    for method in ("ms", "drla", "sb3-ddpg", "sb3-ppo"):
-        assert start("random", 0) == start(method, 0)
-    assert start("random", 0) != start("random", 1)
+    assert len({scores(method) for method in METHODS if method != "all"}) == 1
+
+
+def test_another_start_is_noticed(settings, tmp_path):
+    assert run.main(settings(tmp_path, methods=("random",), seeds=1)) == 0
+    (tmp_path / "Folder" / "random" / "seed0" / "start.txt").write_text("other")
+    assert run.main(settings(tmp_path, methods=("random", "ms"), seeds=1)) == 1
+    error = (tmp_path / "Folder" / "ms" / "seed0" / "error.txt").read_text()
+    assert "cannot be compared" in error
 
 
 def test_all_is_one_line_at_the_whole_training_set(finished):
-    (row,) = lines(finished / "all" / "seed0" / "curve.csv")
+    (row,) = lines(finished / "Folder" / "all" / "seed0" / "curve.csv")
     assert row["labelled_fraction"] == "1.0" and row["n_labelled"] == "105"
-    assert float(row["macro_f1"]) > float(
-        lines(finished / "ms" / "seed0" / "curve.csv")[0]["macro_f1"]
-    )
+    assert sum(int(n) for n in row["class_counts"].split()) == 105
+    start = lines(finished / "Folder" / "ms" / "seed0" / "curve.csv")[0]
+    assert float(row["macro_f1"]) > float(start["macro_f1"])
 
 
-def test_the_figure_is_a_picture(finished):
-    with Image.open(finished / "curves.png") as figure:
-        assert figure.width > 1000
+def test_finished_cells_are_not_run_again(finished, settings, monkeypatch, capsys):
+    monkeypatch.setattr(cell, "attempt", lambda *_: pytest.fail("a finished cell was run"))
+    assert run.main(settings(finished)) == 0
+    assert "12 of 12 cells are finished already" in capsys.readouterr().out
 
 
-def without_seconds(path):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in lines(path)]
+def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tmp_path):
+    """The whole matrix, killed with SIGKILL again and again, ends like one that was not."""
+    config = settings(tmp_path / "out", seeds=1)
+    rng = random.Random(0)
+    killed, n_resumed = 0, 0
+    while killed < 4:
+        before = sum(p.stat().st_size for p in config.out.rglob(cell.CURVE))
+        process = subprocess.Popen(
+            [*command(config)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        while process.poll() is None and (
+            sum(p.stat().st_size for p in config.out.rglob(cell.CURVE)) <= before + 60
+        ):
+            time.sleep(0.005)  # until it has begun to write
+        time.sleep(rng.uniform(0, 0.4))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        killed += 1
+        n_resumed += bool(list(config.out.rglob(cell.CHECKPOINT)))
+    assert killed >= 2 and n_resumed >= 1
+    last = subprocess.run(command(config), capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    expected = {name: rows for name, rows in curves(finished).items() if "seed0" in name}
+    assert curves(config.out) == expected
+    assert not list(config.out.rglob(cell.CHECKPOINT))
 
 
-def test_the_same_command_gives_the_same_curves(finished, folder_root):
-    before = {path: without_seconds(path) for path in finished.rglob("curve.csv")}
-    run.main(config(folder_root, finished.parent))
-    assert {path: without_seconds(path) for path in before} == before
+@pytest.mark.parametrize("method", ["fusion", "frozen", "sb3-td3", "sb3-sac", "sb3-a2c", "badge"])
+def test_every_kind_of_method_resumes_exactly(settings, tmp_path, method, monkeypatch):
+    """Stopped by an exception after each checkpoint in turn; once uninterrupted beside it."""
+    config = settings(tmp_path / "whole", methods=(method,), seeds=1, query_size=2, budget=0.25)
+    assert run.main(config) == 0
+    again = settings(tmp_path / "parts", methods=(method,), seeds=1, query_size=2, budget=0.25)
+    original, stops = cell.checkpoint.write, 0
+
+    def write_and_fail(path, tree):
+        nonlocal stops
+        original(path, tree)
+        stops += 1
+        raise OSError("stopped here")
+
+    monkeypatch.setattr(cell.checkpoint, "write", write_and_fail)
+    while run.main(again) == 1:
+        assert stops < 20
+        assert "stopped here" in next(again.out.rglob(cell.ERROR)).read_text()
+    assert stops >= (1 if method == "sb3-a2c" else 3)  # A2C is in a state to save every 5 steps
+    assert curves(again.out) == curves(config.out)
 
 
-def test_other_settings_do_not_overwrite(finished, folder_root):
-    with pytest.raises(ValueError, match=r"results of other settings \(environment\)"):
-        run.main(config(folder_root, finished.parent, query_size=5))
+@pytest.mark.parametrize("more", [("--workers", "2"), ("--ray", "local")])
+def test_in_other_processes_the_curves_are_the_same(finished, settings, tmp_path, more):
+    if "--ray" in more:
+        pytest.importorskip("ray")
+    config = settings(tmp_path / "out", methods=("random", "drla", "sb3-ddpg"), seeds=1)
+    # Ray's workers find the packages where this process finds them
+    environment = {**os.environ, "PYTHONPATH": str(Path(run.__file__).parents[1])}
+    done = subprocess.run(command(config, *more), capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    expected = curves(finished)
+    found = curves(config.out)
+    assert len(found) == 3
+    assert all(expected[name] == rows for name, rows in found.items())
+
+
+def test_a_worker_that_is_killed_fails_its_own_cell_alone(settings, tmp_path, monkeypatch):
+    config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, workers=2)
+    original = subprocess.run
+
+    def kill_ms(arguments, **keywords):
+        if "benchmarks.cell" in arguments and "/ms/" in arguments[-1]:
+            return subprocess.CompletedProcess(arguments, -signal.SIGKILL, "", "")
+        return original(arguments, **keywords)
+
+    monkeypatch.setattr(subprocess, "run", kill_ms)
+    assert run.main(config) == 1
+    assert (config.out / "Folder" / "random" / "seed0" / "result.json").exists()
+
+
+def test_a_failing_cell_leaves_the_others_alone_and_is_tried_again(
+    settings, tmp_path, monkeypatch, capsys
+):
+    config = settings(tmp_path, methods=("random", "ms"), seeds=1)
+    original = methods.make
+
+    def fail(name, env, seed):
+        if name == "random":
+            raise FloatingPointError("the classifier has diverged")
+        return original(name, env, seed)
+
+    monkeypatch.setattr(methods, "make", fail)
+    assert run.main(config) == 1
+    random_cell = tmp_path / "Folder" / "random" / "seed0"
+    assert "Traceback" in (random_cell / "error.txt").read_text()
+    shown = capsys.readouterr()
+    assert "FloatingPointError: the classifier has diverged" in shown.err
+    assert (tmp_path / "Folder" / "ms" / "seed0" / "result.json").exists()
+    monkeypatch.undo()
+    assert run.main(config) == 0
+    assert not (random_cell / "error.txt").exists()
+
+
+def test_bald_needs_dropout(settings, tmp_path):
+    assert run.main(settings(tmp_path, methods=("bald",), seeds=1)) == 1
+    error = (tmp_path / "Folder" / "bald" / "seed0" / "error.txt").read_text()
+    assert "the network has no dropout" in error and "set dropout above 0" in error
+
+
+def test_retrained_scores_at_the_reports_fractions(settings, tmp_path):
+    config = settings(tmp_path, methods=("random", "ms", "all"), seeds=1, retrain_eval=True)
+    assert run.main(config) == 0
+    rows = lines(tmp_path / "Folder" / "ms" / "seed0" / "curve.csv")
+    due = [row for row in rows if row["retrained_macro_f1"]]
+    fractions = [float(row["labelled_fraction"]) for row in due]
+    assert len(due) == 2 and fractions[0] >= 0.26 > fractions[0] - 0.06
+    (row,) = lines(tmp_path / "Folder" / "all" / "seed0" / "curve.csv")
+    assert row["retrained_macro_f1"] == row["macro_f1"]
+    # it disturbs nothing
+    plain = settings(tmp_path / "plain", methods=("ms",), seeds=1)
+    run.main(plain)
+    without = lines(plain.out / "Folder" / "ms" / "seed0" / "curve.csv")
+    assert [r["selected"] for r in rows] == [r["selected"] for r in without]
+    assert [r["macro_f1"] for r in rows] == [r["macro_f1"] for r in without]
+
+
+def test_other_settings_are_refused_with_the_difference_and_can_be_replaced(
+    finished, settings, tmp_path
+):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    changed = settings(out, methods=("ms",), seeds=1, query_size=5)
+    with pytest.raises(ValueError, match=r"environment.query_size 6 there, 5 here\).*--overwrite"):
+        run.main(changed)
+    assert curves(out) == curves(finished)
+    # results of other methods would stand beside it, so they are refused as well
+    with pytest.raises(ValueError, match=r"Folder/all/seed0 holds results of other settings"):
+        run.main(settings(out, methods=("lc",), seeds=1, query_size=5))
+    assert run.main(settings(out, methods=("ms",), seeds=1, query_size=5, overwrite=True)) == 0
+    assert len(list(out.rglob("config.json"))) == 1
+    assert int(lines(out / "Folder" / "ms" / "seed0" / "curve.csv")[1]["n_labelled"]) == 11
+
+
+def test_a_folder_of_a_newer_version_is_refused(finished, settings, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    path = out / "Folder" / "ms" / "seed0" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": cell.FORMAT + 1}))
+    with pytest.raises(ValueError, match="made by a newer version"):
+        run.main(settings(out, overwrite=True))
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"a config.json that cannot be read"):
+        run.main(settings(out))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("random", "best")}, "unknown method 'best', choose from random lc"),
+        ({"methods": ("random", "bage")}, "unknown method 'bage', choose from random lc.*'badge'"),
         ({"methods": ("ms", "ms")}, "named twice"),
         ({"methods": ()}, "no methods"),
         ({"seeds": 0}, "seeds"),
+        ({"workers": 0}, "workers"),
+        ({"dataset": None}, "either --dataset or --preset"),
+        ({"preset": ("embedded",)}, "either --dataset or --preset"),
+        ({"dataset": None, "preset": ("embeded",)}, "unknown preset 'embeded'.*mean 'embedded'"),
+        ({"dataset": None, "preset": ("embedded", "paper-chestCT")}, "share a folder"),
     ],
 )
-def test_bad_settings(folder_root, tmp_path, changes, message):
+def test_bad_settings(settings, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        run.main(config(folder_root, tmp_path / "out", **changes))
+        run.main(settings(tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line(folder_root, tmp_path):
-    command = [
-        sys.executable, "-m", "benchmarks.run", "--dataset", "Folder", "--methods", "lc", "fusion",
-        "--seeds", "1", "--root", str(folder_root), "--budget", "0.2", "--out", str(tmp_path / "r"),
-    ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Macro F1" in result.stdout and "fusion" in result.stdout and "AULC" in result.stdout
-    assert "100%" in result.stderr  # the progress bar
+def test_presets_are_what_their_profiles_and_methods_allow():
+    for name, preset in PRESETS.items():
+        methods.check(preset.methods)
+        (experiment,) = run.plan(run.RunConfig(out=Path("x"), preset=(name,)))
+        assert experiment.dataset == preset.dataset and experiment.preset == name
+    both = run.plan(run.RunConfig(out=Path("x"), preset=("paper-chestCT", "paper-retinopathy")))
+    assert [experiment.name for experiment in both] == ["chestCT", "Retinopathy"]
+    assert all(e.methods == ("random", "lc", "ms", "en", "fusion", "all", "drla") for e in both)
+    (changed,) = run.plan(
+        run.RunConfig(out=Path("x"), preset=("retinamnist",), methods=("ms",), budget=0.5)
+    )
+    assert changed.name == "MedMNIST-retinamnist"
+    assert changed.methods == ("ms",) and changed.settings["budget"] == 0.5
+
+
+def test_the_command_line(settings, tmp_path):
+    config = settings(tmp_path / "r", methods=("lc", "fusion"), seeds=1, budget=0.2)
+    result = subprocess.run(command(config), capture_output=True, text=True, check=True)
+    assert "Macro F1" in result.stdout and "FUSION" in result.stdout
+    assert "benchmarks.report" in result.stdout
+    assert "100%" in result.stderr and "2 of 2 cells" in result.stderr  # the progress bar
     wrong = subprocess.run(
-        [*command[:5], "--methods", "best", "--out", "x"], capture_output=True, text=True
+        [*command(config)[:5], "--methods", "best", "--out", "x"], capture_output=True, text=True
     )
     assert wrong.returncode != 0
     assert "unknown method 'best'" in wrong.stderr and "Traceback" not in wrong.stderr

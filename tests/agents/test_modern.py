@@ -1,0 +1,143 @@
+"""The adapter to scikit-activeml, on a small environment whose features are known."""
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from agents import modern
+
+pytest.importorskip("skactiveml")
+
+N_LABELLED, N_POOL, N_CLASSES = 6, 40, 3
+
+
+class FeatureEnv(gym.Env):
+    """Three clusters of points; the images' rows are 100, 101, ..., the labelled ones first."""
+
+    def __init__(self, dropout=True):
+        rng = np.random.default_rng(0)
+        self.classes = np.arange(N_LABELLED + N_POOL) % N_CLASSES
+        centres = np.eye(N_CLASSES) * 10
+        self.features = centres[self.classes] + rng.normal(0, 1, (len(self.classes), N_CLASSES))
+        self.action_space = gym.spaces.Box(0, 1, (N_POOL,), np.float32)
+        self.observation_space = gym.spaces.Box(0, 1, (N_POOL, N_CLASSES), np.float32)
+        self.pool_indices = 100 + np.arange(N_LABELLED, N_LABELLED + N_POOL)
+        self.rows = 100 + np.arange(N_LABELLED)
+        self.dropout = dropout
+        self.observation = rng.dirichlet(np.ones(N_CLASSES), N_POOL).astype(np.float32)
+
+    @property
+    def labelled(self):
+        return self.rows, self.classes[self.rows - 100]
+
+    def annotate(self, pool_rows):
+        self.rows = np.concatenate([self.rows, self.pool_indices[pool_rows]])
+        self.observation[pool_rows] = 0
+
+    def embed(self, indices):
+        return self.features[np.asarray(indices) - 100]
+
+    def predict_with_dropout(self, indices, n_draws, seed):
+        if not self.dropout:
+            raise ValueError("the network has no dropout")
+        rows = np.asarray(indices) - 100 - N_LABELLED
+        draws = np.tile(np.float32([0.8, 0.1, 0.1]), (n_draws, len(rows), 1))
+        doubtful = rows % 10 == 4  # each draw is sure of another class
+        for t in range(n_draws):
+            draws[t, doubtful] = np.roll(np.float32([0.98, 0.01, 0.01]), t % 3)
+        return draws
+
+
+def chosen(scores, n=5):
+    return np.argsort(-scores, kind="stable")[:n]
+
+
+@pytest.mark.parametrize("name", modern.NAMES)
+def test_a_query_is_chosen_best_first_and_only_from_the_pool(name):
+    env = FeatureEnv()
+    env.annotate([0, 7, 8])
+    agent = modern.ModernStrategy(name, env, 5, seed=0)
+    scores, state = agent.predict(env.observation, state="kept")
+    assert scores.shape == (N_POOL,) and scores.dtype == np.float32 and state == "kept"
+    assert (scores > 0).sum() == 5 and scores.max() == 1 and scores[[0, 7, 8]].max() == 0
+    assert len(np.unique(scores[scores > 0])) == 5
+
+
+@pytest.mark.parametrize("name", modern.NAMES)
+def test_the_seed_decides_and_the_generator_can_be_restored(name):
+    env = FeatureEnv()
+    agents = [modern.ModernStrategy(name, env, 5, seed=3) for _ in range(2)]
+    first = [agent.predict(env.observation)[0] for agent in agents]
+    np.testing.assert_array_equal(*first)
+    state = agents[0].generator.bit_generator.state
+    expected = agents[0].predict(env.observation)[0]
+    other = modern.ModernStrategy(name, env, 5, seed=8)
+    other.generator.bit_generator.state = state
+    np.testing.assert_array_equal(other.predict(env.observation)[0], expected)
+
+
+def test_coreset_is_k_centre_greedy():
+    env = FeatureEnv()
+    scores, _ = modern.ModernStrategy("coreset", env, 4, seed=0).predict(env.observation)
+    centres = list(env.features[:N_LABELLED])
+    pool = env.features[N_LABELLED:]
+    for row in chosen(scores, 4):
+        distances = [min(np.linalg.norm(x - c) for c in centres) for x in pool]
+        assert row == int(np.argmax(distances))
+        centres.append(pool[row])
+
+
+def test_bald_takes_those_that_the_masks_disagree_on():
+    env = FeatureEnv()
+    scores, _ = modern.ModernStrategy("bald", env, 4, seed=0).predict(env.observation)
+    assert sorted(chosen(scores, 4)) == [4, 14, 24, 34]
+
+
+def test_badge_begins_with_the_largest_gradient_and_spreads():
+    env = FeatureEnv()
+    scores, _ = modern.ModernStrategy("badge", env, 5, seed=0).predict(env.observation)
+    softmax, features = env.observation, env.features[N_LABELLED:]
+    gradients = []
+    for p, x in zip(softmax, features, strict=True):
+        gradients.append(np.outer(p - np.eye(N_CLASSES)[p.argmax()], x).ravel())
+    assert chosen(scores, 1)[0] == int(np.argmax(np.linalg.norm(gradients, axis=1)))
+
+
+def test_typiclust_covers_what_no_label_covers():
+    env = FeatureEnv()
+    env.features[N_LABELLED + 30 :] = np.random.default_rng(1).normal([0, 0, 60], 1, (10, 3))
+    scores, _ = modern.ModernStrategy("typiclust", env, 3, seed=0).predict(env.observation)
+    assert (chosen(scores, 3) >= 30).any()
+
+
+def test_probcover_uses_the_labels_as_covered():
+    env = FeatureEnv()
+    scores, _ = modern.ModernStrategy("probcover", env, 5, seed=0).predict(env.observation)
+    again = FeatureEnv()
+    again.annotate(chosen(scores, 1))
+    later, _ = modern.ModernStrategy("probcover", again, 5, seed=0).predict(again.observation)
+    assert chosen(later, 1)[0] != chosen(scores, 1)[0]
+
+
+def test_the_last_query_takes_what_is_left():
+    env = FeatureEnv()
+    env.annotate(np.arange(37))
+    for name in modern.NAMES:
+        scores, _ = modern.ModernStrategy(name, env, 5, seed=0).predict(env.observation)
+        assert sorted(np.flatnonzero(scores)) == [37, 38, 39]
+
+
+def test_bald_without_dropout_is_a_clear_error():
+    agent = modern.ModernStrategy("bald", FeatureEnv(dropout=False), 5, seed=0)
+    with pytest.raises(ValueError, match="no dropout"):
+        agent.predict(FeatureEnv().observation)
+
+
+def test_unknown_name_and_missing_package(monkeypatch):
+    with pytest.raises(ValueError, match="did you mean 'badge'"):
+        modern.ModernStrategy("bagde", FeatureEnv(), 5, seed=0)
+    monkeypatch.setitem(sys.modules, "skactiveml", None)
+    with pytest.raises(ImportError, match=r"pip install 'al-gym\[strategies\]'"):
+        modern.ModernStrategy("badge", FeatureEnv(), 5, seed=0)

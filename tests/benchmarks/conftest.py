@@ -1,0 +1,44 @@
+"""A small matrix, run once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import run
+
+METHODS = ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo")
+
+
+@pytest.fixture(scope="session")
+def folder_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 images of 8 pixels, three classes told by brightness."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    images = np.clip(60 + 60 * labels[:, None, None] + rng.normal(0, 50, (150, 8, 8)), 0, 255)
+    np.savez(root / "images.npz", images=images.astype(np.uint8), labels=labels)
+    return root
+
+
+@pytest.fixture(scope="session")
+def settings(folder_root: Path) -> Any:
+    """A function that makes a ``RunConfig`` on those images."""
+
+    def make(out: Path, **changes: Any) -> run.RunConfig:
+        given = {
+            "dataset": "Folder", "methods": METHODS, "out": out, "seeds": 2, "root": folder_root,
+            "query_size": 6, "budget": 0.4, "checkpoint_every": 2,
+        }  # fmt: skip
+        return run.RunConfig(**{**given, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a finished matrix. Copy before changing."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert run.main(settings(out)) == 0
+    return out

@@ -1,0 +1,128 @@
+"""A cell's files: damaged curves, a second process, a full disk."""
+
+import csv
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+from benchmarks import cell, run
+
+
+@pytest.fixture
+def stopped(settings, tmp_path, monkeypatch):
+    """A cell that was stopped after seven steps, its last checkpoint being of the sixth."""
+    config = settings(tmp_path / "out", methods=("ms",), seeds=1, query_size=3)
+    original = cell.Recorder.step
+
+    def step(self, action):
+        if self.n_steps == 7:
+            raise KeyboardInterrupt
+        return original(self, action)
+
+    monkeypatch.setattr(cell.Recorder, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(config)
+    monkeypatch.undo()
+    folder = config.out / "Folder" / "ms" / "seed0"
+    assert (folder / cell.CHECKPOINT).exists()
+    return folder
+
+
+@pytest.fixture
+def whole(settings, tmp_path):
+    config = settings(tmp_path / "whole", methods=("ms",), seeds=1, query_size=3)
+    run.main(config)
+    return config.out / "Folder" / "ms" / "seed0" / cell.CURVE
+
+
+def without_seconds(path):
+    with path.open() as file:
+        return [row[:-2] for row in csv.reader(file)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text, "goes on from step 6"),
+        (lambda text: text[:-9], "the last line of curve.csv was torn and is written again"),
+        (lambda text: text[:200], "curve.csv was damaged and is repaired from the checkpoint"),
+        (lambda text: text.replace("0.", "9."), "curve.csv was damaged and is repaired"),
+        (lambda text: "", "curve.csv was damaged and is repaired"),
+    ],
+)
+def test_a_curve_is_repaired_from_the_checkpoint(stopped, whole, damage, said):
+    curve = stopped / cell.CURVE
+    curve.write_text(damage(curve.read_text()))
+    messages = []
+    cell.run(stopped, messages.append)
+    assert len(messages) == 1 and said in messages[0]
+    assert without_seconds(curve) == without_seconds(whole)
+
+
+def test_without_a_checkpoint_it_begins_again(stopped, whole):
+    (stopped / cell.CHECKPOINT).unlink()
+    cell.run(stopped, pytest.fail)
+    assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
+
+
+def test_as_a_program_of_its_own(stopped, whole):
+    command = [sys.executable, "-m", "benchmarks.cell", str(stopped)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "goes on from step 6" in result.stdout
+    assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
+    (stopped / cell.CONFIG).write_text("{}")
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode == 1 and "KeyError" in failed.stderr
+
+
+def test_a_truncated_checkpoint_is_named(stopped):
+    path = stopped / cell.CHECKPOINT
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "is truncated or not a checkpoint" in cell.attempt(stopped)
+
+
+def test_one_process_at_a_time(stopped):
+    with FileLock(stopped / cell.LOCK):
+        command = [sys.executable, "-m", "benchmarks.cell", str(stopped)]
+        result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "another process runs this cell" in result.stderr
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(stopped, whole, monkeypatch):
+    before = (stopped / cell.CHECKPOINT).read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "No space left on device" in cell.attempt(stopped)
+    assert (stopped / cell.CHECKPOINT).read_bytes() == before
+    monkeypatch.undo()
+    cell.run(stopped, lambda _: None)
+    assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
+
+
+def test_difference_in_words(finished):
+    path = finished / "Folder" / "ms" / "seed0" / cell.CONFIG
+    config = json.loads(path.read_text())
+    other = json.loads(path.read_text())
+    other["environment"]["budget"] = 1.0
+    other["classifier"]["learning_rate"] = 7.0
+    assert cell.difference(config, config, cell.SHARED) == ""
+    words = cell.difference(config, other, cell.SHARED)
+    assert words == (
+        "environment.budget 0.4 there, 1.0 here; classifier.learning_rate 0.01 there, 7.0 here"
+    )
+
+
+def test_the_copied_folder_of_a_cell_goes_on_elsewhere(stopped, whole, tmp_path):
+    moved = tmp_path / "moved" / "a" / "seed0"
+    shutil.copytree(stopped, moved)
+    cell.run(moved, lambda _: None)
+    assert without_seconds(moved / cell.CURVE) == without_seconds(whole)

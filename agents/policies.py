@@ -69,46 +69,63 @@ class Critic(nn.Module):
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q of observations (B, d) and squashed actions (B, k), shape (B, 1)."""
-        return self.net(torch.cat([observation, action], dim=1))
+        return self.net[1:](self.net[0](observation, action))
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` whose backward pass suits wide layers and small batches; the same numbers."""
+    """``nn.Linear`` for wide inputs and small batches, with the same numbers."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(B, in) -> (B, out)."""
-        return _WideLinear.apply(inputs, self.weight, self.bias)
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Parts (B, n_1), (B, n_2), ... of an input -> (B, out)."""
+        return _WideLinear.apply(self.weight, self.bias, *parts)
 
 
 class _WideLinear(torch.autograd.Function):
-    """The gradient of the weights, (out, B) @ (B, in), is computed in blocks of rows on the CPU.
+    """A linear layer over concatenated inputs, whose backward pass is fast where it is large.
 
-    With B = 16 and 16,625 inputs the whole product misses the cache: in one call it took MKL four
-    times as long as in blocks of 16 rows, with equal bits. Small layers gain nothing.
+    Only the inputs that need a gradient get one: of the critic's 16,625 inputs, in Eq. 4, the
+    3,325 actions. And on the CPU the gradient of the weights, (out, B) @ (B, in), is computed in
+    blocks of rows: as a whole it misses the cache and took MKL four times as long, with equal bits.
     """
 
-    ROWS = 16
-    LARGE = 2**19  # weights
+    LARGE = 2**19
+    """Weights from which this pays; smaller products are PyTorch's own."""
+    BLOCK = 2**18
+    """Weights of a block."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, *parts: Tensor) -> Tensor:
+        inputs = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
         ctx.save_for_backward(inputs, weight)
+        ctx.widths = [part.shape[-1] for part in parts]
         return F.linear(inputs, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        of_inputs, of_weight, _ = ctx.needs_input_grad
-        grad_inputs = grad @ weight if of_inputs else None
+        of_weight, _, *of_parts = ctx.needs_input_grad
+        large = weight.numel() >= _WideLinear.LARGE
+        grad_parts: list[Tensor | None] = [None] * len(of_parts)
+        if any(of_parts):
+            columns = weight.split(ctx.widths, dim=1)
+            whole = None if large else (grad @ weight).split(ctx.widths, dim=1)
+            for i, needed in enumerate(of_parts):
+                if needed:
+                    grad_parts[i] = grad @ columns[i] if whole is None else whole[i]
         if not of_weight:
-            return grad_inputs, None, None
-        if grad.is_cuda or weight.numel() < _WideLinear.LARGE:
-            return grad_inputs, grad.T @ inputs, grad.sum(0)
-        grad_weight = torch.empty_like(weight)
-        for start in range(0, len(weight), _WideLinear.ROWS):
-            rows = slice(start, start + _WideLinear.ROWS)
-            torch.mm(grad[:, rows].T, inputs, out=grad_weight[rows])
-        return grad_inputs, grad_weight, grad.sum(0)
+            return None, None, *grad_parts
+        blocks = large and not grad.is_cuda
+        grad_weight = _in_blocks(grad, inputs, weight) if blocks else grad.T @ inputs
+        return grad_weight, grad.sum(0), *grad_parts
+
+
+def _in_blocks(grad: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of the weights, (out, in), from (B, out) and (B, in)."""
+    result = torch.empty_like(weight)
+    n_rows = max(1, _WideLinear.BLOCK // weight.shape[1])
+    for rows, block in zip(grad.T.split(n_rows), result.split(n_rows), strict=True):
+        torch.mm(rows, inputs, out=block)
+    return result
 
 
 def three_layers(

@@ -104,3 +104,20 @@ def test_no_gradient_of_a_layer_that_is_held_still():
     x = torch.ones(4, 3, requires_grad=True)
     layer(x).sum().backward()
     assert layer.weight.grad is None and torch.equal(x.grad, layer.weight.sum(0).expand(4, 3))
+
+
+@pytest.mark.parametrize("width", [5, 3000])
+def test_an_input_in_parts_is_the_whole_input(width: int) -> None:
+    """The second part's gradient alone, as Eq. 4 asks for it, small and large."""
+    torch.manual_seed(0)
+    layer, plain = Linear(2 * width, 256), nn.Linear(2 * width, 256)
+    plain.load_state_dict(layer.state_dict())
+    first, second, grad = torch.randn(16, width), torch.randn(16, width), torch.randn(16, 256)
+    ours, theirs = (second.clone().requires_grad_() for _ in range(2))
+    out, expected = layer(first, ours), plain(torch.cat([first, theirs], dim=1))
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    out.backward(grad)
+    expected.backward(grad)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.weight.grad, plain.weight.grad, rtol=1e-5, atol=1e-5)
+    assert first.grad is None

@@ -31,10 +31,10 @@ PRESETS = {
         {"profile": "embedded", "query_size": 15, "dropout": 0.2},
         (*PAPER_METHODS, "frozen", "eq3"),
     ),
-    # real fundus photographs: 1,080 + 400 of 28 pixels, small network, 5 to 25 % of the labels
+    # real fundus photographs: 1,080 + 400 of 28 pixels, small network, 5 to 20 % of the labels
     "retinamnist": Preset(
         "MedMNIST",
-        {"flag": "retinamnist", "query_size": 10, "budget": 0.25, "dropout": 0.2},
+        {"flag": "retinamnist", "query_size": 10, "budget": 0.2, "dropout": 0.2},
         (*PAPER_METHODS, "frozen", "eq3"),
     ),
 }

@@ -52,6 +52,9 @@ def make(
     - ppo, a2c: rollouts of 16 and 5 steps, or T if that is less, so that a policy is updated many
       times in an episode; an initial standard deviation of 0.2, since SB3's of 1 would clip nearly
       every score to 0 or 1. Rollouts are whole: `learn(n)` goes on to a multiple of their length.
+      ppo leaves a rollout once the policy has moved by `target_kl` 0.02: over hundreds of
+      coordinates the ratio of probabilities, an exponential of a sum over them, overflows
+      otherwise and the weights become NaN.
 
     SB3 draws noise and batches from the global generators of NumPy and PyTorch and seeds both.
 
@@ -96,7 +99,8 @@ def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
         common["policy_kwargs"]["log_std_init"] = float(np.log(0.2))
         # PPO normalises advantages over the rollout and so needs two steps at least.
         rollout = max(2, min(BATCH if name == "ppo" else 5, steps))
-        return common | {"n_steps": rollout} | ({"batch_size": rollout} if name == "ppo" else {})
+        more = {"batch_size": rollout, "target_kl": 0.02} if name == "ppo" else {}
+        return common | {"n_steps": rollout} | more
     zero = np.zeros(shape, dtype=np.float32)
     noise = {
         "ddpg": OrnsteinUhlenbeckActionNoise(zero, np.full_like(zero, 0.4), theta=0.15, dt=1.0),

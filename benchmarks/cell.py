@@ -7,17 +7,21 @@
 It writes ``curve.csv``, a line a step, each on disk before the next step begins, and every few
 steps ``checkpoint.safetensors`` with everything that decides how the cell goes on. Run again, it
 goes on from there, and its curve ends as if nothing had happened. ``result.json`` marks the end;
-``error.txt`` holds what stopped it.
+``error.txt`` holds what stopped it, in a line and in full.
 """
 
 import contextlib
 import csv
 import io
 import json
+import platform
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -50,6 +54,10 @@ LOCK = "lock"
 
 SHARED = ("dataset", "fingerprint", "environment", "classifier", "threads", "retrain_at")
 """Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
+PACKAGES = (
+    "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
+    "scikit-activeml",
+)  # fmt: skip
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:
@@ -79,6 +87,61 @@ def make_environment(config: dict[str, Any]) -> gym.Env[Any, Any]:
     raise ValueError(f"no environment for the data set {config['dataset']!r}")
 
 
+def describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """What the data, the settings in full, the programs and the machine are."""
+    dataset = env.get_wrapper_attr("dataset")
+    classifier = env.get_wrapper_attr("classifier_config")
+    return {
+        "source": dataset.source,
+        "fingerprint": dataset.fingerprint(),
+        "class_names": list(dataset.class_names),
+        "n_training": env.get_wrapper_attr("n_training"),
+        "max_steps": env.get_wrapper_attr("max_steps"),
+        "environment": asdict(env.get_wrapper_attr("config")),
+        "classifier": asdict(classifier),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in PACKAGES},
+        },
+        "commit": git_commit(),
+        "device": device_name(classifier.device),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this program's checkout, with "+" if files were changed; None without one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+    except OSError:
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def device_name(device: str) -> str:
+    """The processor or graphics card that a classifier on ``device`` uses."""
+    if device == "cpu" or not torch.cuda.is_available():
+        return f"CPU, {platform.machine()}"
+    return torch.cuda.get_device_name(0 if device == "auto" else device)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # of an extra
+        return None
+
+
+def create(folder: Path, config: dict[str, Any]) -> None:
+    """Make a cell's folder; one that has got somewhere keeps the ``config.json`` it began with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any((folder / name).exists() for name in (RESULT, CHECKPOINT)):
+        _write(folder / CONFIG, json.dumps(config, indent=2))
+
+
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     """Writes a line of ``curve.csv`` for the start and for every step of the first episode.
 
@@ -93,6 +156,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._folder, self._method = folder, config["method"]
         self._retrain_at = list(config["retrain_at"])
         self._lines: list[str] = []
+        self._start_is_checked = False
         self._since = time.perf_counter()
         self.over = False
 
@@ -109,21 +173,26 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         """Make the curve what it was."""
         self._lines, self._retrain_at = state["lines"], state["retrain_at"]
         (self._folder / CURVE).write_text("".join(self._lines))
+
+    def start_clock(self) -> None:
+        """Count the method's seconds from now."""
         self._since = time.perf_counter()
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Reset, and write the start if it is the first."""
         before = time.perf_counter()
         observation, info = self.env.reset(**settings)
-        if not self._lines:
+        if not self._start_is_checked:
             _check_start(self._folder, self.env.get_wrapper_attr("start_fingerprint")())
+            self._start_is_checked = True
+        if not self._lines:
             (self._folder / CURVE).write_text("")
             self._append(COLUMNS)
             if self._method == "all":
                 info = self._fully_supervised()
                 self.over = True
             self._record(info, "", 0.0, time.perf_counter() - before)
-        self._since = time.perf_counter()
+        self.start_clock()
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -133,7 +202,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         if not self.over:
             self.over = terminated
             self._record(info, reward, before - self._since, time.perf_counter() - before)
-        self._since = time.perf_counter()
+        self.start_clock()
         return observation, reward, terminated, truncated, info
 
     def _record(
@@ -194,12 +263,20 @@ def run(folder: Path, say: Callable[[str], None] = print) -> None:
         Exception: whatever stops the method; the last checkpoint stays.
     """
     config = json.loads((folder / CONFIG).read_text())
-    with _only_process(folder), _threads(config["threads"]):
-        _run(folder, config, say)
+    with _only_process(folder, say), _threads(config["threads"]):
+        if not (folder / RESULT).exists():
+            _run(folder, config, say)
 
 
 def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> None:
+    for left in (folder / ERROR, *folder.glob("*.tmp")):
+        left.unlink(missing_ok=True)
     env = make_environment(config)
+    changed = difference(
+        config, json.loads(json.dumps(describe(env))), ("fingerprint", "environment", "classifier")
+    )
+    if changed:
+        raise RuntimeError(f"data or settings are not what {CONFIG} says: {changed}")
     recorder = Recorder(env, config, folder)
     player = methods.make(config["method"], recorder, config["seed"])
     if (folder / CHECKPOINT).exists():
@@ -210,6 +287,7 @@ def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> No
         player.reset()
         env.get_wrapper_attr("load_state_dict")(saved["env"])
         player.load_state_dict(saved["player"])
+        recorder.start_clock()
     last = recorder.n_steps
 
     def after_step() -> None:
@@ -222,41 +300,41 @@ def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> No
                 "player": player.state_dict(),
             }
             checkpoint.write(folder / CHECKPOINT, parts)
+            recorder.start_clock()
 
     player.play(after_step)
     if not recorder.over:
         raise RuntimeError(f"the method stopped after {recorder.n_steps} steps, before the budget")
     _write(folder / RESULT, json.dumps({"steps": recorder.n_steps}))
-    for name in (CHECKPOINT, ERROR):
-        (folder / name).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def attempt(folder: Path, say: Callable[[str], None] = print) -> str | None:
-    """``run``, but what stops the cell goes to ``error.txt``; returns its last line."""
+    """``run``, but what stops the cell goes to ``error.txt``; returns it in a line."""
     try:
         run(folder, say)
-    except Exception:
-        text = traceback.format_exc()
+    except Exception as error:
+        message = str(error).strip() or "no message"
+        problem = f"{type(error).__name__}: {message.splitlines()[0]}"
         with contextlib.suppress(OSError):  # the disk may be what is wrong
-            (folder / ERROR).write_text(text)
-        return text.strip().splitlines()[-1]
+            (folder / ERROR).write_text(f"{problem}\n\n{traceback.format_exc()}")
+        return problem
     return None
 
 
 @contextlib.contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Keep a second process, such as one whose parent was killed, from writing the same files.
-
-    Raises:
-        RuntimeError: another process runs the cell.
-    """
+def _only_process(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait for another process, such as one whose parent was killed, that runs the same cell."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise RuntimeError("another process runs this cell; wait for it or stop it") from None
-    with lock:
+        say(f"{folder}: another process runs this cell; waiting for it")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -276,13 +354,13 @@ def _check_start(folder: Path, fingerprint: str) -> None:
     Raises:
         RuntimeError: they do not.
     """
-    _write(folder / START, fingerprint)
     for other in sorted(folder.parents[1].glob(f"*/{folder.name}/{START}")):
         if other.read_text() != fingerprint:
             raise RuntimeError(
                 f"the start of {folder} is not that of {other.parent}: they cannot be compared. "
-                "Were they run on the same machine, with the same versions? --overwrite starts anew"
+                "Were they run on the same machine, with the same versions? Use another --out"
             )
+    _write(folder / START, fingerprint)
 
 
 def _damage(curve: Path, lines: list[str]) -> str:

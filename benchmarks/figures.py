@@ -49,7 +49,7 @@ def draw_curve(axes: Axes, curves: pd.DataFrame, method: str, metric: str, **sty
     every = max(1, len(percent) // 8)
     (line,) = axes.plot(percent, mean, label=method.upper(), markevery=every, markersize=4, **style)
     line.set_gid(f"{metric}:{method}")
-    if curves["seed"].nunique() >= statistics.ENOUGH_SEEDS:
+    if curves[curves["method"] == method]["seed"].nunique() >= statistics.ENOUGH_SEEDS:
         low, high = mean - half, mean + half
         axes.fill_between(percent, low, high, color=line.get_color(), alpha=0.10, lw=0)
 

@@ -34,6 +34,8 @@ METHODS = {
     **{f"sb3-{name}": f"Stable-Baselines3's {name.upper()}" for name in sb3.ALGORITHMS},
 }
 """Name -> what it is."""
+BOUNDS = ("eq3-oracle",)
+"""What knows the labels, and is shown but not compared."""
 
 
 class Player(Protocol):
@@ -77,7 +79,7 @@ def make(name: str, env: gym.Env[Any, Any], seed: int) -> Player:
     if name == "all":
         return FullySupervised(env, seed)
     if name in ("drla", "frozen"):
-        return Online(env, DDPGConfig(**settings(name, seed)))
+        return Online(env, agent_config(name, seed))
     if name.startswith("sb3-"):
         return StableBaselines(env, name.removeprefix("sb3-"), seed)
     if name == "eq3-oracle":
@@ -87,13 +89,27 @@ def make(name: str, env: gym.Env[Any, Any], seed: int) -> Player:
     return Choosing(env, strategies.make(name, query_size=query_size, seed=seed), seed)
 
 
-def settings(name: str, seed: int) -> dict[str, Any]:
-    """Settings of DRLA's agent, for the record; the other methods have none of their own."""
-    if name == "drla":
-        return asdict(DDPGConfig(seed=seed))
-    if name == "frozen":
-        return asdict(DDPGConfig(seed=seed, gradient_steps=0))
+def settings(name: str, env: gym.Env[Any, Any], seed: int) -> dict[str, Any]:
+    """Settings of an agent that learns, for the record; the others have none of their own."""
+    if name in ("drla", "frozen"):
+        return asdict(agent_config(name, seed))
+    if name.startswith("sb3-"):
+        chosen = sb3.settings(
+            name.removeprefix("sb3-"),
+            env.action_space.shape or (),
+            env.get_wrapper_attr("max_steps"),
+        )
+        kinds = (str, int, float, dict)
+        return {
+            key: value if isinstance(value, kinds) else type(value).__name__
+            for key, value in chosen.items()
+        }
     return {}
+
+
+def agent_config(name: str, seed: int) -> DDPGConfig:
+    """DRLA's agent, which in ``frozen`` never learns: the same initial actor and the same noise."""
+    return DDPGConfig(seed=seed, gradient_steps=0 if name == "frozen" else "pass")
 
 
 class FullySupervised:

@@ -20,13 +20,15 @@ import pandas as pd
 import tyro
 
 from benchmarks import figures, results, statistics
-from benchmarks.methods import METHODS
+from benchmarks.methods import BOUNDS, METHODS
 from benchmarks.presets import PAPER_FRACTIONS
 from benchmarks.results import Experiment
 
 METRICS = {"macro_f1": "Macro F1", "micro_f1": "Micro F1"}
 PUBLISHED_PRESET = "paper-chestCT"
 """The paper's Tables 1 and 2 are of this data set."""
+BASELINES: dict[str, tuple[str, ...] | None] = {"random": None, "ms": None, "frozen": ("drla",)}
+"""Baseline -> the methods tested against it; None: all. DRLA must beat its untrained actor."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,12 @@ def notes(experiment: Experiment) -> list[str]:
         groups.setdefault(", ".join(map(str, sorted(seeds))), []).append(method.upper())
     for listed, names in groups.items():
         said.append(f"Unfinished and in no number: seeds {listed} of {', '.join(names)}")
-    if len(experiment.commits) > 1:
-        said.append(f"The cells were run by different versions: {', '.join(experiment.commits)}")
-    counts = experiment.curves.groupby("method")["seed"].nunique()
-    if counts.nunique() > 1:
-        listed = ", ".join(f"{m} {counts[m]}" for m in experiment.methods)
-        said.append(f"The methods have different numbers of seeds: {listed}")
+    if len(experiment.programs) > 1:
+        said.append("The cells were run by different versions, or on different machines; see above")
+    seeds = experiment.curves.groupby("method")["seed"].unique().map(lambda s: tuple(sorted(s)))
+    if seeds.nunique() > 1:
+        listed = ", ".join(f"{m.upper()} {len(seeds[m])}" for m in experiment.methods)
+        said.append(f"The methods have finished different seeds; numbers of seeds: {listed}")
     return said
 
 
@@ -157,24 +159,41 @@ def findings(experiment: Experiment) -> list[str]:
             "needed. The numbers describe these runs and no more."
         ]
     said = []
-    for baseline in ("random", "ms"):
-        tests = statistics.paired_tests(experiment.curves, "macro_f1", baseline)
+    for baseline, compared in BASELINES.items():
+        curves = without_bounds(experiment.curves)
+        tests = statistics.paired_tests(curves, "macro_f1", baseline, compared)
         if tests.empty:
             continue
         told = tests[tests["p_holm"] < 0.05]
         better = [m.upper() for m in told.index[told["difference"] > 0]]
         worse = [m.upper() for m in told.index[told["difference"] < 0]]
         rest = [m.upper() for m in tests.index if m not in told.index]
-        parts = [
-            f"{word}: {', '.join(names)}"
-            for word, names in (("better", better), ("worse", worse), ("not told apart", rest))
-            if names
-        ]
+        others = [m for m in statistics.learning_methods(curves) if m != baseline]
+        untested = [m.upper() for m in compared or others if m in others and m not in tests.index]
+        groups = {
+            "better": better,
+            "worse": worse,
+            "not told apart": rest,
+            f"fewer than {statistics.ENOUGH_SEEDS} seeds in common": untested,
+        }
+        parts = [f"{word}: {', '.join(names)}" for word, names in groups.items() if names]
+        fewest, most = tests["seeds"].min(), tests["seeds"].max()
+        n_seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
         said.append(
-            f"Against {baseline.upper()} by AULC of macro F1 over {n} seeds (paired t-test, Holm, "
-            f"5 %): {'; '.join(parts)}."
+            f"Against {baseline.upper()} by AULC of macro F1 over {n_seeds} seeds (paired t-test, "
+            f"Holm, 5 %): {'; '.join(parts)}."
         )
     return said
+
+
+def without_bounds(curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves of methods that could be used: a bound is not tested or ranked among them."""
+    return curves[~curves["method"].isin(BOUNDS)]
+
+
+def label(method: str) -> str:
+    """A method's name in tables and figures."""
+    return method.upper() + (" (bound)" if method in BOUNDS else "")
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -199,13 +218,14 @@ def all_tables(experiment: Experiment) -> list[Table]:
     saving = statistics.label_saving(curves, "macro_f1")
     if not saving.empty:
         tables.append(_label_saving(saving, int(curves["n_labelled"].max())))
-    for baseline in ("random", "ms"):
-        tests = statistics.paired_tests(curves, "macro_f1", baseline)
+    usable = without_bounds(curves)
+    for baseline, compared in BASELINES.items():
+        tests = statistics.paired_tests(usable, "macro_f1", baseline, compared)
         if not tests.empty:
             tables.append(_tests(tests, baseline))
-    if len(statistics.learning_methods(curves)) > 1:
-        tables.append(_wins(curves))
-    ranks = statistics.mean_ranks(curves, "macro_f1")
+    if len(statistics.learning_methods(usable)) > 1:
+        tables.append(_wins(usable))
+    ranks = statistics.mean_ranks(usable, "macro_f1")
     if len(ranks) > 1:
         cells = ranks.map("{:.1f}".format).to_frame("mean rank").rename(index=str.upper)
         caption = "Mean rank over seeds by AULC of macro F1, 1 the best"
@@ -225,17 +245,19 @@ def score_table(
             ]
             for fraction in fractions
         },
-        index=[method.upper() for method in numbers.index],
+        index=[label(method) for method in numbers.index],
     )
     published = _published(metric) if experiment.config.get("preset") == PUBLISHED_PRESET else None
     if published is None or fractions != list(PAPER_FRACTIONS):
         return Table(name, caption, cells, numbers)
     rows = []
-    for method, row in zip(numbers.index, cells.itertuples(), strict=True):
+    for method, row in zip(list(numbers.index), cells.itertuples(), strict=True):
         rows.append((row[0], *row[1:]))
         if method in published.index:
             values = published.loc[method, ["26", "40", "54", "68", "82", "100"]]
             rows.append(("published", *("-" if np.isnan(v) else f"{v:.3f}" for v in values)))
+            pairs = [number for value in values for number in (value, np.nan)]
+            numbers.loc[f"{method}, published"] = pairs
     with_paper = pd.DataFrame([row[1:] for row in rows], [row[0] for row in rows], cells.columns)
     return Table(name, f"{caption}; below it the paper's", with_paper, numbers)
 
@@ -269,7 +291,7 @@ def _overview(curves: pd.DataFrame) -> Table:
             ]
             for name in names
         },
-        index=[method.upper() for method in numbers.index],
+        index=[label(method) for method in numbers.index],
     )
     cells["seeds"] = numbers["seeds", ""].astype(int).to_numpy()
     caption = (
@@ -280,7 +302,7 @@ def _overview(curves: pd.DataFrame) -> Table:
 
 
 def _label_saving(saving: pd.DataFrame, most: int) -> Table:
-    cells = pd.DataFrame(index=[method.upper() for method in saving.index])
+    cells = pd.DataFrame(index=[label(method) for method in saving.index])
     for target in dict.fromkeys(saving.columns.get_level_values(0)):
         part = saving[target]
         cells[f"{target}: labels"] = [
@@ -353,25 +375,15 @@ def all_figures(experiment: Experiment) -> list[tuple[str, str, Any]]:
     n = len(experiment.seeds)
     title = f"{experiment.name}, mean over {n} seed{'s' * (n > 1)}"
     if n >= statistics.ENOUGH_SEEDS:
-        title += " and its 95 % band"
+        title += ", 95 % band"
     fractions = statistics.report_fractions(curves)
     middle = fractions[len(fractions) // 3]
     names = experiment.config["class_names"]
-    return [
-        (
-            "learning_curves",
-            "Figure 2. Learning curves of the paper's methods",
-            figures.learning_curves(curves, title),
-        ),
+    drawn = [
         (
             "every_method",
             "Macro F1 of every method, a panel each",
             figures.every_method(curves, title),
-        ),
-        (
-            "rewards",
-            "What the reward says beside what F1 says",
-            figures.rewards_beside_scores(curves, title),
         ),
         (
             "class_balance",
@@ -379,6 +391,18 @@ def all_figures(experiment: Experiment) -> list[tuple[str, str, Any]]:
             figures.class_balance(curves, middle, names, experiment.name),
         ),
     ]
+    if not set(experiment.methods).isdisjoint(figures.PAPER_STYLES):
+        drawn.insert(0, (
+            "learning_curves",
+            "Figure 2. Learning curves of the paper's methods",
+            figures.learning_curves(curves, title),
+        ))  # fmt: skip
+        drawn.insert(2, (
+            "rewards",
+            "What the reward says beside what F1 says",
+            figures.rewards_beside_scores(curves, title),
+        ))  # fmt: skip
+    return drawn
 
 
 # --- the page -------------------------------------------------------------------------------------

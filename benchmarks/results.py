@@ -22,7 +22,7 @@ class Unfinished:
     steps: int
     """Steps done so far."""
     error: str | None
-    """Last line of what stopped it, if something did."""
+    """What stopped it, in a line, if something did."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Experiment:
     curves: pd.DataFrame
     """Finished cells: ``method``, ``seed`` and the columns of ``curve.csv``, a row a step."""
     unfinished: tuple[Unfinished, ...]
-    commits: tuple[str, ...]
-    """Of the programs that ran the cells."""
+    programs: tuple[str, ...]
+    """Commits, versions and devices that ran the cells."""
 
     @property
     def methods(self) -> list[str]:
@@ -80,7 +80,7 @@ def load(folders: Sequence[Path]) -> list[Experiment]:
 
 
 def _experiment(name: str, cells: dict[tuple[str, int], Path]) -> Experiment:
-    configs = {key: json.loads((path / cell.CONFIG).read_text()) for key, path in cells.items()}
+    configs = {key: _config(path / cell.CONFIG) for key, path in cells.items()}
     first = next(iter(configs.values()))
     for key, config in configs.items():
         different = cell.difference(first, config, cell.SHARED)
@@ -88,6 +88,7 @@ def _experiment(name: str, cells: dict[tuple[str, int], Path]) -> Experiment:
             raise ValueError(
                 f"{cells[key]} cannot be compared with {next(iter(cells.values()))}: {different}"
             )
+    _check_starts(cells)
     finished, unfinished = [], []
     for (method, seed), path in cells.items():
         curve = read_curve(path / cell.CURVE)
@@ -97,8 +98,37 @@ def _experiment(name: str, cells: dict[tuple[str, int], Path]) -> Experiment:
             unfinished.append(Unfinished(method, seed, max(0, len(curve) - 1), _error(path)))
     columns = ["method", "seed", *cell.COLUMNS]
     curves = pd.concat(finished, ignore_index=True) if finished else pd.DataFrame(columns=columns)
-    commits = tuple(sorted({str(config.get("commit")) for config in configs.values()}))
-    return Experiment(name, first, curves, tuple(unfinished), commits)
+    machines = {
+        f"commit {config.get('commit')}, {config.get('device')}, "
+        + ", ".join(f"{package} {number}" for package, number in config["versions"].items())
+        for config in configs.values()
+    }
+    return Experiment(name, first, curves, tuple(unfinished), tuple(sorted(machines)))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove its folder, or run it") from None
+
+
+def _check_starts(cells: dict[tuple[str, int], Path]) -> None:
+    """The methods of a seed began alike, wherever they were run.
+
+    Raises:
+        ValueError: they did not.
+    """
+    starts: dict[int, Path] = {}
+    for (_, seed), folder in cells.items():
+        path = folder / cell.START
+        if path.exists():
+            other = starts.setdefault(seed, path)
+            if other.read_text() != path.read_text():
+                raise ValueError(
+                    f"{folder} and {other.parent} did not begin with the same labelled set and "
+                    "weights: they cannot be compared"
+                )
 
 
 def read_curve(path: Path) -> pd.DataFrame:
@@ -112,4 +142,4 @@ def read_curve(path: Path) -> pd.DataFrame:
 
 def _error(folder: Path) -> str | None:
     path = folder / cell.ERROR
-    return path.read_text().strip().splitlines()[-1] if path.exists() else None
+    return path.read_text().partition("\n")[0] if path.exists() else None

@@ -13,29 +13,23 @@ The exit status is 1 if a cell failed.
 import contextlib
 import json
 import os
-import platform
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from tqdm import tqdm
 
 from agents.spelling import hint
-from benchmarks import cell, methods, report, results
-from benchmarks.presets import PAPER_FRACTIONS, PRESETS, Preset
-
-PACKAGES = (
-    "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
-)  # fmt: skip
+from benchmarks import cell, methods, report, results, statistics
+from benchmarks.presets import PRESETS, Preset
 
 
 @dataclass(frozen=True)
@@ -64,6 +58,8 @@ class RunConfig:
     """Share of the training set to label in the end; otherwise the preset's or profile's."""
     query_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Samples annotated in a step; otherwise the preset's or profile's."""
+    dropout: float | None = None
+    """Probability of dropout before the classifier's last layer, which BALD needs."""
     retrain_eval: bool = False
     """At the report's labelled fractions also train a classifier from scratch on what is labelled,
     so that the choice of samples is told from the order in which the network saw them."""
@@ -108,8 +104,7 @@ def main(config: RunConfig) -> int:
     for experiment in plan(config):
         records, max_steps = prepare(experiment, config)
         for folder, record in records.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / cell.CONFIG).write_text(json.dumps(record, indent=2))
+            cell.create(folder, record)
             totals[folder] = 1 if record["method"] == "all" else max_steps + 1
     open_cells = [folder for folder in totals if not (folder / cell.RESULT).exists()]
     if len(open_cells) < len(totals):
@@ -158,11 +153,14 @@ def plan(config: RunConfig) -> list[Experiment]:
 def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experiment:
     given = {
         "profile": config.profile,
-        "root": None if config.root is None else str(config.root),
+        "root": None if config.root is None else str(config.root.resolve()),
         "flag": config.flag,
         "budget": config.budget,
         "query_size": config.query_size,
+        "dropout": config.dropout,
     }
+    if any(value is not None for key, value in given.items() if key != "root"):
+        name = None  # no longer the experiment of that name
     settings = preset.settings | {key: value for key, value in given.items() if value is not None}
     chosen = config.methods or preset.methods
     methods.check(chosen)
@@ -181,21 +179,26 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
         ValueError: a folder holds results of other settings, or of a newer version.
         FileNotFoundError: the data is not there.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "format": cell.FORMAT,
         "preset": experiment.preset,
         "dataset": experiment.dataset,
         "settings": experiment.settings,
         "threads": config.threads,
         "checkpoint_every": config.checkpoint_every,
-        "retrain_at": list(PAPER_FRACTIONS) if config.retrain_eval else [],
     }
     env = cell.make_environment(shared)
-    shared = json.loads(json.dumps(shared | describe(env)))  # what is compared is what JSON makes
+    n_training, (n_pool,) = env.get_wrapper_attr("n_training"), env.action_space.shape or (0,)
+    budget = env.get_wrapper_attr("config").budget
+    fractions = statistics.fractions_between(1 - n_pool / n_training, budget)
+    shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
+    shared = json.loads(
+        json.dumps(shared | cell.describe(env))
+    )  # what is compared is what JSON makes
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:
-            agent = methods.settings(method, seed)
+            agent = methods.settings(method, env, seed)
             record = {**shared, "method": method, "seed": seed, "agent": agent}
             folder = config.out / experiment.name / method / f"seed{seed}"
             records[folder] = json.loads(json.dumps(record))
@@ -210,47 +213,6 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
                 f"{folder} holds {problem}. Choose another --out, or --overwrite to replace it"
             )
     return records, env.get_wrapper_attr("max_steps")
-
-
-def describe(env: Any) -> dict[str, Any]:
-    """What the data, the settings in full, the programs and the machine are."""
-    dataset = env.get_wrapper_attr("dataset")
-    classifier = env.get_wrapper_attr("classifier_config")
-    return {
-        "source": dataset.source,
-        "fingerprint": dataset.fingerprint(),
-        "class_names": list(dataset.class_names),
-        "n_training": env.get_wrapper_attr("n_training"),
-        "max_steps": env.get_wrapper_attr("max_steps"),
-        "environment": asdict(env.get_wrapper_attr("config")),
-        "classifier": asdict(classifier),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
-        "commit": git_commit(),
-        "device": device_name(classifier.device),
-    }
-
-
-def git_commit() -> str | None:
-    """The commit of this program's checkout, with "+" if files were changed; None without one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    except OSError:
-        return None
-    if commit.returncode:
-        return None
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
-
-
-def device_name(device: str) -> str:
-    """The processor or graphics card that a classifier on ``device`` uses."""
-    if device == "cpu" or not torch.cuda.is_available():
-        return f"CPU, {platform.machine()}"
-    return torch.cuda.get_device_name(0 if device == "auto" else device)
 
 
 def other_settings(path: Path, record: dict[str, Any]) -> str | None:
@@ -303,14 +265,21 @@ def _in_processes(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.stdout:
             tqdm.write(done.stdout.rstrip())
-        if done.returncode < 0:
-            return f"its process was killed by signal {-done.returncode} (out of memory?)"
-        return done.stderr.strip().splitlines()[-1] if done.returncode else None
+        if done.returncode >= 0:
+            return done.stderr.strip().splitlines()[-1] if done.returncode else None
+        why = " (out of memory?)" if -done.returncode == signal.SIGKILL else ""
+        problem = f"its process was killed by signal {-done.returncode}{why}"
+        (folder / cell.ERROR).write_text(problem)
+        return problem
 
     with ThreadPoolExecutor(config.workers) as pool:
         futures = {pool.submit(one, folder): folder for folder in folders}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:  # Ctrl-C reaches the processes too; begin no more of them
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _on_ray(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
@@ -323,9 +292,12 @@ def _on_ray(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str 
         import ray  # an extra: imported where it is needed
     except ImportError:
         raise ValueError("--ray needs Ray: pip install 'al-gym[distributed]'") from None
-    address = None if config.ray == "local" else config.ray
+    names = [name for name in ("AL_GYM_DATA", "AL_GYM_CACHE") if name in os.environ]
+    variables = {name: os.environ[name] for name in names}
+    options: dict[str, Any] = {"include_dashboard": False} if config.ray == "local" else {}
+    options |= {"configure_logging": False, "runtime_env": {"env_vars": variables}}
     try:
-        ray.init(address=address, include_dashboard=False, configure_logging=False)
+        ray.init(address=config.ray, **options)
     except ConnectionError as error:
         raise ValueError(
             f"no Ray cluster at {config.ray!r} ({error}): start one with `ray start --head`, or "

@@ -5,6 +5,8 @@ and ``seed``. Seeds are what is averaged over and tested on; methods on one seed
 so the tests are paired.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -29,27 +31,32 @@ def learning_methods(curves: pd.DataFrame) -> list[str]:
     return [method for method in curves["method"].unique() if method != "all"]
 
 
-def report_fractions(curves: pd.DataFrame) -> list[float]:
-    """The paper's fractions where the curves reach them all, else five from start to end; and 1."""
-    learning = curves[curves["method"] != "all"]["labelled_fraction"]
-    has_all = (curves["method"] == "all").any()
-    if learning.empty:
-        return [1.0]
-    start, end = float(learning.min()), float(learning.max())
+def fractions_between(start: float, end: float) -> list[float]:
+    """The paper's fractions where a curve from ``start`` to ``end`` reaches them all, else five."""
     if start <= PAPER_FRACTIONS[0] and end >= PAPER_FRACTIONS[-1] - 1e-9:
         return list(PAPER_FRACTIONS)
-    fractions = np.linspace(start, end, 5).tolist()
-    return [*fractions, 1.0] if has_all and end < 1 - 1e-9 else fractions
+    return np.linspace(start, end, 5).tolist()
+
+
+def report_fractions(curves: pd.DataFrame) -> list[float]:
+    """``fractions_between`` of the curves' ends, and 1 for ALL."""
+    learning = curves[curves["method"] != "all"]["labelled_fraction"]
+    if learning.empty:
+        return [1.0]
+    fractions = fractions_between(float(learning.min()), float(learning.max()))
+    has_all = (curves["method"] == "all").any()
+    return [*fractions, 1.0] if has_all and fractions[-1] < 1 - 1e-9 else fractions
 
 
 def at_fraction(curves: pd.DataFrame, metric: str, fraction: float) -> pd.Series:
     """The metric where ``fraction`` of the labels was first reached, by (method, seed).
 
-    Cells whose curve does not span the fraction, and whose metric is empty there, are left out.
+    Cells whose curve does not span the fraction, or whose metric is empty there, are left out.
     """
     starts = curves.groupby(["method", "seed"])["labelled_fraction"].transform("first")
     reached = curves[(curves["labelled_fraction"] >= fraction - 1e-9) & (starts <= fraction + 1e-9)]
-    return reached.groupby(["method", "seed"])[metric].first().dropna()
+    first = reached.groupby(["method", "seed"]).head(1)
+    return first.set_index(["method", "seed"])[metric].dropna()
 
 
 def aulc(curves: pd.DataFrame, metric: str) -> pd.Series:
@@ -141,19 +148,28 @@ def label_saving(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame.reindex([m for m in learning_methods(curves) if m in frame.index])
 
 
-def paired_tests(curves: pd.DataFrame, metric: str, baseline: str) -> pd.DataFrame:
-    """Paired t-test of every method's AULC against a baseline's, over the seeds both have.
+def paired_tests(
+    curves: pd.DataFrame, metric: str, baseline: str, methods: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Paired t-test of methods' AULC against a baseline's, over the seeds both have.
+
+    Args:
+        curves: see above.
+        metric: a column of them.
+        baseline: the method to compare with.
+        methods: those to compare; None: all the others.
 
     Returns:
         Rows: methods. Columns: ``difference``, ``low`` and ``high`` of its 95 % interval,
         ``wins`` (seeds in which the method was better), ``seeds``, ``p`` and ``p_holm``, corrected
-        over all methods compared with this baseline. Methods with fewer than ``ENOUGH_SEEDS``
+        over the methods compared. Methods with fewer than ``ENOUGH_SEEDS``
         seeds in common are left out.
     """
     areas = aulc(curves, metric).unstack("seed")
     rows = {}
     for method in learning_methods(curves):
-        if baseline not in areas.index or method == baseline:
+        unwanted = methods is not None and method not in methods
+        if unwanted or method == baseline or baseline not in areas.index:
             continue
         pair = areas.loc[[method, baseline]].dropna(axis=1)
         if pair.shape[1] < ENOUGH_SEEDS:

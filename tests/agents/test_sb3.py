@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from agents import sb3
 
@@ -84,3 +85,11 @@ def test_algorithms_without_a_box_action(score_env: Any) -> None:
         sb3.make("dqn", score_env(), 0)
     with pytest.raises(TypeError, match="Box action space, got Discrete"):
         sb3.make("ddpg", gym.make("CartPole-v1"), 0)
+
+
+def test_ppo_stays_finite_over_hundreds_of_scores(score_env: Any) -> None:
+    """Without target_kl the ratio of probabilities overflows and the weights become NaN."""
+    model = sb3.make("ppo", score_env(n=500, max_steps=64), 0)
+    model.learn(64)
+    assert all(torch.isfinite(p).all() for p in model.policy.parameters())
+    assert model.target_kl == 0.02

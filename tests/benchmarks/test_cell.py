@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from filelock import FileLock
@@ -76,9 +77,10 @@ def test_as_a_program_of_its_own(stopped, whole):
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "goes on from step 6" in result.stdout
     assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
-    (stopped / cell.CONFIG).write_text("{}")
+    (stopped / cell.RESULT).unlink()
+    (stopped / cell.CONFIG).write_text('{"threads": 1, "dataset": "none"}')
     failed = subprocess.run(command, capture_output=True, text=True)
-    assert failed.returncode == 1 and "KeyError" in failed.stderr
+    assert failed.returncode == 1 and "no environment for the data set 'none'" in failed.stderr
 
 
 def test_a_truncated_checkpoint_is_named(stopped):
@@ -87,11 +89,54 @@ def test_a_truncated_checkpoint_is_named(stopped):
     assert "is truncated or not a checkpoint" in cell.attempt(stopped)
 
 
-def test_one_process_at_a_time(stopped):
+def test_one_process_at_a_time(stopped, whole):
+    """The second one waits, and does nothing if the first has finished the cell meanwhile."""
+    command = [sys.executable, "-u", "-m", "benchmarks.cell", str(stopped)]
     with FileLock(stopped / cell.LOCK):
-        command = [sys.executable, "-m", "benchmarks.cell", str(stopped)]
-        result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and "another process runs this cell" in result.stderr
+        second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert "another process runs this cell; waiting for it" in second.stdout.readline()
+        before = (stopped / cell.CURVE).read_text()
+        (stopped / cell.RESULT).write_text("{}")
+    assert second.wait(30) == 0
+    second.stdout.close()
+    assert (stopped / cell.CURVE).read_text() == before
+
+
+def test_a_finished_cell_is_left_alone(whole):
+    before = whole.read_bytes()
+    cell.run(whole.parent, pytest.fail)
+    assert whole.read_bytes() == before
+
+
+def test_changed_images_are_noticed(stopped):
+    config = json.loads((stopped / cell.CONFIG).read_text())
+    (stopped / cell.CONFIG).write_text(json.dumps(config | {"fingerprint": "of other images"}))
+    problem = cell.attempt(stopped)
+    assert problem.startswith("RuntimeError: data or settings are not what config.json says")
+    assert "fingerprint" in problem
+    assert (stopped / cell.ERROR).read_text().startswith(problem)
+
+
+def test_leftovers_of_a_killed_write_are_removed(stopped):
+    (stopped / "checkpoint.safetensors.123.tmp").write_bytes(b"half")
+    (stopped / cell.ERROR).write_text("of an earlier attempt")
+    cell.run(stopped, lambda _: None)
+    assert not list(stopped.glob("*.tmp")) and not (stopped / cell.ERROR).exists()
+
+
+def test_acquisition_seconds_do_not_count_checkpoints(settings, tmp_path, monkeypatch):
+    original = cell.checkpoint.write
+
+    def slow(path, tree):
+        time.sleep(0.2)
+        return original(path, tree)
+
+    monkeypatch.setattr(cell.checkpoint, "write", slow)
+    config = settings(tmp_path, methods=("ms",), seeds=1)
+    run.main(config)
+    with (tmp_path / "Folder" / "ms" / "seed0" / cell.CURVE).open() as file:
+        seconds = [float(row["acquisition_seconds"]) for row in csv.DictReader(file)]
+    assert len(seconds) > 4 and max(seconds) < 0.2
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(stopped, whole, monkeypatch):

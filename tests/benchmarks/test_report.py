@@ -157,12 +157,12 @@ def test_unfinished_and_failed_cells_are_named_and_not_averaged(finished, tmp_pa
     (ms / cell.CURVE).write_text("".join(text.splitlines(keepends=True)[:3]) + "2,9,0.2")  # torn
     drla = out / "Folder" / "drla" / "seed0"
     (drla / cell.RESULT).unlink()
-    (drla / cell.ERROR).write_text("Traceback\n  ...\nMemoryError: too large")
+    (drla / cell.ERROR).write_text("MemoryError: too large\n\nTraceback\n  ...")
     report.main(report.ReportConfig((out,)))
     html = page(out / "report")
     assert "Unfinished and in no number: seeds 1 of MS" in html
     assert "DRLA, seed 0, failed after 6 steps and is in no number: MemoryError: too large" in html
-    assert "different numbers of seeds" in html
+    assert "have finished different seeds" in html and "DRLA 1" in html
     (experiment,) = results.load([out])
     assert experiment.unfinished[0].method == "ms" and experiment.unfinished[0].steps == 1
     own = experiment.curves[experiment.curves["method"] == "ms"]
@@ -211,6 +211,8 @@ def test_the_papers_numbers_stand_below_those_of_its_preset(finished, tmp_path):
     assert table.index.tolist() == ["RANDOM", "published", "DRLA", "published", "BADGE"]
     assert table.iloc[1].tolist() == ["0.653", "0.699", "0.701", "0.710", "0.713", "0.718"]
     assert table.iloc[3].tolist() == ["0.687", "0.736", "0.742", "0.745", "0.748", "0.752"]
+    numbers = report.all_tables(experiment)[0].numbers
+    assert numbers.loc["drla, published", (1.0, "mean")] == 0.7525
     micro = report.all_tables(experiment)[1].cells
     assert micro.iloc[3].tolist() == ["0.694", "0.734", "0.741", "0.745", "0.748", "0.754"]
 
@@ -231,7 +233,7 @@ def with_seeds(experiment, n):
 def test_findings_with_enough_seeds(finished):
     (loaded,) = results.load([finished])
     experiment = results.Experiment(
-        loaded.name, loaded.config, with_seeds(loaded, 6), (), loaded.commits
+        loaded.name, loaded.config, with_seeds(loaded, 6), (), loaded.programs
     )
     against_random, against_ms = report.findings(experiment)
     assert "Against RANDOM" in against_random and "better: MS" in against_random
@@ -242,6 +244,51 @@ def test_findings_with_enough_seeds(finished):
     shown = next(t for t in report.all_tables(experiment) if t.name == "tests_random").cells
     assert shown.loc["MS", "better in"] == "6 of 6"
     assert float(shown.loc["MS", "p, Holm"]) == pytest.approx(tests.loc["ms", "p_holm"], abs=6e-4)
+
+
+def test_methods_with_few_seeds_in_common_are_named(finished):
+    (loaded,) = results.load([finished])
+    curves = with_seeds(loaded, 6)
+    curves = curves[~((curves["method"] == "drla") & (curves["seed"] < 3))]
+    experiment = results.Experiment(loaded.name, loaded.config, curves, (), loaded.programs)
+    against_random = report.findings(experiment)[0]
+    assert "over 6 seeds" in against_random
+    assert "fewer than 5 seeds in common: DRLA" in against_random
+
+
+def test_a_bound_is_shown_and_not_compared(finished):
+    (loaded,) = results.load([finished])
+    curves = with_seeds(loaded, 6).replace({"method": {"drla": "eq3-oracle"}})
+    experiment = results.Experiment(loaded.name, loaded.config, curves, (), loaded.programs)
+    tables = {table.name: table for table in report.all_tables(experiment)}
+    assert "EQ3-ORACLE (bound)" in tables["table1"].cells.index
+    for name in ("tests_random", "wins", "ranks"):
+        assert not any("ORACLE" in row for row in tables[name].cells.index)
+    assert "ORACLE" not in " ".join(report.findings(experiment))
+
+
+def test_other_starts_are_not_merged(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (out / "Folder" / "ms" / "seed1" / cell.START).write_text("another")
+    with pytest.raises(ValueError, match="did not begin with the same labelled set"):
+        results.load([out])
+
+
+def test_a_config_that_cannot_be_read_is_named(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    path = out / "Folder" / "ms" / "seed1" / cell.CONFIG
+    path.write_text("")
+    with pytest.raises(ValueError, match=rf"{path} cannot be read"):
+        results.load([out])
+
+
+def test_methods_that_are_none_of_the_papers(settings, tmp_path):
+    config = settings(tmp_path / "out", methods=("eq3",), seeds=1)
+    run.main(config)
+    report.main(report.ReportConfig((config.out,)))
+    assert "every_method" in page(config.out / "report")
 
 
 def test_a_report_of_nothing_finished(finished, tmp_path):

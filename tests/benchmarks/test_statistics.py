@@ -43,6 +43,12 @@ def test_at_fraction_is_where_it_is_first_reached():
     assert ("ms", 0) not in statistics.at_fraction(CURVES, "macro_f1", 0.05).index
 
 
+def test_an_empty_value_is_not_filled_from_a_later_step():
+    sparse = CURVES.assign(retrained=[np.nan, np.nan, 0.7] * 4 + [0.9, 0.9])
+    assert ("ms", 0) not in statistics.at_fraction(sparse, "retrained", 0.2).index
+    assert statistics.at_fraction(sparse, "retrained", 0.3)["ms", 0] == 0.7
+
+
 def test_aulc_is_the_mean_over_the_curve_and_all_has_none():
     areas = statistics.aulc(CURVES, "macro_f1")
     assert areas["ms", 0] == pytest.approx(0.5) and areas["random", 1] == pytest.approx(0.6)
@@ -140,6 +146,11 @@ def test_tests_use_the_seeds_that_both_have():
     assert tests.loc["lc", "seeds"] == 6 and tests.loc["ms", "seeds"] == 8
     fewer = curves[~((curves["method"] == "lc") & (curves["seed"] < 4))]
     assert list(statistics.paired_tests(fewer, "macro_f1", "random").index) == ["ms"]
+
+
+def test_holm_corrects_over_the_methods_compared():
+    tests = statistics.paired_tests(many(8), "macro_f1", "random", ("ms",))
+    assert list(tests.index) == ["ms"] and tests.loc["ms", "p_holm"] == tests.loc["ms", "p"]
 
 
 def test_equal_curves_are_not_told_apart():

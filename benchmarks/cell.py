@@ -50,8 +50,6 @@ CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
 LOCK = "lock"
 """Names of a cell's files."""
-
-
 SHARED = ("dataset", "fingerprint", "environment", "classifier", "threads", "retrain_at")
 """Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
 PACKAGES = (

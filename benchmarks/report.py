@@ -358,7 +358,9 @@ def plus_minus(mean: float, half: float, digits: int = 3) -> str:
 def write_table(table: Table, folder: Path) -> None:
     """Markdown, LaTeX and CSV."""
     path = folder / table.name
-    path.with_suffix(".md").write_text(f"{table.caption}\n\n{table.cells.to_markdown()}\n")
+    path.with_suffix(".md").write_text(
+        f"{table.caption}\n\n{table.cells.to_markdown(disable_numparse=True)}\n"
+    )
     latex = table.cells.to_latex(escape=True, caption=table.caption.replace("%", r"\%"))
     path.with_suffix(".tex").write_text(latex.replace("±", r"$\pm$"))
     table.numbers.to_csv(path.with_suffix(".csv"))

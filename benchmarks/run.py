@@ -192,9 +192,8 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
     budget = env.get_wrapper_attr("config").budget
     fractions = statistics.fractions_between(1 - n_pool / n_training, budget)
     shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
-    shared = json.loads(
-        json.dumps(shared | cell.describe(env))
-    )  # what is compared is what JSON makes
+    # what is compared with earlier files is what JSON makes of it
+    shared = json.loads(json.dumps(shared | cell.describe(env)))
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:

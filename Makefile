@@ -1,4 +1,4 @@
-# make demo   nine methods on generated CT and a report, about six minutes on two cores
+# make demo   nine methods on generated CT and a report, about ten minutes on two cores
 # make test   the quick tests;  make slow  the long ones
 # make lint   ruff and mypy
 # Each makes .venv first when it is missing or older than setup.cfg.

@@ -16,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 
 from agents.spelling import hint
+from agents.strategies import generator
 
 NAMES = ("badge", "coreset", "typiclust", "probcover", "bald")
 DRAWS = 10
@@ -56,8 +57,7 @@ class ModernStrategy:
         self._name = name
         self._env = env
         self._query_size = query_size
-        # a key of its own: an environment with the same seed must not draw the same numbers
-        self.generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+        self.generator = generator(seed)
 
     def predict(
         self,

@@ -136,7 +136,10 @@ def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
     _, variables = model._get_torch_save_params()
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002
     buffer = getattr(model, "replay_buffer", None)
-    n = 0 if buffer is None else buffer.size()
+    stored = None
+    if buffer is not None:
+        stored = {name: getattr(buffer, name)[: buffer.size()] for name in BUFFER}
+        stored |= {"pos": buffer.pos, "full": buffer.full}
     return {
         "parameters": model.get_parameters(),
         "variables": {name: getattr(model, name).detach() for name in variables},
@@ -144,9 +147,7 @@ def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
         "last_obs": model._last_obs,
         "last_episode_starts": model._last_episode_starts,
         "noise": getattr(model.action_noise, "noise_prev", None),
-        "buffer": buffer
-        and {name: getattr(buffer, name)[:n] for name in BUFFER}
-        | {"pos": buffer.pos, "full": buffer.full},
+        "buffer": stored,
         "random": {
             "numpy": numpy | {"state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}},
             "torch": torch.get_rng_state(),

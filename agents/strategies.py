@@ -140,6 +140,11 @@ CRITERIA: tuple[Scorer, ...] = (least_confidence, margin, entropy)
 NAMES = ("random", "lc", "ms", "en", "fusion", "eq3")
 
 
+def generator(seed: int) -> np.random.Generator:
+    """A strategy's generator: an environment with the same seed must not draw the same numbers."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+
+
 def make(name: str, *, query_size: int, seed: int) -> Strategy:
     """The strategy of a name.
 
@@ -151,8 +156,7 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
     Raises:
         ValueError: an unknown name.
     """
-    # a key of its own: an environment with the same seed must not draw the same numbers
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    rng = generator(seed)
     scorers: dict[str, Scorer] = {
         "random": _random(rng),
         "lc": least_confidence,

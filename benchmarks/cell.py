@@ -85,10 +85,9 @@ def make_environment(config: dict[str, Any]) -> gym.Env[Any, Any]:
     raise ValueError(f"no environment for the data set {config['dataset']!r}")
 
 
-def describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
-    """What the data, the settings in full, the programs and the machine are."""
+def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """What the data are, and the settings in full."""
     dataset = env.get_wrapper_attr("dataset")
-    classifier = env.get_wrapper_attr("classifier_config")
     return {
         "source": dataset.source,
         "fingerprint": dataset.fingerprint(),
@@ -96,13 +95,19 @@ def describe(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "n_training": env.get_wrapper_attr("n_training"),
         "max_steps": env.get_wrapper_attr("max_steps"),
         "environment": asdict(env.get_wrapper_attr("config")),
-        "classifier": asdict(classifier),
+        "classifier": asdict(env.get_wrapper_attr("classifier_config")),
+    }
+
+
+def describe_program(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """What runs the task: versions, commit and device."""
+    return {
         "versions": {
             "python": platform.python_version(),
             **{package: _version(package) for package in PACKAGES},
         },
         "commit": git_commit(),
-        "device": device_name(classifier.device),
+        "device": device_name(env.get_wrapper_attr("classifier_config").device),
     }
 
 
@@ -271,7 +276,9 @@ def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> No
         left.unlink(missing_ok=True)
     env = make_environment(config)
     changed = difference(
-        config, json.loads(json.dumps(describe(env))), ("fingerprint", "environment", "classifier")
+        config,
+        json.loads(json.dumps(describe_task(env))),
+        ("fingerprint", "environment", "classifier"),
     )
     if changed:
         raise RuntimeError(f"data or settings are not what {CONFIG} says: {changed}")

@@ -21,7 +21,6 @@ PAPER_STYLES: dict[str, dict[str, Any]] = {
     "frozen": {"color": "#e08080", "linestyle": (0, (5, 4)), "marker": "x"},
 }
 """The paper's methods and the control that DRLA must beat; ALL is a level line."""
-LABELS = {"macro_f1": "macro F1", "micro_f1": "micro F1", "reward": "reward (Eq. 3)"}
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
@@ -38,8 +37,7 @@ def mean_curve(curves: pd.DataFrame, method: str, metric: str) -> tuple[np.ndarr
     wide = curves[curves["method"] == method].pivot(index="step", columns="seed")
     values = wide[metric].dropna()
     percent = 100 * wide["labelled_fraction"].loc[values.index].mean(axis=1).to_numpy()
-    pairs = [statistics.interval(row) for row in values.to_numpy()]
-    mean, half = np.array(pairs).T if pairs else np.zeros((2, 0))
+    mean, half = statistics.interval(values.to_numpy().T)
     return percent, mean, np.nan_to_num(half)
 
 
@@ -61,19 +59,38 @@ def draw_all_line(axes: Axes, curves: pd.DataFrame, metric: str) -> None:
         axes.axhline(scores.mean(), color="black", linewidth=1, label="ALL, 100 % of the labels")
 
 
-def learning_curves(curves: pd.DataFrame, title: str) -> Figure:
-    """The paper's Figure 2: both metrics against labels, mean and 95 % band over seeds."""
+def two_panels(
+    curves: pd.DataFrame, labels: dict[str, str], styles: dict[str, dict[str, Any]], title: str
+) -> Figure:
+    """A panel a metric, with the curves of the methods that have a style.
+
+    Args:
+        curves: of an experiment.
+        labels: column -> label of its axis, for two columns.
+        styles: method -> how its line is drawn.
+        title: above both.
+    """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("macro_f1", "micro_f1"), strict=True):
-        draw_all_line(axes, curves, metric)
-        for method, style in PAPER_STYLES.items():
-            if method in statistics.learning_methods(curves):
+    for axes, (metric, name) in zip(figure.subplots(1, 2), labels.items(), strict=True):
+        for method, style in styles.items():
+            if method == "all":
+                draw_all_line(axes, curves, metric)
+            elif method in statistics.learning_methods(curves):
                 draw_curve(axes, curves, method, metric, **style)
-        finish(axes, "labelled, % of the training set", f"{LABELS[metric]} on the test set")
+        finish(axes, "labelled, % of the training set", name)
         limit_to_means(axes)
     legend_below(figure)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def learning_curves(curves: pd.DataFrame, title: str) -> Figure:
+    """The paper's Figure 2: both metrics against labels, mean and 95 % band over seeds."""
+    labels = {
+        "macro_f1": "macro F1 on the test set",
+        "micro_f1": "micro F1 on the test set",
+    }
+    return two_panels(curves, labels, {"all": {}} | PAPER_STYLES, title)
 
 
 def rewards_beside_scores(curves: pd.DataFrame, title: str) -> Figure:
@@ -89,16 +106,8 @@ def rewards_beside_scores(curves: pd.DataFrame, title: str) -> Figure:
         "eq3": {"color": "black", "linestyle": (0, (1, 2)), "marker": "*"},
         "eq3-oracle": {"color": "black", "linestyle": "-", "marker": "*", "linewidth": 1},
     }
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("reward", "macro_f1"), strict=True):
-        for method, style in styles.items():
-            if method in statistics.learning_methods(curves):
-                draw_curve(axes, smooth, method, metric, **style)
-        finish(axes, "labelled, % of the training set", LABELS[metric])
-        limit_to_means(axes)
-    legend_below(figure)
-    figure.suptitle(title, fontsize=10)
-    return figure
+    labels = {"reward": "reward (Eq. 3)", "macro_f1": "macro F1"}
+    return two_panels(smooth, labels, styles, title)
 
 
 def every_method(curves: pd.DataFrame, title: str) -> Figure:
@@ -130,10 +139,9 @@ def class_balance(
 ) -> Figure:
     """Stacked bars: the classes of what was labelled when ``fraction`` was reached."""
     shares = statistics.class_shares(curves, fraction)
-    everything = curves[curves["method"] == "all"]["class_counts"]
+    everything = curves[curves["method"] == "all"]
     if len(everything):
-        counts = np.array([int(n) for n in everything.iloc[0].split()], float)
-        shares.loc["training set"] = counts / counts.sum()
+        shares.loc["training set"] = statistics.class_shares(everything, 1.0).loc["all"]
     figure = Figure(figsize=(10, 1.2 + 0.28 * len(shares)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(shares))

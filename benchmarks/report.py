@@ -159,11 +159,9 @@ def findings(experiment: Experiment) -> list[str]:
             "needed. The numbers describe these runs and no more."
         ]
     said = []
-    for baseline, compared in BASELINES.items():
-        curves = without_bounds(experiment.curves)
-        tests = statistics.paired_tests(curves, "macro_f1", baseline, compared)
-        if tests.empty:
-            continue
+    curves = without_bounds(experiment.curves)
+    for baseline, tests in baseline_tests(curves).items():
+        compared = BASELINES[baseline]
         told = tests[tests["p_holm"] < 0.05]
         better = [m.upper() for m in told.index[told["difference"] > 0]]
         worse = [m.upper() for m in told.index[told["difference"] < 0]]
@@ -189,6 +187,15 @@ def findings(experiment: Experiment) -> list[str]:
 def without_bounds(curves: pd.DataFrame) -> pd.DataFrame:
     """The curves of methods that could be used: a bound is not tested or ranked among them."""
     return curves[~curves["method"].isin(BOUNDS)]
+
+
+def baseline_tests(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Paired tests of macro F1 against each of ``BASELINES`` that can be made."""
+    tests = {
+        baseline: statistics.paired_tests(curves, "macro_f1", baseline, compared)
+        for baseline, compared in BASELINES.items()
+    }
+    return {baseline: frame for baseline, frame in tests.items() if not frame.empty}
 
 
 def label(method: str) -> str:
@@ -219,10 +226,8 @@ def all_tables(experiment: Experiment) -> list[Table]:
     if not saving.empty:
         tables.append(_label_saving(saving, int(curves["n_labelled"].max())))
     usable = without_bounds(curves)
-    for baseline, compared in BASELINES.items():
-        tests = statistics.paired_tests(usable, "macro_f1", baseline, compared)
-        if not tests.empty:
-            tables.append(_tests(tests, baseline))
+    for baseline, tests in baseline_tests(usable).items():
+        tables.append(_tests(tests, baseline))
     if len(statistics.learning_methods(usable)) > 1:
         tables.append(_wins(usable))
     ranks = statistics.mean_ranks(usable, "macro_f1")
@@ -239,12 +244,7 @@ def score_table(
     """Methods x labelled fractions; below each method the paper's row, where there is one."""
     numbers = statistics.table(experiment.curves, metric, fractions)
     cells = pd.DataFrame(
-        {
-            f"{fraction:.0%}": [
-                plus_minus(*pair) for pair in numbers[fraction][["mean", "half"]].to_numpy()
-            ]
-            for fraction in fractions
-        },
+        {f"{fraction:.0%}": means_and_halves(numbers[fraction]) for fraction in fractions},
         index=[label(method) for method in numbers.index],
     )
     published = _published(metric) if experiment.config.get("preset") == PUBLISHED_PRESET else None
@@ -284,13 +284,7 @@ def _overview(curves: pd.DataFrame) -> Table:
     digits = {"acquisition s": 1, "training s": 1}
     names = list(dict.fromkeys(numbers.columns.get_level_values(0).drop("seeds")))
     cells = pd.DataFrame(
-        {
-            name: [
-                plus_minus(mean, half, digits.get(name, 3))
-                for mean, half in numbers[name][["mean", "half"]].to_numpy()
-            ]
-            for name in names
-        },
+        {name: means_and_halves(numbers[name], digits.get(name, 3)) for name in names},
         index=[label(method) for method in numbers.index],
     )
     cells["seeds"] = numbers["seeds", ""].astype(int).to_numpy()
@@ -302,18 +296,20 @@ def _overview(curves: pd.DataFrame) -> Table:
 
 
 def _label_saving(saving: pd.DataFrame, most: int) -> Table:
-    cells = pd.DataFrame(index=[label(method) for method in saving.index])
+    columns: list[tuple[str, list[str]]] = []
     for target in dict.fromkeys(saving.columns.get_level_values(0)):
         part = saving[target]
-        cells[f"{target}: labels"] = [
-            f"{n:.0f}" if np.isfinite(n) else f"> {most}" for n in part["labels"]
-        ]
-        cells["reached in".ljust(len(cells.columns) + 10)] = [f"{x:.0%}" for x in part["reached"]]
+        labels = [f"{n:.0f}" if np.isfinite(n) else f"> {most}" for n in part["labels"]]
+        columns.append((f"{target}: labels", labels))
+        columns.append(("reached in", [f"{x:.0%}" for x in part["reached"]]))
         if "saved" in part:
-            cells["saved".ljust(len(cells.columns) + 5)] = [
-                f"{x:.0%}" if np.isfinite(x) else "-" for x in part["saved"]
-            ]
-    cells.columns = [name.rstrip() for name in cells.columns]
+            saved = [f"{x:.0%}" if np.isfinite(x) else "-" for x in part["saved"]]
+            columns.append(("saved", saved))
+    cells = pd.DataFrame(
+        list(zip(*(values for _, values in columns), strict=True)),
+        index=[label(method) for method in saving.index],
+        columns=[name for name, _ in columns],
+    )
     caption = (
         "Labels needed to first reach a macro F1 (median over seeds; reached in which share of "
         "them), and the share of RANDOM's labels saved"
@@ -346,6 +342,11 @@ def _wins(curves: pd.DataFrame) -> Table:
     cells = cells.rename(index=str.upper, columns=str.upper)
     caption = "Share of seeds in which the row's method has the greater AULC of macro F1"
     return Table("wins", caption, cells, numbers)
+
+
+def means_and_halves(numbers: pd.DataFrame, digits: int = 3) -> list[str]:
+    """``plus_minus`` of every row's "mean" and "half"."""
+    return [plus_minus(mean, half, digits) for mean, half in numbers[["mean", "half"]].to_numpy()]
 
 
 def plus_minus(mean: float, half: float, digits: int = 3) -> str:
@@ -381,29 +382,19 @@ def all_figures(experiment: Experiment) -> list[tuple[str, str, Any]]:
     fractions = statistics.report_fractions(curves)
     middle = fractions[len(fractions) // 3]
     names = experiment.config["class_names"]
-    drawn = [
-        (
-            "every_method",
-            "Macro F1 of every method, a panel each",
-            figures.every_method(curves, title),
-        ),
-        (
-            "class_balance",
-            "The classes of what was labelled",
-            figures.class_balance(curves, middle, names, experiment.name),
-        ),
-    ]
-    if not set(experiment.methods).isdisjoint(figures.PAPER_STYLES):
-        drawn.insert(0, (
-            "learning_curves",
-            "Figure 2. Learning curves of the paper's methods",
-            figures.learning_curves(curves, title),
-        ))  # fmt: skip
-        drawn.insert(2, (
-            "rewards",
-            "What the reward says beside what F1 says",
-            figures.rewards_beside_scores(curves, title),
-        ))  # fmt: skip
+    of_the_paper = not set(experiment.methods).isdisjoint(figures.PAPER_STYLES)
+    drawn = []
+    if of_the_paper:
+        figure = figures.learning_curves(curves, title)
+        caption = "Figure 2. Learning curves of the paper's methods"
+        drawn.append(("learning_curves", caption, figure))
+    figure = figures.every_method(curves, title)
+    drawn.append(("every_method", "Macro F1 of every method, a panel each", figure))
+    if of_the_paper:
+        figure = figures.rewards_beside_scores(curves, title)
+        drawn.append(("rewards", "What the reward says beside what F1 says", figure))
+    figure = figures.class_balance(curves, middle, names, experiment.name)
+    drawn.append(("class_balance", "The classes of what was labelled", figure))
     return drawn
 
 

@@ -193,7 +193,7 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
     fractions = statistics.fractions_between(1 - n_pool / n_training, budget)
     shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
     # what is compared with earlier files is what JSON makes of it
-    shared = json.loads(json.dumps(shared | cell.describe(env)))
+    shared = json.loads(json.dumps(shared | cell.describe_task(env) | cell.describe_program(env)))
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:

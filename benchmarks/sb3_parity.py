@@ -34,6 +34,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
 
 from agents.ddpg import DDPG, DDPGConfig
+from benchmarks.statistics import interval
 
 AGENTS = {"ours": "DDPG, this project", "sb3": "DDPG, Stable-Baselines3"}
 STYLES: dict[str, dict[str, Any]] = {
@@ -163,27 +164,20 @@ def run_all(settings: Settings) -> Iterator[dict[str, Any]]:
             yield future.result()
 
 
-def mean_interval(values: NDArray[np.float64]) -> tuple[Any, Any]:
-    """Mean over runs, the first axis, and half the width of its 95 % interval (Student's t)."""
-    n = len(values)
-    half = stats.t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return values.mean(axis=0), half
-
-
 def summarise(runs: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
     """Means, their difference with its 95 % interval (Welch's t), and whether both pass."""
     final = {name: [r["final_return"] for r in runs if r["agent"] == name] for name in AGENTS}
     seconds = {
         name: float(np.mean([r["seconds"] for r in runs if r["agent"] == name])) for name in AGENTS
     }
-    interval = stats.ttest_ind(final["ours"], final["sb3"], equal_var=False).confidence_interval()
+    bounds = stats.ttest_ind(final["ours"], final["sb3"], equal_var=False).confidence_interval()
     means = {name: float(np.mean(values)) for name, values in final.items()}
     return {
         "final_return": means,
         "difference": means["ours"] - means["sb3"],
-        "interval_95": [float(interval.low), float(interval.high)],
+        "interval_95": [float(bounds.low), float(bounds.high)],
         "seconds_per_run": seconds,
-        "interval_contains_0": bool(interval.low <= 0 <= interval.high),
+        "interval_contains_0": bool(bounds.low <= 0 <= bounds.high),
         "above_threshold": all(mean > settings.threshold for mean in means.values()),
     }
 
@@ -201,11 +195,11 @@ def draw(runs: list[dict[str, Any]], summary: dict[str, Any], settings: Settings
         style = STYLES[name]
         n = min(len(r["returns"]) for r in mine)
         steps = np.array(mine[0]["steps"][:n])
-        mean, half = mean_interval(np.array([smooth(r["returns"][:n]) for r in mine]))
+        mean, half = interval(np.array([smooth(r["returns"][:n]) for r in mine]))
         left.plot(steps, mean, label=label, linewidth=1.8, **style)
         left.fill_between(steps, mean - half, mean + half, color=style["color"], alpha=0.18, lw=0)
         final = np.array([r["final_return"] for r in mine])
-        centre, spread = mean_interval(final)
+        centre, spread = interval(final)
         colour = style["color"]
         right.plot(np.full(len(final), position - 0.15), final, "o", color=colour, alpha=0.7)
         right.errorbar(position + 0.15, centre, spread, fmt="s", capsize=5, color=colour)

@@ -6,6 +6,7 @@ so the tests are paired.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,15 @@ ENOUGH_SEEDS = 5
 """With fewer, a report draws no conclusion."""
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t; NaN width for one value."""
-    mean = float(np.mean(values))
+def interval(values: np.ndarray) -> tuple[Any, Any]:
+    """Mean over the first axis, and half the width of its 95 % interval by Student's t.
+
+    The width is NaN for one value.
+    """
+    mean = np.mean(values, axis=0)
     if len(values) < 2:
-        return mean, float("nan")
-    return mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+        return mean, np.full_like(mean, np.nan)
+    return mean, stats.t.ppf(0.975, len(values) - 1) * stats.sem(values, axis=0)
 
 
 def learning_methods(curves: pd.DataFrame) -> list[str]:

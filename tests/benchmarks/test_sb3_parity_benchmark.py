@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import sb3_parity
+from benchmarks import sb3_parity, statistics
 from benchmarks.sb3_parity import Settings
 
 
@@ -38,7 +38,7 @@ def test_difference_and_interval() -> None:
 
 
 def test_mean_interval_and_smoothing() -> None:
-    mean, half = sb3_parity.mean_interval(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    mean, half = statistics.interval(np.array([[1.0, 5.0], [3.0, 5.0]]))
     np.testing.assert_allclose(mean, [2.0, 5.0])
     np.testing.assert_allclose(half, [12.7062, 0.0], rtol=1e-5)
     np.testing.assert_allclose(sb3_parity.smooth([1.0, 3.0, 5.0, 7.0], 2), [1, 2, 4, 6])

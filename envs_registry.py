@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 
 ENTRY_POINT = "al_gym.make:make_env"
+VECTOR_ENTRY_POINT = "al_gym.make:make_vector_env"
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "ActiveLearning-chestCT-v0": {
@@ -76,7 +77,12 @@ def register_envs() -> None:
     """Register every id with Gymnasium; calling it again changes nothing."""
     for env_id, entry in ENVIRONMENTS.items():
         if env_id not in gym.registry:
-            gym.register(env_id, entry_point=ENTRY_POINT, kwargs={"dataset": entry["dataset"]})
+            gym.register(
+                env_id,
+                entry_point=ENTRY_POINT,
+                vector_entry_point=VECTOR_ENTRY_POINT,
+                kwargs={"dataset": entry["dataset"]},
+            )
 
 
 def profiles(dataset: str) -> dict[str, dict[str, Any]]:

@@ -4,8 +4,16 @@ from al_gym.classifier import ClassifierConfig
 from al_gym.data.dataset import ImageDataset
 from al_gym.env import ActiveLearningEnv, EnvConfig
 from al_gym.make import make_env
+from al_gym.vector import ActiveLearningVectorEnv
 from envs_registry import register_envs
 
 register_envs()
 
-__all__ = ["ActiveLearningEnv", "ClassifierConfig", "EnvConfig", "ImageDataset", "make_env"]
+__all__ = [
+    "ActiveLearningEnv",
+    "ActiveLearningVectorEnv",
+    "ClassifierConfig",
+    "EnvConfig",
+    "ImageDataset",
+    "make_env",
+]

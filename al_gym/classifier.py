@@ -1,13 +1,12 @@
 """The classifier: training and inference with the data set resident on the device.
 
 The images are one tensor in their storage type; a batch is an index into it, converted and
-normalised where it lies. With ``trainable="head"`` the frozen backbone's features take the images'
-place, and a pass costs one small matrix product a batch.
+normalised where it lies. ``al_gym.heads`` has the classifier of ``trainable="head"``, and
+``make_classifiers`` chooses.
 """
 
+import abc
 import contextlib
-import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_gym import networks
+from al_gym.counters import Counters
+from al_gym.graphs import GraphedStep
+from al_gym.images import DeviceImages, Place, split, split_evenly
 
 INFERENCE_VALUES = {"cpu": 2**19, "cuda": 2**27}
 """Input values in one inference batch: what stays near the cache, or fills a GPU."""
@@ -40,7 +42,9 @@ class ClassifierConfig:
     weights: str | None = None
     """Pretrained weights by torchvision's name, such as "IMAGENET1K_V1"; None: random."""
     trainable: Literal["all", "head"] = "all"
-    """"head" freezes the backbone (batch norm in evaluation mode) and keeps its features."""
+    """"head" freezes the backbone (batch norm in evaluation mode), keeps its features, and trains
+    the linear layer on them. A backbone without pretrained weights is then the same for every seed.
+    """
     update: Literal["warm", "scratch"] = "warm"
     """Train on from the current weights, or re-initialise before every update."""
     pretrain_passes: int = 30
@@ -60,8 +64,9 @@ class ClassifierConfig:
     size: batch norm cannot be trained on one sample, and is thrown off by a last batch of few."""
     inference_batch_size: int | None = None
     """None: chosen from the size of an image and the device."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """"bf16" runs the network under autocast; it changes probabilities by up to 2e-2."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """"tf32" lets CUDA round the factors of convolutions to 10 bits; "bf16" runs the network under
+    autocast, which changes probabilities by up to 2e-2."""
     channels_last: bool | None = None
     """Memory layout of the activations; None: on where it pays, which is everywhere but
     for volumes below 32^3 voxels on the CPU."""
@@ -69,6 +74,11 @@ class ClassifierConfig:
     """"auto": CUDA where there is one."""
     deterministic: bool = True
     """Only repeatable kernels on CUDA. The CPU is always repeatable."""
+    images: Place = "auto"
+    """Where the images lie: on the "device", or on the "host", from where batches are streamed;
+    "auto": on the device if they take at most half of its free memory."""
+    cuda_graphs: bool = True
+    """Record the training step on CUDA and replay it. Networks with dropout are not recorded."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -78,7 +88,8 @@ class ClassifierConfig:
         """
         _one_of("trainable", self.trainable, ("all", "head"))
         _one_of("update", self.update, ("warm", "scratch"))
-        _one_of("precision", self.precision, ("fp32", "bf16"))
+        _one_of("precision", self.precision, ("fp32", "tf32", "bf16"))
+        _one_of("images", self.images, ("auto", "device", "host"))
         _at_least("pretrain_passes", self.pretrain_passes, 0)
         _at_least("update_passes", self.update_passes, 0)
         _at_least("batch_size", self.batch_size, 3)
@@ -92,123 +103,32 @@ class ClassifierConfig:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a ``Classifier`` at one moment."""
+    """The weights of a ``Classifier`` at one moment, copied."""
 
-    network: networks.Network
-    """The object itself; a new initialisation makes another one."""
-    features: Tensor | None
-    """Of its frozen backbone, with ``trainable="head"``."""
     weights: dict[str, Tensor]
-    """Weights and batch-norm statistics of the part that learns."""
-    optimiser: dict[str, Any]
+    """Of the part that learns, batch-norm statistics included."""
+    momentum: list[Tensor | None]
+    """The optimiser's, parameter by parameter; None before the first step, or without momentum."""
 
 
-class Classifier:
-    """A network, its optimiser, and the images both work on.
+class Classifier(abc.ABC):
+    """What the environment asks of a classifier: a whole network's, or a linear head's."""
 
-    Args:
-        images: (N, C, [D,] H, W), uint8 or int16; stays on the device whole.
-        n_classes: M.
-        training_rows: rows whose statistics normalise the images (never the test rows).
-        config: the settings.
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray,
-        n_classes: int,
-        training_rows: np.ndarray,
-        config: ClassifierConfig,
-    ) -> None:
-        self.config = config
-        self.n_classes = n_classes
-        self.device = _device(config.device)
-        self._images = torch.from_numpy(images).to(self.device)
-        self._statistics = self._channel_statistics(training_rows)
-        self._features: Tensor | None = None
-        self.network: networks.Network
-        self._layout = self._memory_layout()
-
-    # --- weights ----------------------------------------------------------------------------------
-
-    def initialise(self, rng: np.random.Generator) -> None:
-        """Draw new weights and start a new optimiser. ``rng`` decides the weights."""
-        image_shape = tuple(self._images.shape[1:])
-        with _torch_seeded(rng, self.device):
-            network = networks.build(
-                self.config.network, image_shape, self.n_classes, self.config.weights
-            )
-        if self.config.dropout > 0:
-            network.head = nn.Sequential(nn.Dropout(self.config.dropout), network.head)
-        network = network.to(self.device)
-        network = network.to(memory_format=self._layout)
-        self._normalisation = self._normalisation_for(network)
-        if self.config.trainable == "head":
-            network.backbone.requires_grad_(False)
-            if self._features is None or not _same_weights(network.backbone, self.network.backbone):
-                self._keep_features(network)
-        self.network = network
-        self._new_optimiser()
-
-    def _keep_features(self, network: networks.Network) -> None:
-        """Pass every image through the frozen backbone once."""
-        self._features = None
-        everything = np.arange(len(self._images))
-        self._features = self._infer(network.backbone, self._normalised, everything)
-
-    def _new_optimiser(self) -> None:
-        self._optimiser = torch.optim.SGD(
-            self._trained.parameters(),
-            lr=self.config.learning_rate,
-            momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
-        )
+    config: ClassifierConfig
+    device: torch.device
+    counters: Counters
+    """Of the work done for this classifier; whoever reads them sets them back."""
 
     @property
-    def _trained(self) -> nn.Module:
-        """The part that learns: the head alone over kept features, or the whole network."""
-        return self.network.head if self.config.trainable == "head" else self.network
+    @abc.abstractmethod
+    def is_random(self) -> bool:
+        """Whether there is dropout: training then draws more than the order of the samples."""
 
-    def snapshot(self) -> Snapshot:
-        """What training and a new initialisation change; everything that moves is copied."""
-        return Snapshot(
-            network=self.network,
-            features=self._features,
-            weights={name: value.clone() for name, value in self._trained.state_dict().items()},
-            optimiser=copy.deepcopy(self._optimiser.state_dict()),
-        )
+    @abc.abstractmethod
+    def initialise(self, rng: np.random.Generator) -> None:
+        """Draw new weights and start a new optimiser. ``rng`` decides the weights."""
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a ``snapshot``; it can be used again."""
-        self.network = snapshot.network
-        self._features = snapshot.features
-        self._trained.load_state_dict(snapshot.weights)
-        self._new_optimiser()
-        # load_state_dict keeps the tensors it is given, and training changes them in place
-        self._optimiser.load_state_dict(copy.deepcopy(snapshot.optimiser))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser, as a tree of tensors and numbers for another process."""
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a ``state_dict`` of a classifier with the same settings and images.
-
-        Raises:
-            RuntimeError: the weights belong to another network.
-        """
-        backbone = None if self._features is None else copy.deepcopy(self.network.backbone)
-        self.network.load_state_dict(state["network"])
-        if backbone is not None and not _same_weights(backbone, self.network.backbone):
-            self._keep_features(self.network)
-        self._new_optimiser()
-        self._optimiser.load_state_dict(state["optimiser"])
-
-    # --- Eq. 1 ------------------------------------------------------------------------------------
-
+    @abc.abstractmethod
     def fit(
         self, rows: np.ndarray, labels: np.ndarray, passes: int, rng: np.random.Generator
     ) -> None:
@@ -220,45 +140,16 @@ class Classifier:
             passes: shuffled passes over the rows.
             rng: decides the order, and the dropout of networks that have some.
         """
-        all_rows = torch.as_tensor(rows, device=self.device)
-        all_labels = torch.as_tensor(labels, device=self.device)
-        trained = self._trained.train()
-        with self._kernels(), _torch_seeded(rng, self.device):
-            for _ in range(passes):
-                order = torch.as_tensor(rng.permutation(len(rows)), device=self.device)
-                for batch in _batches(order, self.config.batch_size):
-                    with self._autocast():
-                        logits = trained(self._inputs(all_rows[batch]))
-                        loss = F.cross_entropy(logits, all_labels[batch])
-                    self._optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    self._optimiser.step()
 
-    def update(self, rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-        """Retrain after a query: on from the current weights, or from new ones."""
-        if self.config.update == "scratch":
-            self.initialise(rng)
-            self.fit(rows, labels, self.config.pretrain_passes, rng)
-        else:
-            self.fit(rows, labels, self.config.update_passes, rng)
+    @abc.abstractmethod
+    def predict(self, rows: np.ndarray) -> Tensor:
+        """Softmax of ``rows`` (Eq. 2), (len(rows), M) float32 on the device."""
 
-    # --- Eq. 2 ------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def embed(self, rows: np.ndarray) -> np.ndarray:
+        """Features of the penultimate layer of ``rows``, (len(rows), F) float32."""
 
-    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        """Softmax of ``rows``, (len(rows), M) float32.
-
-        Raises:
-            FloatingPointError: the network has diverged.
-        """
-        logits = self._infer(self._trained, self._inputs, rows)
-        softmax = F.softmax(logits, dim=1).cpu().numpy()
-        if not np.isfinite(softmax).all():
-            raise FloatingPointError(
-                "the classifier has diverged: its predictions are not finite. "
-                f"Lower learning_rate ({self.config.learning_rate})"
-            )
-        return softmax
-
+    @abc.abstractmethod
     def predict_with_dropout(
         self, rows: np.ndarray, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:
@@ -270,78 +161,259 @@ class Classifier:
         Raises:
             ValueError: the network has no dropout.
         """
-        dropouts = [part for part in self._trained.modules() if isinstance(part, DROPOUT)]
-        if not dropouts:
-            raise ValueError(
-                "the network has no dropout to draw from: set dropout above 0, or choose a network "
-                "that has some"
-            )
+
+    @abc.abstractmethod
+    def snapshot(self) -> Snapshot:
+        """What training and a new initialisation change."""
+
+    @abc.abstractmethod
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a ``snapshot``; it can be used again."""
+
+    @abc.abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes, as a tree of tensors and numbers."""
+
+    @abc.abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict`` of a classifier with the same settings and images.
+
+        Raises:
+            RuntimeError: the weights belong to another network.
+        """
+
+    def prepare_update(self, rng: np.random.Generator) -> int:
+        """What comes before the ``fit`` after a query: new weights, with ``update="scratch"``.
+
+        Returns:
+            The passes to fit for.
+        """
+        if self.config.update == "scratch":
+            self.initialise(rng)
+            return self.config.pretrain_passes
+        return self.config.update_passes
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
+        """``predict``, taken from the device.
+
+        Raises:
+            FloatingPointError: the network has diverged.
+        """
+        return self.on_host(self.predict(rows))
+
+    def on_host(self, softmax: Tensor) -> np.ndarray:
+        """Predictions taken from the device, in one transfer.
+
+        Raises:
+            FloatingPointError: the network has diverged.
+        """
+        values = to_host(softmax, self.counters)
+        if not np.isfinite(values).all():
+            raise self.diverged()
+        return values
+
+    def diverged(self) -> FloatingPointError:
+        """What to raise when predictions are not finite."""
+        return FloatingPointError(
+            "the classifier has diverged: its predictions are not finite. "
+            f"Lower learning_rate ({self.config.learning_rate})"
+        )
+
+
+class NetworkClassifier(Classifier):
+    """A network, its optimiser, and the images both work on.
+
+    Args:
+        images: where batches come from; several classifiers may share them.
+        statistics: mean and deviation of the training images' channels, which normalise images
+            unless the network's weights expect others.
+        n_classes: M.
+        config: the settings.
+    """
+
+    def __init__(
+        self,
+        images: DeviceImages,
+        statistics: tuple[Tensor, Tensor],
+        n_classes: int,
+        config: ClassifierConfig,
+    ) -> None:
+        self.config = config
+        self.n_classes = n_classes
+        self.device = images.device
+        self.counters = Counters()
+        self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._images = images
+        self._statistics = statistics
+        self._layout = _memory_layout(images, config)
+        self.network: networks.Network
+        self._parameters: list[nn.Parameter] = []
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the network has dropout."""
+        return any(isinstance(part, DROPOUT) for part in self.network.modules())
+
+    # --- weights ----------------------------------------------------------------------------------
+
+    def initialise(self, rng: np.random.Generator) -> None:
+        """Draw the whole network anew."""
+        with torch_seeded(rng, self.device):
+            network = self._build()
+        if self._parameters:  # in place: recorded graphs know these very tensors
+            self.network.load_state_dict(network.state_dict())
+            self._set_momentum([None] * len(self._parameters))
+            return
+        self.network = network.to(self.device).to(memory_format=self._layout)
+        self._normalisation = self._normalisation_for(network)
+        self._parameters = list(self.network.parameters())
+        self._optimiser = torch.optim.SGD(
+            self._parameters,
+            lr=self.config.learning_rate,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )
+        self._training_step: Callable[[Tensor, Tensor], None] = self._eager_step
+        if self.stream is not None and self.config.cuda_graphs and not self.is_random:
+            self._training_step = GraphedStep(self._eager_step)
+
+    def snapshot(self) -> Snapshot:
+        """Weights and momentum, copied."""
+        return Snapshot(
+            {name: value.clone() for name, value in self.network.state_dict().items()},
+            [None if m is None else m.clone() for m in self._momentum()],
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Weights and momentum go back, in place."""
+        self.network.load_state_dict(snapshot.weights)
+        self._set_momentum(snapshot.momentum)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network and optimiser."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Network and momentum, in place."""
+        self.network.load_state_dict(state["network"])
+        moments = state["optimiser"]["state"]
+        self._set_momentum(
+            [moments.get(i, {}).get("momentum_buffer") for i in range(len(self._parameters))]
+        )
+
+    def _build(self) -> networks.Network:
+        """The network with new weights from torch's own generator, on the CPU."""
+        network = networks.build(
+            self.config.network, self._images.shape, self.n_classes, self.config.weights
+        )
+        if self.config.dropout > 0:
+            network.head = nn.Sequential(nn.Dropout(self.config.dropout), network.head)
+        return network
+
+    def _momentum(self) -> list[Tensor | None]:
+        return [self._optimiser.state[p].get("momentum_buffer") for p in self._parameters]
+
+    def _set_momentum(self, values: Sequence[Tensor | None]) -> None:
+        """In place where there is some already; none at all is the same as zeros."""
+        for parameter, value in zip(self._parameters, values, strict=True):
+            state = self._optimiser.state[parameter]
+            buffer = state.get("momentum_buffer")
+            if buffer is not None:
+                buffer.zero_() if value is None else buffer.copy_(value)
+            elif value is not None:
+                state["momentum_buffer"] = value.to(self.device, copy=True)
+
+    # --- Eq. 1 ------------------------------------------------------------------------------------
+
+    def fit(
+        self, rows: np.ndarray, labels: np.ndarray, passes: int, rng: np.random.Generator
+    ) -> None:
+        """Shuffled passes of mini-batches; see ``Classifier.fit``."""
+        self.network.train()
+        with self.kernels(), torch_seeded(rng, self.device, needed=self.is_random):
+            for _ in range(passes):
+                order = rng.permutation(len(rows))
+                parts = split_evenly(order, self.config.batch_size)
+                truth = torch.as_tensor(labels[order], device=self.device)
+                batches = self._images.batches([rows[part] for part in parts])
+                for images, part in zip(
+                    batches, truth.split([len(part) for part in parts]), strict=True
+                ):
+                    self._training_step(self._normalised(images), part)
+        self.counters.samples_trained += passes * len(rows)
+
+    def _eager_step(self, images: Tensor, labels: Tensor) -> None:
+        with self._autocast():
+            loss = F.cross_entropy(self.network(images), labels)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+
+    # --- Eq. 2 ------------------------------------------------------------------------------------
+
+    def predict(self, rows: np.ndarray) -> Tensor:
+        """Softmax of ``rows``, in large batches."""
+        return F.softmax(self._infer(self.network, self._normalised_batches(rows)), dim=1)
+
+    def predict_with_dropout(
+        self, rows: np.ndarray, n_draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """See ``Classifier.predict_with_dropout``."""
+        if not self.is_random:
+            raise ValueError(NO_DROPOUT)
         # what comes before the first random layer is the same for every draw
-        module: nn.Module = self._trained
-        inputs: Callable[[Tensor], Tensor] = self._inputs
-        if self._features is None and not any(
-            isinstance(part, DROPOUT) for part in self.network.backbone.modules()
-        ):
-            features = self._infer(self.network.backbone, self._normalised, rows)
-            module, inputs = self.network.head, features.__getitem__
-            rows = np.arange(len(rows))
-        with _torch_seeded(rng, self.device):
-            draws = [
-                F.softmax(self._infer(module, inputs, rows, random=dropouts), dim=1)
-                for _ in range(n_draws)
-            ]
-        return torch.stack(draws).cpu().numpy()
+        module: nn.Module = self.network
+        batches: Callable[[], Iterator[Tensor]] = lambda: self._normalised_batches(rows)  # noqa: E731
+        if not any(isinstance(part, DROPOUT) for part in self.network.backbone.modules()):
+            features = self._infer(self.network.backbone, self._normalised_batches(rows))
+            module, batches = self.network.head, lambda: iter(features.split(self._inference_size))
+        with torch_seeded(rng, self.device):
+            draws = [self._infer(module, batches(), random=True) for _ in range(n_draws)]
+        return to_host(F.softmax(torch.stack(draws), dim=2), self.counters)
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
-        """Features of the penultimate layer of ``rows``, (len(rows), F) float32."""
-        if self._features is not None:
-            return self._features[torch.as_tensor(rows, device=self.device)].cpu().numpy()
-        return self._infer(self.network.backbone, self._normalised, rows).cpu().numpy()
+        """The backbone's output."""
+        features = self._infer(self.network.backbone, self._normalised_batches(rows))
+        return to_host(features, self.counters)
 
-    def _infer(
-        self,
-        module: nn.Module,
-        inputs: Callable[[Tensor], Tensor],
-        rows: np.ndarray,
-        random: Sequence[nn.Module] = (),
-    ) -> Tensor:
+    def fresh_head(self, rng: np.random.Generator) -> nn.Linear:
+        """A new last layer; of a module of the user's own, the one it has."""
+        with torch_seeded(rng, torch.device("cpu")):
+            if isinstance(self.config.network, str):
+                n_features = last_layer(self.network).in_features
+                return nn.Linear(n_features, self.n_classes)
+            return last_layer(self._build())
+
+    def features(self) -> Tensor:
+        """Features of the penultimate layer of every image, (N, F) float32 on the device."""
+        return self._infer(
+            self.network.backbone, self._normalised_batches(np.arange(len(self._images)))
+        )
+
+    def _infer(self, module: nn.Module, batches: Iterator[Tensor], random: bool = False) -> Tensor:
         module.eval()
-        for part in random:
-            part.train()
-        all_rows = torch.as_tensor(rows, device=self.device)
-        with torch.inference_mode(), self._kernels(), self._autocast():
-            parts = [module(inputs(part)).float() for part in all_rows.split(self._inference_size)]
-        # outside inference mode, so that what is kept can take part in training the head
-        return torch.cat(parts)
+        for part in module.modules():
+            if random and isinstance(part, DROPOUT):
+                part.train()
+        outputs = []
+        with torch.inference_mode(), self.kernels(), self._autocast():
+            for batch in batches:
+                outputs.append(module(batch).float())
+                self.counters.samples_forwarded += len(batch)
+        # outside inference mode, so that what is kept can take part in training
+        return torch.cat(outputs)
 
     # --- inputs -----------------------------------------------------------------------------------
 
-    def _inputs(self, rows: Tensor) -> Tensor:
-        return self._normalised(rows) if self._features is None else self._features[rows]
+    def _normalised_batches(self, rows: np.ndarray) -> Iterator[Tensor]:
+        return map(self._normalised, self._images.batches(split(rows, self._inference_size)))
 
-    def _normalised(self, rows: Tensor) -> Tensor:
+    def _normalised(self, images: Tensor) -> Tensor:
         mean, deviation = self._normalisation
-        images = (self._images[rows].float() - mean) / deviation
-        return images.contiguous(memory_format=self._layout)
-
-    def _channel_statistics(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each channel over ``rows``, shaped to broadcast over a batch."""
-        n_dims = self._images.dim() - 2
-        count = 0
-        total = squares = torch.zeros(
-            self._images.shape[1], dtype=torch.float64, device=self.device
-        )
-        for part in torch.as_tensor(rows, device=self.device).split(256):
-            values = self._images[part].transpose(0, 1).flatten(1).double()
-            count += values.shape[1]
-            total = total + values.sum(1)
-            squares = squares + values.square().sum(1)
-        mean = total / count
-        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-        shape = (1, -1, *[1] * n_dims)
-        # a constant channel (an empty window) becomes zeros instead of NaN
-        deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-        return mean.float().view(shape), deviation.float().view(shape)
+        return ((images.float() - mean) / deviation).contiguous(memory_format=self._layout)
 
     def _normalisation_for(self, network: networks.Network) -> tuple[Tensor, Tensor]:
         if network.mean is None or network.std is None:
@@ -355,56 +427,83 @@ class Classifier:
     def _inference_size(self) -> int:
         if self.config.inference_batch_size is not None:
             return self.config.inference_batch_size
-        values = INFERENCE_VALUES[self.device.type]
-        if self._features is not None:
-            return max(16, values // self._features[0].numel())
-        size = max(16, values // self._images[0].numel())
+        size = max(16, INFERENCE_VALUES[self.device.type] // self._images.values)
         return min(size, CPU_IMAGES) if self.device.type == "cpu" else size
-
-    def _memory_layout(self) -> torch.memory_format:
-        wanted = self.config.channels_last
-        if wanted is None:
-            small_cube = self._images.dim() == 5 and self._images[0, 0].numel() < 32**3
-            wanted = self.device.type == "cuda" or not small_cube
-        if not wanted:
-            return torch.contiguous_format
-        return torch.channels_last_3d if self._images.dim() == 5 else torch.channels_last
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"
         )
 
-    def _kernels(self) -> contextlib.AbstractContextManager[None]:
+    def kernels(self) -> contextlib.AbstractContextManager[None]:
         """Repeatable cuDNN kernels, and fp32 that means fp32."""
         return torch.backends.cudnn.flags(
             enabled=True,
             benchmark=not self.config.deterministic,
             deterministic=self.config.deterministic,
-            allow_tf32=False,
+            allow_tf32=self.config.precision == "tf32",
         )
 
 
-def _batches(order: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Consecutive batches of nearly equal size, as few as keep to ``size``."""
-    return order.tensor_split(math.ceil(len(order) / size))
+def last_layer(network: networks.Network) -> nn.Linear:
+    """The linear layer of a network, behind its dropout if there is one."""
+    *_, layer = network.head.modules()
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+NO_DROPOUT = (
+    "the network has no dropout to draw from: set dropout above 0, or choose a network that has "
+    "some"
+)
+
+
+def to_host(values: Tensor, counters: Counters) -> np.ndarray:
+    """A tensor's values as an array, through pinned memory where they come from a GPU."""
+    counters.bytes_to_host += values.nbytes
+    if values.device.type != "cuda":
+        return values.numpy()
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    pinned.copy_(values, non_blocking=True)
+    torch.cuda.current_stream(values.device).synchronize()
+    return pinned.numpy()
 
 
 @contextlib.contextmanager
-def _torch_seeded(rng: np.random.Generator, device: torch.device) -> Iterator[None]:
-    """Seed torch's own generators from ``rng`` for a while; the caller's come back afterwards."""
+def torch_seeded(
+    rng: np.random.Generator, device: torch.device, *, needed: bool = True
+) -> Iterator[None]:
+    """Seed torch's own generators from ``rng`` for a while; the caller's come back afterwards.
+
+    ``rng`` moves on even where the seed is not ``needed``, so that equal settings stay equal.
+    """
+    seed = int(rng.integers(2**63))
+    if not needed:
+        yield
+        return
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(rng.integers(2**63)))
+        torch.manual_seed(seed)
         yield
 
 
-def _same_weights(a: nn.Module, b: nn.Module) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return all(torch.equal(value, theirs[name]) for name, value in ours.items())
+def _memory_layout(images: DeviceImages, config: ClassifierConfig) -> torch.memory_format:
+    volumes = len(images.shape) == 4
+    wanted = config.channels_last
+    if wanted is None:
+        small_cube = volumes and images.values // images.shape[0] < 32**3
+        wanted = images.device.type == "cuda" or not small_cube
+    if not wanted:
+        return torch.contiguous_format
+    return torch.channels_last_3d if volumes else torch.channels_last
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: neither CPU nor CUDA.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)

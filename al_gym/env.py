@@ -8,18 +8,20 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from al_gym import metrics, rendering, rewards
+from al_gym import metrics, rendering, rewards, work
 from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checked_annotation
 from al_gym.classifier import Classifier, ClassifierConfig, Snapshot
+from al_gym.counters import Counters
 from al_gym.data.dataset import ImageDataset
 from al_gym.episode import Episode, Query
+from al_gym.heads import make_classifiers
 from al_gym.pool import Pool, per_class_counts, stratified_draw
 
 
@@ -85,6 +87,10 @@ class Start:
     seed: int
     labelled: np.ndarray
     weights: Snapshot
+    softmax: np.ndarray
+    """(n_u, M) float32, the first state."""
+    validation: metrics.Scores | None
+    test: metrics.Scores
 
 
 class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
@@ -143,7 +149,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     episode; `dataset`; `pool_indices` and `labelled`, which data-set rows are which; `embed()`,
     `pool_embeddings()` and `predict_with_dropout()`, what the classifier makes of images;
     `retrained_scores()` and `fully_supervised_scores()`; `state_dict()` and `load_state_dict()`, to
-    go on in another process; `start_fingerprint()`.
+    go on in another process; `start_fingerprint()`; `counters`, the work that was done.
 
     ## Arguments
     `gymnasium.make("ActiveLearning-chestCT-v0", ...)` takes `profile`, `root`, every field of
@@ -155,6 +161,8 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         config: the task.
         classifier: the classifier's settings.
         annotator: who answers; None: the data set's labels, wrong at the rate `label_noise`.
+        learner: the classifier itself, from `al_gym.heads.make_classifiers`, where several
+            environments share their images; None: one of its own.
         render_mode: "rgb_array", a sheet of the images just queried beside the learning curve;
             "ansi", a line of text.
 
@@ -174,6 +182,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         classifier: ClassifierConfig | None = None,
         *,
         annotator: Annotator | None = None,
+        learner: Classifier | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.dataset = dataset
@@ -192,9 +201,14 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         self.observation_space = spaces.Box(0.0, 1.0, (n_u, n_classes), np.float32)
         self.action_space = spaces.Box(0.0, 1.0, (n_u,), np.float32)
         self.classifier_config = classifier or ClassifierConfig()
-        self._classifier = Classifier(
-            dataset.images, n_classes, dataset.train, self.classifier_config
-        )
+        if learner is None:
+            (learner,) = make_classifiers(
+                dataset.images, n_classes, dataset.train, self.classifier_config
+            )
+        self._classifier = learner
+        self._classifier.counters.files_decoded = dataset.files_decoded
+        self._test_labels = dataset.labels[dataset.test]
+        self._validation_labels = dataset.labels[self._validation_rows]
         self._start: Start | None = None
         self._episode: Episode | None = None
 
@@ -253,35 +267,11 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         Raises:
             ValueError: an unknown option, or rows that cannot be the initial set.
         """
-        given = self._given_initial_set(options)
-        super().reset(seed=seed)
-        start_seed = None if self._start is None else self._start.seed
-        if start_seed is None or seed is not None or self.config.resample_initial:
-            start_seed = int(self.np_random.integers(2**63))
-        self._begin(start_seed, given)
-        assert self._start is not None
-        labelled = self._start.labelled
-        pool = Pool.start(
-            self._training_rows, labelled, self.dataset.labels[labelled], self.np_random
-        )
-        n_classes = self.dataset.n_classes
-        test = self._score(self.dataset.test)
-        self._episode = Episode(
-            pool=pool,
-            step=0,
-            softmax=self._state(pool),
-            query=Query(
-                np.array([], np.int64),
-                np.array([], np.int64),
-                np.zeros((0, n_classes), np.float32),
-                np.array([], np.float32),
-            ),
-            validation=self._validation_scores(),
-            test=test,
-            evaluated_at=0,
-            curve=((len(labelled), test.macro_f1, test.micro_f1),),
-        )
-        return self._episode.softmax.copy(), self._info(self._episode)
+        with self.unchanged_if_it_fails():
+            beginning = self.beginning(seed=seed, options=options)
+            self.adopt(*work.run([self._classifier], [beginning]))
+        observation, _, _, _, info = self.outcome()
+        return observation, info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Annotate the n_s best-scored samples and train on: lines 3 to 6 and 2 of Algorithm 1.
@@ -300,39 +290,91 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             gymnasium.error.ResetNeeded: the episode is over, or has not begun.
             FloatingPointError: the classifier has diverged.
         """
+        with self.unchanged_if_it_fails():
+            self.adopt(*work.run([self._classifier], [self.transition(action)]))
+        return self.outcome()
+
+    def beginning(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> work.Program[Episode]:
+        """``reset`` up to its work: what ``ActiveLearningVectorEnv`` runs for many at once."""
+        given = self._given_initial_set(options)
+        super().reset(seed=seed)
+        self._classifier.counters = Counters()
+        start_seed = None if self._start is None else self._start.seed
+        if start_seed is None or seed is not None or self.config.resample_initial:
+            start_seed = int(self.np_random.integers(2**63))
+        start = yield from self._begin(start_seed, given)
+        pool = Pool.start(
+            self._training_rows, start.labelled, self.dataset.labels[start.labelled], self.np_random
+        )
+        nothing = Query(
+            np.array([], np.int64),
+            np.array([], np.int64),
+            np.zeros((0, self.dataset.n_classes), np.float32),
+            np.array([], np.float32),
+        )
+        return Episode(
+            pool=pool,
+            step=0,
+            softmax=start.softmax,
+            query=nothing,
+            reward=0.0,
+            validation=start.validation,
+            test=start.test,
+            evaluated_at=0,
+            curve=((len(start.labelled), start.test.macro_f1, start.test.micro_f1),),
+        )
+
+    def transition(self, action: np.ndarray) -> work.Program[Episode]:
+        """``step`` up to its work: lines 3 to 6 and 2 of Algorithm 1."""
         before = self._running_episode()
         scores = self._checked_scores(action)
-        with self._unchanged_if_it_fails():
-            # line 3: select n_s samples
-            n_left = self._n_budget - len(before.pool.labelled)
-            rows = before.pool.top(scores, min(self.config.query_size, n_left))
-            # line 4: annotate them
-            indices = before.pool.indices[rows]
-            labels = checked_annotation(self._annotator, indices, self.dataset.n_classes)
-            pool = before.pool.annotated(rows, labels)
-            # line 5: update the classifier with the enlarged labelled set
-            self._classifier.update(pool.labelled, pool.labels, self.np_random)
-            # line 2 of the next epoch: the new state S'
-            softmax = self._state(pool)
-            # line 6: the reward, Eq. 3
-            judged = before.softmax[rows]
-            if self.config.reward_timing == "after_update":
-                judged = self._classifier.predict_proba(indices)
-            query = Query(rows, labels, judged, rewards.sample_rewards(judged, labels))
-            validation = self._validation_scores()
-            reward = self._reward(
-                rewards.Outcome(query.sample_rewards, before.validation, validation)
-            )
-            terminated = len(pool.labelled) >= self._n_budget
-            step = before.step + 1
-            test, evaluated_at, curve = before.test, before.evaluated_at, before.curve
-            if terminated or step % self.config.eval_every == 0:
-                test, evaluated_at = self._score(self.dataset.test), step
-                curve = (*curve, (len(pool.labelled), test.macro_f1, test.micro_f1))
-        self._episode = Episode(pool, step, softmax, query, validation, test, evaluated_at, curve)
-        return softmax.copy(), float(reward), terminated, False, self._info(self._episode)
+        self._classifier.counters = Counters()
+        # line 3: select n_s samples
+        n_left = self._n_budget - len(before.pool.labelled)
+        rows = before.pool.top(scores, min(self.config.query_size, n_left))
+        # line 4: annotate them
+        indices = before.pool.indices[rows]
+        labels = checked_annotation(self._annotator, indices, self.dataset.n_classes)
+        pool = before.pool.annotated(rows, labels)
+        # line 5: update the classifier with the enlarged labelled set
+        passes = self._classifier.prepare_update(self.np_random)
+        yield work.Fit(pool.labelled, pool.labels, passes, self.np_random)
+        # line 2 of the next epoch: the new state S'
+        softmax = yield from self._state(pool.indices, pool.available)
+        # line 6: the reward, Eq. 3
+        judged = before.softmax[rows]
+        if self.config.reward_timing == "after_update":
+            judged = yield work.Predict(indices)
+        query = Query(rows, labels, judged, rewards.sample_rewards(judged, labels))
+        validation = yield from self._validation_scores()
+        reward = self._reward(rewards.Outcome(query.sample_rewards, before.validation, validation))
+        step = before.step + 1
+        test, evaluated_at, curve = before.test, before.evaluated_at, before.curve
+        if len(pool.labelled) >= self._n_budget or step % self.config.eval_every == 0:
+            test, evaluated_at = (yield from self._test_scores()), step
+            curve = (*curve, (len(pool.labelled), test.macro_f1, test.micro_f1))
+        return Episode(
+            pool, step, softmax, query, float(reward), validation, test, evaluated_at, curve
+        )
+
+    def adopt(self, episode: Episode) -> None:
+        """Take what ``beginning`` or ``transition`` has returned for the present state."""
+        self._episode = episode
+
+    def outcome(self) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """What the last ``step`` has brought."""
+        episode = self._begun_episode()
+        terminated = len(episode.pool.labelled) >= self._n_budget
+        return episode.softmax.copy(), episode.reward, terminated, False, self._info(episode)
 
     # --- beyond the standard API ------------------------------------------------------------------
+
+    @property
+    def counters(self) -> Counters:
+        """Work done since the last ``reset`` or ``step`` began; before, what reading took."""
+        return replace(self._classifier.counters)
 
     @property
     def pool_indices(self) -> np.ndarray:
@@ -423,7 +465,8 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             raise ValueError(
                 f"the state has a pool of {n_pool} images, this environment one of {self._n_pool}"
             )
-        self._begin(state["start"]["seed"], state["start"]["labelled"])
+        start = self._begin(state["start"]["seed"], state["start"]["labelled"])
+        work.run([self._classifier], [start])
         self._classifier.load_state_dict(state["classifier"])
         self.np_random = np.random.default_rng()
         self.np_random.bit_generator.state = state["np_random"]
@@ -447,32 +490,31 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
     # --- parts ------------------------------------------------------------------------------------
 
-    def _begin(self, seed: int, given: np.ndarray | None) -> None:
+    def _begin(self, seed: int, given: np.ndarray | None) -> work.Program[Start]:
         """Initialise and pretrain for this start, or restore the weights if it is the last one."""
         split_rng, weights_rng, fit_rng, noise_rng = _generators(seed)
         labelled = given
         if labelled is None:
             labels = self.dataset.labels[self._training_rows]
             labelled = stratified_draw(self._training_rows, labels, self._initial_counts, split_rng)
-        same = (
-            self._start is not None
-            and self._start.seed == seed
-            and np.array_equal(self._start.labelled, labelled)
-        )
-        if same and self._start is not None:
-            self._classifier.restore(self._start.weights)
-            return
-        self._start = None
-        self._episode = None
+        last = self._start
+        if last is not None and last.seed == seed and np.array_equal(last.labelled, labelled):
+            self._classifier.restore(last.weights)
+            return last
         self._classifier.initialise(weights_rng)
-        self._classifier.fit(
-            labelled,
-            self.dataset.labels[labelled],
-            self._classifier.config.pretrain_passes,
-            fit_rng,
-        )
+        passes = self._classifier.config.pretrain_passes
+        yield work.Fit(labelled, self.dataset.labels[labelled], passes, fit_rng)
         self._annotator = self._own_annotator or self._built_in_annotator(noise_rng)
-        self._start = Start(seed, labelled, self._classifier.snapshot())
+        indices = np.setdiff1d(self._training_rows, labelled)
+        self._start = Start(
+            seed,
+            labelled,
+            self._classifier.snapshot(),
+            (yield from self._state(indices, np.ones(len(indices), bool))),
+            (yield from self._validation_scores()),
+            (yield from self._test_scores()),
+        )
+        return self._start
 
     def _retrained_scores(self, pool: Pool) -> metrics.Scores:
         """Test scores after training this start's initial weights on what ``pool`` has labelled."""
@@ -483,7 +525,8 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             self._classifier.initialise(weights_rng)
             passes = self._classifier.config.pretrain_passes
             self._classifier.fit(pool.labelled, pool.labels, passes, fit_rng)
-            return self._score(self.dataset.test)
+            (scores,) = work.run([self._classifier], [self._test_scores()])
+            return scores
         finally:
             self._classifier.restore(kept)
 
@@ -494,20 +537,22 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         seed = int(rng.integers(2**63))
         return NoisyAnnotator(labels, self.dataset.n_classes, error_rate=noise, seed=seed)
 
-    def _state(self, pool: Pool) -> np.ndarray:
+    def _state(self, indices: np.ndarray, available: np.ndarray) -> work.Program[np.ndarray]:
         """S, Eq. 2: the softmax of the pool; rows that have left it are zero and cost nothing."""
-        if self.config.labelled_rows == "predict":
-            return self._classifier.predict_proba(pool.indices)
+        if self.config.labelled_rows == "predict" or available.all():
+            return (yield work.Predict(indices))
         softmax = np.zeros((self._n_pool, self.dataset.n_classes), np.float32)
-        if pool.available.any():
-            softmax[pool.available] = self._classifier.predict_proba(pool.indices[pool.available])
+        if available.any():
+            softmax[available] = yield work.Predict(indices[available])
         return softmax
 
-    def _score(self, rows: np.ndarray) -> metrics.Scores:
-        return metrics.score(self._classifier.predict_proba(rows), self.dataset.labels[rows])
+    def _test_scores(self) -> work.Program[metrics.Scores]:
+        return (yield work.Score(self.dataset.test, self._test_labels))
 
-    def _validation_scores(self) -> metrics.Scores | None:
-        return self._score(self._validation_rows) if len(self._validation_rows) else None
+    def _validation_scores(self) -> work.Program[metrics.Scores | None]:
+        if not len(self._validation_rows):
+            return None
+        return (yield work.Score(self._validation_rows, self._validation_labels))
 
     def _info(self, episode: Episode) -> dict[str, Any]:
         n_labelled = len(episode.pool.labelled)
@@ -524,15 +569,20 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         }
 
     @contextlib.contextmanager
-    def _unchanged_if_it_fails(self) -> Iterator[None]:
-        """Weights, optimiser and generator go back to what they were if the block raises."""
+    def unchanged_if_it_fails(self) -> Iterator[None]:
+        """Weights, optimiser, generator and episode go back if the block raises."""
+        if self._episode is None:  # there is nothing yet
+            yield
+            return
         weights = self._classifier.snapshot()
         generator = self.np_random.bit_generator.state
+        kept = self._start, self._annotator, self._episode
         try:
             yield
         except BaseException:
             self._classifier.restore(weights)
             self.np_random.bit_generator.state = generator
+            self._start, self._annotator, self._episode = kept
             raise
 
     def _begun_episode(self) -> Episode:

@@ -31,6 +31,8 @@ class Episode:
     softmax: np.ndarray
     """(n_u, M) float32, the state S."""
     query: Query
+    reward: float
+    """Of the last step; 0 at the start."""
     validation: Scores | None
     test: Scores
     evaluated_at: int

@@ -7,12 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gymnasium.vector import AutoresetMode
+
 import envs_registry
 from al_gym.annotators import Annotator
 from al_gym.classifier import ClassifierConfig
-from al_gym.data import READERS, cache, files, phantoms
+from al_gym.data import READERS, ImageDataset, cache, files, phantoms
 from al_gym.env import ActiveLearningEnv, EnvConfig
 from al_gym.spelling import hint
+from al_gym.vector import ActiveLearningVectorEnv
 
 
 def make_env(
@@ -41,6 +44,46 @@ def make_env(
         ValueError: an unknown data set or profile, or values that do not fit.
         FileNotFoundError: the data is not there.
     """
+    images, config, classifier = _ingredients(dataset, profile, root, overrides)
+    return ActiveLearningEnv(
+        images, config, classifier, annotator=annotator, render_mode=render_mode
+    )
+
+
+def make_vector_env(
+    dataset: str,
+    *,
+    num_envs: int = 1,
+    profile: str = "auto",
+    root: str | Path | None = None,
+    annotator: Annotator | None = None,
+    render_mode: str | None = None,
+    autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+    **overrides: Any,
+) -> ActiveLearningVectorEnv:
+    """Read the data once and build ``num_envs`` environments on it.
+
+    Args:
+        dataset: as of ``make_env``, like all that is not named here.
+        num_envs: K.
+        profile: see ``make_env``.
+        root: see ``make_env``.
+        annotator: see ``ActiveLearningVectorEnv``.
+        render_mode: see ``ActiveLearningEnv``.
+        autoreset_mode: see ``ActiveLearningVectorEnv``.
+        **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
+    """
+    images, config, classifier = _ingredients(dataset, profile, root, overrides)
+    return ActiveLearningVectorEnv(
+        num_envs, images, config, classifier,
+        annotator=annotator, render_mode=render_mode, autoreset_mode=autoreset_mode,
+    )  # fmt: skip
+
+
+def _ingredients(
+    dataset: str, profile: str, root: str | Path | None, overrides: dict[str, Any]
+) -> tuple[ImageDataset, EnvConfig, ClassifierConfig]:
+    """The images and the settings that keywords stand for."""
     from_profile, root = _choose(dataset, profile, root)
     settings = {**from_profile, **overrides}
     env_names = [field.name for field in fields(EnvConfig)]
@@ -50,10 +93,7 @@ def make_env(
     # settings are checked before minutes are spent on reading
     config = EnvConfig(**_only(settings, env_names))
     classifier = ClassifierConfig(**_only(settings, classifier_names))
-    images = READERS[dataset](root, **_only(settings, reader_names))
-    return ActiveLearningEnv(
-        images, config, classifier, annotator=annotator, render_mode=render_mode
-    )
+    return READERS[dataset](root, **_only(settings, reader_names)), config, classifier
 
 
 def _choose(
@@ -76,7 +116,7 @@ def _choose(
                 "phantoms and a small network. For the real data pass root=, or set AL_GYM_DATA "
                 f"to a folder that holds {dataset}/ (see the README); profile='embedded' chooses "
                 "the phantoms without this warning.",
-                stacklevel=3,
+                stacklevel=4,
             )
     if profile == "embedded" and root is None:
         root = _phantoms(dataset)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_f1_score
 
@@ -20,21 +20,29 @@ class Scores:
     """Mean of -log of the true class's probability, in nats."""
 
 
-def score(softmax: np.ndarray, labels: np.ndarray) -> Scores:
-    """Scores of softmax predictions.
+N_BYTES = 12
+"""What one classifier's scores take on their way from the device."""
+
+
+def score(softmax: Tensor, labels: Tensor) -> list[Scores]:
+    """Scores of the softmax predictions of k classifiers, made where the predictions are.
 
     A class that is neither predicted nor present is left out of the macro mean, as torchmetrics
     does.
 
     Args:
-        softmax: (n, M) float32.
-        labels: (n,) int, the true classes.
+        softmax: (k, n, M) float32.
+        labels: (n,) int64, the true classes.
     """
-    predictions, truth = torch.from_numpy(softmax), torch.as_tensor(labels)
+    predictions, truth = softmax.transpose(1, 2), labels.expand(len(softmax), -1)
     macro, micro = (
-        multiclass_f1_score(predictions, truth, softmax.shape[1], average=average)
+        multiclass_f1_score(
+            predictions, truth, softmax.shape[2], average=average,
+            multidim_average="samplewise", validate_args=False,
+        )
         for average in ("macro", "micro")
-    )
+    )  # fmt: skip
     # a probability that underflows to 0 counts as the smallest one there is
-    loss = F.nll_loss(predictions.clamp_min(torch.finfo(torch.float32).tiny).log(), truth)
-    return Scores(float(macro), float(micro), float(loss))
+    logs = predictions.clamp_min(torch.finfo(torch.float32).tiny).log()
+    loss = F.nll_loss(logs, truth, reduction="none").mean(1)
+    return [Scores(*row) for row in torch.stack([macro, micro, loss], dim=1).tolist()]

@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 
 import envs_registry
 from agents import checkpoint
+from al_gym import ActiveLearningVectorEnv
 from benchmarks import methods
 
 FORMAT = 1
@@ -45,7 +46,8 @@ COLUMNS = (
 those of the reset. ``selected`` are the data-set rows just annotated, best score first, and
 ``class_counts`` the labelled samples of each class. The retrained columns are empty where no
 classifier was trained from scratch. Acquisition seconds are the method's own: choosing and, if it
-learns, learning."""
+learns, learning. Training seconds are the environment's; of cells that run side by side, they are
+those of all of them and of waiting for one another."""
 CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
 LOCK = "lock"
@@ -79,9 +81,22 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def make_environment(config: dict[str, Any]) -> gym.Env[Any, Any]:
     """The environment that a ``config.json`` asks for."""
+    return gym.make(_environment_id(config), **config["settings"])
+
+
+def make_vector_environment(config: dict[str, Any], n: int) -> ActiveLearningVectorEnv:
+    """As many of them, over one copy of the images."""
+    vector = gym.make_vec(
+        _environment_id(config), n, "vector_entry_point", **config["settings"]
+    ).unwrapped
+    assert isinstance(vector, ActiveLearningVectorEnv)
+    return vector
+
+
+def _environment_id(config: dict[str, Any]) -> str:
     for env_id, entry in envs_registry.ENVIRONMENTS.items():
         if entry["dataset"] == config["dataset"]:
-            return gym.make(env_id, **config["settings"])
+            return env_id
     raise ValueError(f"no environment for the data set {config['dataset']!r}")
 
 
@@ -254,27 +269,31 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._lines.append(text.getvalue())
 
 
-def run(folder: Path, say: Callable[[str], None] = print) -> None:
+def run(
+    folder: Path, say: Callable[[str], None] = print, env: gym.Env[Any, Any] | None = None
+) -> None:
     """Run the cell of a folder, from its checkpoint if it has one.
 
     Args:
         folder: with ``config.json``.
         say: told what a person should know.
+        env: an environment as ``config.json`` asks for; None: made now.
 
     Raises:
         RuntimeError: this method's start is not that of the others on this seed.
         Exception: whatever stops the method; the last checkpoint stays.
     """
     config = json.loads((folder / CONFIG).read_text())
-    with _only_process(folder, say), _threads(config["threads"]):
+    with _only_process(folder, say), threads(config["threads"]):
         if not (folder / RESULT).exists():
-            _run(folder, config, say)
+            _run(folder, config, say, env or make_environment(config))
 
 
-def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> None:
+def _run(
+    folder: Path, config: dict[str, Any], say: Callable[[str], None], env: gym.Env[Any, Any]
+) -> None:
     for left in (folder / ERROR, *folder.glob("*.tmp")):
         left.unlink(missing_ok=True)
-    env = make_environment(config)
     changed = difference(
         config,
         json.loads(json.dumps(describe_task(env))),
@@ -314,10 +333,12 @@ def _run(folder: Path, config: dict[str, Any], say: Callable[[str], None]) -> No
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def attempt(folder: Path, say: Callable[[str], None] = print) -> str | None:
+def attempt(
+    folder: Path, say: Callable[[str], None] = print, env: gym.Env[Any, Any] | None = None
+) -> str | None:
     """``run``, but what stops the cell goes to ``error.txt``; returns it in a line."""
     try:
-        run(folder, say)
+        run(folder, say, env)
     except Exception as error:
         message = str(error).strip() or "no message"
         problem = f"{type(error).__name__}: {message.splitlines()[0]}"
@@ -343,7 +364,7 @@ def _only_process(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads(n: int) -> Iterator[None]:
+def threads(n: int) -> Iterator[None]:
     """PyTorch on ``n`` threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)

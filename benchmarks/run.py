@@ -11,6 +11,8 @@ The exit status is 1 if a cell failed.
 """
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 import shutil
@@ -28,7 +30,7 @@ import tyro
 from tqdm import tqdm
 
 from agents.spelling import hint
-from benchmarks import cell, methods, report, results, statistics
+from benchmarks import cell, methods, report, results, side_by_side, statistics
 from benchmarks.presets import PRESETS, Preset
 
 
@@ -70,6 +72,9 @@ class RunConfig:
     address, or "local" to start one here. OUT must be a folder that all its machines share."""
     gpus_per_cell: float = 0.0
     """Share of a GPU that a cell needs, for Ray."""
+    side_by_side: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Cells at a time in one process, over one copy of the images: for a GPU that one cell leaves
+    idle. Stable-Baselines3's agents, which draw from global generators, are run one by one."""
     threads: int = 1
     """Threads of PyTorch in a cell. It is part of the settings: with another number the last bits
     of a curve may differ."""
@@ -132,9 +137,11 @@ def plan(config: RunConfig) -> list[Experiment]:
     """
     if bool(config.preset) == bool(config.dataset):
         raise ValueError(f"give either --dataset or --preset, one or more of {' '.join(PRESETS)}")
-    for count in ("seeds", "workers", "threads", "checkpoint_every"):
+    for count in ("seeds", "workers", "side_by_side", "threads", "checkpoint_every"):
         if getattr(config, count) < 1:
             raise ValueError(f"{count} must be at least 1, not {getattr(config, count)}")
+    if config.side_by_side > 1 and (config.workers > 1 or config.ray is not None):
+        raise ValueError("side_by_side is for one process: without workers and ray")
     for name in config.preset:
         if name not in PRESETS:
             raise ValueError(
@@ -250,9 +257,34 @@ def execute(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> 
     elif config.workers > 1:
         outcomes = _in_processes(folders, config)
     else:
-        outcomes = ((folder, cell.attempt(folder, tqdm.write)) for folder in folders)
+        outcomes = _in_this_process(folders, config)
     with _progress(totals, config.out.name):
         return {folder: problem for folder, problem in outcomes if problem is not None}
+
+
+def _in_this_process(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
+    """One by one, or several of an experiment at a time."""
+    if config.side_by_side == 1:
+        for folder in folders:
+            yield folder, cell.attempt(folder, tqdm.write)
+        return
+    alone = {folder for folder in folders if folder.parent.name.startswith("sb3-")}
+    for folder in sorted(alone):
+        yield folder, cell.attempt(folder, tqdm.write)
+    for _, experiment in itertools.groupby(
+        [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]
+    ):
+        cells = list(experiment)
+        for start in range(0, len(cells), config.side_by_side):
+            yield from _together(cells[start : start + config.side_by_side], config.threads)
+
+
+def _together(folders: list[Path], threads: int) -> Iterator[tuple[Path, str | None]]:
+    record = json.loads((folders[0] / cell.CONFIG).read_text())
+    programs = [functools.partial(cell.attempt, folder, tqdm.write) for folder in folders]
+    with cell.threads(threads):
+        vector = cell.make_vector_environment(record, len(folders))
+        yield from zip(folders, side_by_side.play(vector, programs), strict=True)
 
 
 def _in_processes(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:

@@ -9,13 +9,26 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import platformdirs
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+MAPPED_BYTES = 2**30
+"""Arrays above this size stay on disk and are mapped into memory, where the system keeps as much of
+them as it has room for."""
+
+
+class Decoded(NamedTuple):
+    """Images, and what it took to have them."""
+
+    images: np.ndarray
+    """(N, C, [D,] H, W) uint8."""
+    n_files: int
+    """Files decoded now; 0 if an earlier run has done so."""
 
 
 def cache_folder() -> Path:
@@ -36,8 +49,10 @@ def decoded(
     n_images: int,
     shape: tuple[int, ...],
     decode: Callable[[int], np.ndarray],
-) -> np.ndarray:
+) -> Decoded:
     """The images under ``key``, decoded now if no earlier run has done so.
+
+    They are decoded into a file, so that a pool larger than the memory can be had.
 
     Args:
         key: from ``cache_key``.
@@ -46,25 +61,34 @@ def decoded(
         decode: makes image i, uint8; called from several threads, as the image libraries leave
             Python's lock while they work.
 
-    Returns:
-        (N, C, [D,] H, W) uint8.
-
     Raises:
         Exception: whatever ``decode`` raises; nothing is left in the cache then.
     """
     path = cache_folder() / "decoded" / f"{key}.npy"
     cached = _load(path, (n_images, *shape))
     if cached is not None:
-        return cached
-    images = np.empty((n_images, *shape), np.uint8)
+        return Decoded(cached, 0)
+    with atomic_path(path) as unfinished:
+        _decode_into(unfinished, n_images, shape, decode, f"decoding {key.split('-')[0]}")
+    cached = _load(path, (n_images, *shape))
+    assert cached is not None
+    return Decoded(cached, n_images)
+
+
+def _decode_into(
+    path: Path,
+    n_images: int,
+    shape: tuple[int, ...],
+    decode: Callable[[int], np.ndarray],
+    title: str,
+) -> None:
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, (n_images, *shape))
 
     def fill(i: int) -> None:
         images[i] = decode(i)
 
-    in_threads(fill, n_images, f"decoding {key.split('-')[0]}")
-    with atomic_path(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, images)
-    return images
+    in_threads(fill, n_images, title)
+    images.flush()
 
 
 def in_threads(
@@ -108,7 +132,9 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     if not path.exists():
         return None
     try:
-        images = np.load(path, allow_pickle=False)
+        mapped = path.stat().st_size > MAPPED_BYTES
+        # "c", copy on write: torch wants memory it may write to, and the file stays as it is
+        images = np.load(path, "c" if mapped else None, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         warnings.warn(f"{path} is damaged ({error}); decoding the images again", stacklevel=4)
         return None

@@ -94,7 +94,7 @@ def load(
         "patch": [patch_size, margin, [list(map(float, window)) for window in windows]],
         "split": [n_train, n_test, split_seed],
     }
-    images = cache.decoded(
+    images, n_decoded = cache.decoded(
         cache.cache_key("chestCT", content, settings),
         len(drawn),
         (len(windows), *[patch_size] * 3),
@@ -108,6 +108,7 @@ def load(
         train=np.arange(n_train),
         test=np.arange(n_train, n_train + n_test),
         source=f"chestCT, {folder}",
+        files_decoded=n_decoded,
     )
 
 

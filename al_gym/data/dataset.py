@@ -16,7 +16,7 @@ class ImageDataset:
     """
 
     images: np.ndarray
-    """(N, C, H, W) or (N, C, D, H, W), uint8 or int16, contiguous."""
+    """(N, C, H, W) or (N, C, D, H, W), uint8 or int16, contiguous; may be a memory map."""
     labels: np.ndarray
     """(N,) int64, index into ``class_names``."""
     class_names: tuple[str, ...]
@@ -29,6 +29,8 @@ class ImageDataset:
     """Rows to report on, and for nothing else."""
     source: str
     """Where the images come from, for people."""
+    files_decoded: int = 0
+    """Image files read for it; 0 if they came from the cache, or from one array."""
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels

@@ -92,7 +92,7 @@ def load(
     ]
     settings = {"version": VERSION, "shape": shape, "window": window}
     key = cache.cache_key("Folder", json.dumps([str(path.resolve()), listing]).encode(), settings)
-    images = cache.decoded(key, len(found), shape, decode)
+    images, n_decoded = cache.decoded(key, len(found), shape, decode)
     sides = np.array([file.side for file in found])
     if (sides == "").any():
         test = _draw_test_groups(labels, groups, test_fraction, rng)
@@ -106,6 +106,7 @@ def load(
         train=np.flatnonzero(~test),
         test=np.flatnonzero(test),
         source=f"Folder, {path}",
+        files_decoded=n_decoded,
     )
 
 

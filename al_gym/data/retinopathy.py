@@ -61,7 +61,7 @@ def load(
         "image_size": image_size,
         "split": [n_train, n_test, split_seed],
     }
-    images = cache.decoded(
+    images, n_decoded = cache.decoded(
         cache.cache_key("Retinopathy", content, settings),
         len(drawn),
         (3, image_size, image_size),
@@ -75,6 +75,7 @@ def load(
         train=np.arange(n_train),
         test=np.arange(n_train, n_train + n_test),
         source=f"Retinopathy, {folder}",
+        files_decoded=n_decoded,
     )
 
 

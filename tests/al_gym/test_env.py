@@ -9,7 +9,9 @@ from torch import nn
 
 from agents import checkpoint
 from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
-from al_gym.classifier import Classifier
+from al_gym.classifier import NetworkClassifier
+from al_gym.counters import Counters
+from al_gym.heads import make_classifiers
 from tests.samples import FAST, make_dataset
 
 TASK = EnvConfig(initial_fraction=0.1, query_size=4)
@@ -72,7 +74,7 @@ def test_the_initial_set_is_stratified(env, dataset):
 def test_the_classifier_is_pretrained_on_the_initial_set(env, dataset):
     observation, info = env.reset(seed=0)
     rows = env._episode.pool.labelled
-    twin = Classifier(dataset.images, 3, dataset.train, FAST)
+    (twin,) = make_classifiers(dataset.images, 3, dataset.train, FAST)
     children = np.random.SeedSequence(env._start.seed).spawn(4)
     twin.initialise(np.random.default_rng(children[1]))
     twin.fit(rows, dataset.labels[rows], FAST.pretrain_passes, np.random.default_rng(children[2]))
@@ -170,10 +172,10 @@ def test_ties_are_broken_at_random_and_by_the_seed(dataset):
 def test_only_unlabelled_rows_are_inferred(env, monkeypatch):
     env.reset(seed=0)
     asked = []
-    predict = Classifier.predict_proba
+    predict = NetworkClassifier.predict
     monkeypatch.setattr(
-        Classifier,
-        "predict_proba",
+        NetworkClassifier,
+        "predict",
         lambda self, rows: asked.append(len(rows)) or predict(self, rows),
     )
     n_pool = env.action_space.shape[0]
@@ -193,7 +195,9 @@ def test_the_classifier_is_trained_on_everything_labelled(env, dataset, monkeypa
     env.reset(seed=0)
     trained = []
     monkeypatch.setattr(
-        Classifier, "fit", lambda self, rows, labels, passes, rng: trained.append((rows, passes))
+        NetworkClassifier,
+        "fit",
+        lambda self, rows, labels, passes, rng: trained.append((rows, passes)),
     )
     env.step(scores_for(env, [1, 2, 3, 4]))
     ((rows, passes),) = trained
@@ -266,8 +270,9 @@ def test_a_reset_without_a_seed_restores_the_pretrained_weights(env, monkeypatch
     first, _ = env.reset(seed=0)
     labelled = env._episode.pool.labelled
     env.step(np.ones(env.action_space.shape))
-    monkeypatch.setattr(Classifier, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(NetworkClassifier, "fit", lambda *_: pytest.fail("trained again"))
     second, _ = env.reset()
+    assert env.counters == Counters()  # nothing trained, nothing predicted
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(labelled, env._episode.pool.labelled)
 
@@ -478,7 +483,7 @@ def test_a_failure_after_the_update_goes_back_and_the_step_can_be_taken_again(da
     env = make(dataset)
     env.reset(seed=0)
     before = state_of(env)
-    fit = Classifier.fit
+    fit = NetworkClassifier.fit
 
     def fit_and_fail(self, *args):
         fit(self, *args)
@@ -486,7 +491,7 @@ def test_a_failure_after_the_update_goes_back_and_the_step_can_be_taken_again(da
 
     action = np.random.default_rng(0).random(env.action_space.shape, np.float32)
     with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "fit", fit_and_fail)
+        patch.setattr(NetworkClassifier, "fit", fit_and_fail)
         with pytest.raises(MemoryError):
             env.step(action)
     assert_unchanged(env, before)
@@ -523,7 +528,7 @@ def test_fully_supervised_is_trained_on_everything(dataset):
     _, info = env.reset(seed=0)
     scores = env.fully_supervised_scores()
     rows = dataset.train
-    twin = Classifier(dataset.images, 3, rows, env.classifier_config)
+    (twin,) = make_classifiers(dataset.images, 3, rows, env.classifier_config)
     children = np.random.SeedSequence(env._start.seed).spawn(4)
     twin.initialise(np.random.default_rng(children[1]))
     pool = env._episode.pool
@@ -602,7 +607,7 @@ def test_retrained_scores_are_those_of_a_fresh_classifier(env, dataset):
     before = state_of(env)
     scores = env.retrained_scores()
     assert_unchanged(env, before)
-    twin = Classifier(dataset.images, 3, dataset.train, env.classifier_config)
+    (twin,) = make_classifiers(dataset.images, 3, dataset.train, env.classifier_config)
     children = np.random.SeedSequence(env._start.seed).spawn(4)
     twin.initialise(np.random.default_rng(children[1]))
     rows, labels = env.labelled

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from al_gym.metrics import score
 
@@ -22,15 +23,27 @@ def test_f1_is_the_formula():
     softmax = rng.dirichlet(np.ones(4), 200).astype(np.float32)
     labels = rng.choice(4, 200, p=[0.6, 0.2, 0.15, 0.05])
     macro, micro = loop_f1(softmax.argmax(1), labels, 4)
-    scores = score(softmax, labels)
+    (scores,) = score(torch.from_numpy(softmax[None]), torch.from_numpy(labels))
     assert scores.macro_f1 == pytest.approx(macro, abs=1e-6)
     assert scores.micro_f1 == pytest.approx(micro, abs=1e-6)
 
 
+def test_classifiers_scored_together_have_the_scores_of_each_alone():
+    rng = np.random.default_rng(1)
+    softmax = torch.from_numpy(rng.dirichlet(np.ones(4), (3, 50)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(3, size=50))  # class 3 is never the truth
+    softmax[1, :, 3] = 0  # and one of them never predicts it
+    together = score(softmax, labels)
+    assert together == [score(each[None], labels)[0] for each in softmax]
+    predicted = softmax[1].argmax(1)
+    macro, _ = loop_f1(predicted.tolist(), labels.tolist(), 3)  # left out, not counted as 0
+    assert together[1].macro_f1 == pytest.approx(macro, abs=1e-6)
+
+
 def test_cross_entropy_by_hand_and_finite_at_zero():
-    softmax = np.array([[0.5, 0.5], [0.25, 0.75]], np.float32)
-    assert score(softmax, np.array([0, 1])).cross_entropy == pytest.approx(
+    softmax = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]])
+    assert score(softmax, torch.tensor([0, 1]))[0].cross_entropy == pytest.approx(
         -(np.log(0.5) + np.log(0.75)) / 2
     )
-    certain = np.array([[1.0, 0.0]], np.float32)
-    assert 80 < score(certain, np.array([1])).cross_entropy < 90
+    certain = torch.tensor([[[1.0, 0.0]]])
+    assert 80 < score(certain, torch.tensor([1]))[0].cross_entropy < 90

@@ -25,11 +25,22 @@ def counted(calls):
 
 def test_the_second_reading_decodes_nothing():
     calls = []
-    first = cache.decoded("x-1", 20, (1, 2, 2), counted(calls))
-    second = cache.decoded("x-1", 20, (1, 2, 2), counted(calls))
+    first, n_first = cache.decoded("x-1", 20, (1, 2, 2), counted(calls))
+    second, n_second = cache.decoded("x-1", 20, (1, 2, 2), counted(calls))
+    assert (n_first, n_second) == (20, 0)
     assert sorted(calls) == list(range(20))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first[:, 0, 0, 0], np.arange(20))
+
+
+def test_large_arrays_stay_on_disk_and_can_be_written_to_without_changing_it(folder, monkeypatch):
+    monkeypatch.setattr(cache, "MAPPED_BYTES", 100)
+    images, _ = cache.decoded("x-1", 20, (1, 2, 2), counted([]))
+    assert isinstance(images, np.memmap) and images.flags.writeable
+    images[:] = 7
+    again, n_files = cache.decoded("x-1", 20, (1, 2, 2), counted([]))
+    np.testing.assert_array_equal(again[:, 0, 0, 0], np.arange(20))
+    assert n_files == 0
 
 
 def test_the_key_changes_with_content_and_settings():
@@ -61,7 +72,7 @@ def test_a_damaged_file_is_decoded_again_with_a_warning(folder):
     path = folder / "decoded" / "x-1.npy"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.warns(UserWarning, match="damaged"):
-        again = cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
+        again, _ = cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
     assert len(calls) == 8
     np.testing.assert_array_equal(again[:, 0, 0, 0], np.arange(4))
     cache.decoded("x-1", 4, (1, 2, 2), counted(calls))

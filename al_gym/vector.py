@@ -1,0 +1,237 @@
+"""Many active-learning environments side by side on one device, over one copy of the images."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from al_gym import work
+from al_gym.annotators import Annotator
+from al_gym.classifier import ClassifierConfig
+from al_gym.data.dataset import ImageDataset
+from al_gym.env import ActiveLearningEnv, EnvConfig
+from al_gym.episode import Episode
+from al_gym.heads import make_classifiers
+
+
+class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """K ``ActiveLearningEnv``, stepped together: the same trajectories, sooner.
+
+    ``gymnasium.make_vec("ActiveLearning-chestCT-v0", num_envs=8,
+    vectorization_mode="vector_entry_point", ...)`` takes the keywords of ``gymnasium.make``.
+
+    With ``trainable="head"`` the K classifiers are trained and asked as batched matrix products,
+    and the trajectories agree with those of single environments to rounding. On CUDA whole
+    networks are trained in a stream and from recorded graphs each. On the CPU they take turns, as
+    one already uses all of it: there only the images are shared.
+
+    ``envs[k]`` is the k-th environment, with all that ``ActiveLearningEnv`` offers beyond the
+    standard API. A step that raises leaves all of them as they were.
+
+    Args:
+        num_envs: K.
+        dataset: the images.
+        config: the task.
+        classifier: the classifiers' settings.
+        annotator: who answers, for all of them; see ``ActiveLearningEnv``.
+        render_mode: as of ``ActiveLearningEnv``; ``render()`` returns K pictures or lines.
+        autoreset_mode: what happens after an episode's end, as Gymnasium defines it: "NextStep",
+            "SameStep" or "Disabled".
+
+    Raises:
+        ValueError: no environments, an unknown mode, or settings that do not fit the data set.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        dataset: ImageDataset,
+        config: EnvConfig | None = None,
+        classifier: ClassifierConfig | None = None,
+        *,
+        annotator: Annotator | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, not {num_envs}")
+        settings = classifier or ClassifierConfig()
+        self._classifiers = make_classifiers(
+            dataset.images, dataset.n_classes, dataset.train, settings, num_envs
+        )
+        self.envs = tuple(
+            ActiveLearningEnv(
+                dataset, config, settings,
+                annotator=annotator, learner=learner, render_mode=render_mode,
+            )
+            for learner in self._classifiers
+        )  # fmt: skip
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self._autoreset = AutoresetMode(autoreset_mode)
+        self.metadata = {**ActiveLearningEnv.metadata, "autoreset_mode": self._autoreset}
+        self.single_observation_space = self.envs[0].observation_space
+        self.single_action_space = self.envs[0].action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._is_over = np.zeros(num_envs, bool)
+
+    @property
+    def max_steps(self) -> int:
+        """Steps in an episode."""
+        return self.envs[0].max_steps
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode in every environment, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: of each; from a number s, environment k has s + k.
+            options: those of ``ActiveLearningEnv.reset``, for all; and ``reset_mask``, (K,) bool.
+
+        Raises:
+            ValueError: another number of seeds than K, a mask that selects none or is not (K,)
+                bool, or what ``ActiveLearningEnv.reset`` refuses.
+        """
+        seeds = _one_each(seed, self.num_envs)
+        given = dict(options or {})
+        mask = given.pop("reset_mask", np.ones(self.num_envs, bool))
+        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise ValueError(f"options['reset_mask'] must be a bool array ({self.num_envs},)")
+        if not mask.any():
+            raise ValueError("options['reset_mask'] selects no environment")
+        self._begin(mask, seeds, given)
+        observations, _, _, infos = self._outcomes(mask)
+        return observations, infos
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step every environment, those whose episode is over apart; see ``autoreset_mode``.
+
+        Args:
+            actions: (K, n_u) finite scores.
+
+        Returns:
+            Observations (K, n_u, M), rewards (K,) float64, terminations (K,), truncations (K,),
+            which never come, and infos: the keys of ``ActiveLearningEnv``, stacked, each with a
+            mask ``_key``.
+
+        Raises:
+            ValueError: another number of actions than K, or what ``ActiveLearningEnv.step``
+                refuses.
+            gymnasium.error.ResetNeeded: an episode is over or has not begun, with autoreset
+                disabled.
+        """
+        if len(actions) != self.num_envs:
+            raise ValueError(f"{len(actions)} actions for {self.num_envs} environments")
+        resetting = self._is_over & (self._autoreset is AutoresetMode.NEXT_STEP)
+        stepping = np.flatnonzero(~resetting).tolist()
+        self.advance({k: self.envs[k].transition(actions[k]) for k in stepping})
+        if resetting.any():
+            self._begin(resetting, [None] * self.num_envs, {})
+        everywhere = np.ones(self.num_envs, bool)
+        observations, rewards, is_over, infos = self._outcomes(everywhere)
+        self._is_over = is_over
+        if self._autoreset is AutoresetMode.SAME_STEP and is_over.any():
+            final = {"final_info": self._outcomes(is_over)[3], "_final_info": is_over.copy()}
+            final |= stacked(
+                {"final_obs": observations[k]} if over else {} for k, over in enumerate(is_over)
+            )
+            self._begin(is_over, [None] * self.num_envs, {})
+            observations, _, _, infos = self._outcomes(everywhere)
+            infos |= final
+        return observations, rewards, is_over, np.zeros(self.num_envs, bool), infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """What each environment renders."""
+        return tuple(env.render() for env in self.envs)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of each environment."""
+        return tuple(getattr(env, name) for env in self.envs)
+
+    def call(self, name: str, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
+        """What a method of each environment returns."""
+        return tuple(getattr(env, name)(*arguments, **keywords) for env in self.envs)
+
+    def advance(self, programs: dict[int, work.Program[Episode]]) -> None:
+        """Run ``beginning`` or ``transition`` of some environments, with their work done together.
+
+        Only when all have ended does it count: if one raises, all are as they were.
+
+        Args:
+            programs: by the number of the environment.
+
+        Raises:
+            Exception: whatever one of them raises.
+        """
+        with contextlib.ExitStack() as stack:
+            for k in programs:
+                stack.enter_context(self.envs[k].unchanged_if_it_fails())
+            episodes = work.run([self._classifiers[k] for k in programs], list(programs.values()))
+            for k, episode in zip(programs, episodes, strict=True):
+                self.envs[k].adopt(episode)
+
+    def _begin(
+        self, chosen: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any]
+    ) -> None:
+        self.advance({
+            k: self.envs[k].beginning(seed=seeds[k], options=options)
+            for k in np.flatnonzero(chosen).tolist()
+        })  # fmt: skip
+        self._is_over = self._is_over & ~chosen
+
+    def _outcomes(
+        self, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Observations, rewards, terminations of all, and infos of the chosen."""
+        outcomes = [env.outcome() for env in self.envs]
+        infos = stacked(o[4] if wanted else {} for o, wanted in zip(outcomes, chosen, strict=True))
+        return (
+            np.stack([outcome[0] for outcome in outcomes]),
+            np.array([outcome[1] for outcome in outcomes]),
+            np.array([outcome[2] for outcome in outcomes]),
+            infos,
+        )
+
+
+def stacked(infos: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """One info for K environments: every key stacked, and beside it a mask, ``_key``, who has it.
+
+    Gymnasium's vector environments do the same. Numbers and arrays of one shape become an array
+    with a first axis K; strings, and arrays of several shapes, an array of objects.
+    """
+    each = list(infos)
+    together: dict[str, Any] = {}
+    for key in {key: None for info in each for key in info}:
+        has = np.array([key in info for info in each])
+        values = [np.asarray(info[key]) for info in each if key in info]
+        alike = len({value.shape for value in values}) == 1 and values[0].dtype.kind in "biuf"
+        shape, dtype = (values[0].shape, values[0].dtype) if alike else ((), np.dtype(object))
+        together[key] = np.zeros((len(each), *shape), dtype)
+        for k, info in enumerate(each):
+            if key in info:
+                together[key][k] = info[key]
+            elif not alike:
+                together[key][k] = None
+        together[f"_{key}"] = has
+    return together
+
+
+def _one_each(seed: int | Sequence[int | None] | None, n: int) -> list[int | None]:
+    if seed is None:
+        return [None] * n
+    if isinstance(seed, int):
+        return [seed + k for k in range(n)]
+    if len(seed) != n:
+        raise ValueError(f"{len(seed)} seeds for {n} environments")
+    return list(seed)

@@ -1,0 +1,133 @@
+"""Recorded training steps, with a stand-in for CUDA's graphs where there is no GPU."""
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from al_gym.classifier import ClassifierConfig
+from al_gym.graphs import WARM_UP, GraphedStep
+from al_gym.heads import make_classifiers
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+class Recording:
+    """Remembers what was called while it was recorded, and calls it again on ``replay``."""
+
+    current = None
+
+    def __init__(self):
+        self.calls = []
+        self.n_replays = 0
+
+    def replay(self):
+        self.n_replays += 1
+        for call in self.calls:
+            call()
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Replaces CUDA's graphs: what is recorded does not run, as on a GPU."""
+    made = []
+
+    @contextlib.contextmanager
+    def recording(graph, pool, capture_error_mode):
+        made.append(graph)
+        Recording.current = graph
+        yield
+        Recording.current = None
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    return made
+
+
+def recordable(step):
+    """A step that, while a graph is recorded, is kept for later instead of run."""
+
+    def either(images, labels):
+        if Recording.current is None:
+            step(images, labels)
+        else:
+            Recording.current.calls.append(lambda: step(images, labels))
+
+    return either
+
+
+def test_every_batch_is_trained_on_once_in_its_turn(recorder):
+    seen = []
+    step = GraphedStep(recordable(lambda x, y: seen.append((x.clone(), y.clone()))))
+    sizes = [4, 4, 3, 4, 4, 3, 4, 3, 3, 3, 4]
+    batches = [
+        (torch.full((size, 2), float(i)), torch.full((size,), i)) for i, size in enumerate(sizes)
+    ]
+    for images, labels in batches:
+        step(images, labels)
+    assert len(seen) == len(batches)
+    for (images, labels), (seen_images, seen_labels) in zip(batches, seen, strict=True):
+        assert torch.equal(images, seen_images) and torch.equal(labels, seen_labels)
+    assert [len(graph.calls) for graph in recorder] == [1, 1]  # one recording a size
+    assert [graph.n_replays for graph in recorder] == [6 - WARM_UP, 5 - WARM_UP]
+
+
+def test_a_classifier_trains_the_same_from_recordings(recorder, dataset):
+    """New weights, snapshots and states are put in place: a recording knows the tensors."""
+    config = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu")
+    rows, labels = dataset.train[:44], dataset.labels[dataset.train[:44]]
+    seen = []
+    for recorded in (False, True):
+        (classifier,) = make_classifiers(dataset.images, 3, dataset.train, config)
+        classifier.initialise(np.random.default_rng(0))
+        tensors = [p.data_ptr() for p in classifier.network.parameters()]
+        if recorded:
+            classifier._training_step = GraphedStep(recordable(classifier._eager_step))
+        classifier.fit(rows, labels, 5, np.random.default_rng(1))
+        kept, state = classifier.snapshot(), classifier.state_dict()
+        state = {
+            "network": {k: v.clone() for k, v in state["network"].items()},
+            **{
+                "optimiser": {
+                    "state": {
+                        i: {"momentum_buffer": m.clone()} for i, m in enumerate(kept.momentum)
+                    }
+                }
+            },
+        }
+        momentum = [m.data_ptr() for m in classifier._momentum()]
+        classifier.fit(rows, labels, 2, np.random.default_rng(2))
+        seen.append(classifier.predict_proba(dataset.test))
+        classifier.restore(kept)
+        classifier.fit(rows, labels, 2, np.random.default_rng(2))
+        seen.append(classifier.predict_proba(dataset.test))
+        classifier.initialise(np.random.default_rng(3))
+        classifier.fit(rows, labels, 1, np.random.default_rng(4))
+        classifier.load_state_dict(state)
+        classifier.fit(rows, labels, 2, np.random.default_rng(2))
+        seen.append(classifier.predict_proba(dataset.test))
+        assert tensors == [p.data_ptr() for p in classifier.network.parameters()]
+        assert momentum == [m.data_ptr() for m in classifier._momentum()]
+    assert recorder and all(graph.n_replays for graph in recorder)
+    for other in seen[1:]:
+        np.testing.assert_array_equal(seen[0], other)
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_recordings_on_a_gpu_train_as_the_plain_step(dataset, precision):
+    config = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cuda", precision=precision)
+    rows, labels = dataset.train[:44], dataset.labels[dataset.train[:44]]
+    seen = []
+    for recorded in (False, True):
+        (classifier,) = make_classifiers(
+            dataset.images, 3, dataset.train, replace(config, cuda_graphs=recorded)
+        )
+        classifier.initialise(np.random.default_rng(0))
+        classifier.fit(rows, labels, 8, np.random.default_rng(1))
+        assert isinstance(classifier._training_step, GraphedStep) == recorded
+        seen.append(classifier.predict_proba(dataset.test))
+    np.testing.assert_allclose(*seen, atol=1e-5)

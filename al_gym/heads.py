@@ -114,16 +114,20 @@ class LinearHeads:
                 _drop(each, self.config.dropout, generator)
         weight, bias = self.weight[heads], self.bias[heads]
         softmax = F.softmax(torch.baddbmm(bias, inputs, weight.transpose(1, 2)), dim=2)
-        error = softmax.sub_(targets).div_(size)  # of the mean cross-entropy by the logits
+        error = softmax.sub_(
+            targets
+        )  # of the summed cross-entropy by the logits; its mean is below
         gradients = (torch.bmm(error.transpose(1, 2), inputs), error.sum(1, keepdim=True))
         for values, gradient, momentum in zip(
             (weight, bias), gradients, self.momentum, strict=True
         ):
             if self.config.weight_decay > 0:
-                gradient.add_(values, alpha=self.config.weight_decay)
+                gradient.add_(values, alpha=size * self.config.weight_decay)
             if self.config.momentum > 0:
-                gradient = momentum[heads].mul_(self.config.momentum).add_(gradient)
-            values.add_(gradient, alpha=-self.config.learning_rate)
+                moving = momentum[heads].mul_(self.config.momentum).add_(gradient, alpha=1 / size)
+                values.sub_(moving, alpha=self.config.learning_rate)
+            else:
+                values.sub_(gradient, alpha=self.config.learning_rate / size)
 
     def _gather(self, positions: Tensor) -> Tensor:
         """Features at ``positions``, in memory that is used again: fresh pages cost more."""
@@ -137,8 +141,9 @@ class LinearHeads:
     def predict(self, heads: slice, rows: Sequence[np.ndarray]) -> tuple[list[Tensor], int]:
         """Softmax of k heads, each of rows of its own.
 
-        Where most rows of a stretch are wanted, the whole stretch goes through all heads as one
-        matrix product: the features are read once, and nothing is picked out before.
+        Unless few rows of a stretch are wanted, the whole stretch goes through all heads as one
+        matrix product: the features are read once, and nothing is picked out before, which would
+        cost more than the product.
 
         Returns:
             k times (n, M) float32 on the device, and the rows that passed through each head.
@@ -147,17 +152,16 @@ class LinearHeads:
         low = min(int(self._position[each].min()) for each in rows)
         high = max(int(self._position[each].max()) for each in rows) + 1
         weight, bias = self.weight[heads], self.bias[heads]
-        if 2 * sum(map(len, rows)) < len(rows) * (high - low):
+        if 2 * sum(map(len, rows)) < high - low:
             logits = [
                 F.linear(self.features[each], w, b[0])
                 for each, w, b in zip(positions, weight, bias, strict=True)
             ]
             return [F.softmax(each, dim=1) for each in logits], max(map(len, rows))
         together = F.linear(self.features[low:high], weight.flatten(0, 1), bias.flatten())
-        by_head = together.view(high - low, *weight.shape[:2])
-        return [
-            F.softmax(by_head[each - low, k], dim=1) for k, each in enumerate(positions)
-        ], high - low
+        # class by class: a softmax over rows of a few values takes ten times as long
+        softmax = F.softmax(together.T.reshape(*weight.shape[:2], high - low), dim=1)
+        return [softmax[k].T[each - low] for k, each in enumerate(positions)], high - low
 
 
 class HeadClassifier(Classifier):

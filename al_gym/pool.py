@@ -58,7 +58,13 @@ class Pool:
             n: how many.
         """
         candidates = self.tie_order[self.available[self.tie_order]]
-        return candidates[np.argsort(-scores[candidates], kind="stable")[:n]]
+        values = scores[candidates]
+        n = min(n, len(values))
+        if n == 0:
+            return candidates[:0]
+        least = np.partition(values, len(values) - n)[len(values) - n]
+        best = np.flatnonzero(values >= least)  # all that tie for the last place included
+        return candidates[best[np.argsort(-values[best], kind="stable")[:n]]]
 
     def annotated(self, rows: np.ndarray, labels: np.ndarray) -> "Pool":
         """(X_l, Y_l) := (X_l, Y_l) and the pool rows ``rows`` with their ``labels``."""

@@ -149,7 +149,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     episode; `dataset`; `pool_indices` and `labelled`, which data-set rows are which; `embed()`,
     `pool_embeddings()` and `predict_with_dropout()`, what the classifier makes of images;
     `retrained_scores()` and `fully_supervised_scores()`; `state_dict()` and `load_state_dict()`, to
-    go on in another process; `start_fingerprint()`; `counters`, the work that was done.
+    go on in another process; `start_fingerprint()`; `classifier`, and `counters`, the work done.
 
     ## Arguments
     `gymnasium.make("ActiveLearning-chestCT-v0", ...)` takes `profile`, `root`, every field of
@@ -370,6 +370,11 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         return episode.softmax.copy(), episode.reward, terminated, False, self._info(episode)
 
     # --- beyond the standard API ------------------------------------------------------------------
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier itself, to look at."""
+        return self._classifier
 
     @property
     def counters(self) -> Counters:

@@ -1,31 +1,54 @@
 """How fast we are, beside what people would use instead, in one process.
 
     python -m benchmarks.speed --rounds 15 --json speed.json
+    python -m benchmarks.speed --device cuda --profile paper --json paper.json
 
 Contestants take turns, in an order that is swapped every round, so that a machine that slows down
-slows both; what counts is the ratio within a round. An idle machine is still needed: PyTorch's
-threads wait for one another.
+slows all; what counts is the ratio within a round. An idle machine is still needed: PyTorch's
+threads wait for one another. ``benchmarks.speed_peers`` has the loops of others, and
+``benchmarks.speed_paper`` the paper's two runs on a GPU.
 """
 
+import functools
 import json
 import platform
 import statistics
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import stable_baselines3 as sb3
 import torch
 import tyro
+from PIL import Image
 from stable_baselines3.common import logger
+from torch import nn
 from tqdm import tqdm
 
 from agents.ddpg import DDPG, DDPGConfig
+from al_gym import (
+    ActiveLearningEnv,
+    ActiveLearningVectorEnv,
+    ClassifierConfig,
+    EnvConfig,
+    ImageDataset,
+)  # fmt: skip
+from al_gym.classifier import NetworkClassifier
+from al_gym.data import cache, phantoms
+from al_gym.heads import make_classifiers
+from benchmarks import speed_paper, speed_peers
+from benchmarks.cell import device_name
+from benchmarks.speed_paper import flops_of
+
+Work = Callable[[], Any]
+Part = Literal["step", "peak", "agent", "growth"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +57,22 @@ class SpeedConfig:
 
     rounds: int = 15
     """Turns of each contestant; odd ones in the opposite order."""
+    only: tuple[Literal["step", "peak", "agent", "growth"], ...] = (
+        "step",
+        "peak",
+        "agent",
+        "growth",
+    )
+    """Parts to measure: a step of the environment, the fraction of the machine's peak, a gradient
+    step of the agent, and how times grow."""
     threads: int | None = None
     """Of PyTorch; otherwise as it chooses."""
+    device: str = "cpu"
+    """Where the paper's runs are measured."""
+    profile: Literal["embedded", "paper"] | None = None
+    """Measure whole runs of this profile on the device, and nothing else."""
+    whole: bool = False
+    """With a profile: also run chestCT from beginning to end."""
     json: Path | None = None
     """File for every time."""
 
@@ -49,7 +86,7 @@ class Comparison:
     """Seconds of one unit of work."""
     theirs: tuple[float, ...]
     peer: str
-    target: float
+    target: float | None = None
     """The ratio that we want at least."""
 
     @property
@@ -57,46 +94,243 @@ class Comparison:
         """How many times as fast we were, round by round."""
         return [theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True)]
 
+    @property
+    def ratio(self) -> float:
+        """Their median."""
+        return statistics.median(self.ratios)
+
     def line(self) -> str:
         """For the terminal: medians, ratio with the middle half of the rounds, target."""
         ours, theirs = (1e3 * statistics.median(times) for times in (self.ours, self.theirs))
         low, _, high = statistics.quantiles(self.ratios, n=4)
+        target = "" if self.target is None else f"  target {self.target}x"
         return (
-            f"{self.name:<44}{ours:9.2f} ms  {self.peer:<24}{theirs:9.2f} ms   "
-            f"{statistics.median(self.ratios):5.2f}x [{low:.2f}, {high:.2f}], target {self.target}x"
+            f"{self.name:<42}{ours:9.2f} ms   {self.peer:<28}{theirs:9.2f} ms "
+            f"{self.ratio:6.2f}x [{low:.2f}, {high:.2f}]{target}"
         )
 
 
+@dataclass
+class Report:
+    """Everything that was measured."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Title -> name -> value: what is no comparison."""
+
+    def show(self) -> None:
+        """Print it as tables."""
+        for comparison in self.comparisons:
+            print(comparison.line())
+        for title, values in self.numbers.items():
+            print(f"\n{title}")
+            for name, value in values.items():
+                print(f"  {name:<58}{value:12.4g}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with what it was measured on."""
+        return {
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "comparisons": [asdict(c) | {"ratios": c.ratios} for c in self.comparisons],
+            "numbers": self.numbers,
+        }
+
+
 def take_turns(
-    name: str,
-    ours: Callable[[], None],
-    theirs: Callable[[], None],
-    *,
-    units: int,
-    rounds: int,
-    peer: str,
-    target: float,
-) -> Comparison:
-    """Time both contestants in turns, after a round to warm up.
+    name: str, contestants: dict[str, Work], *, rounds: int, units: int = 1
+) -> dict[str, tuple[float, ...]]:
+    """Time contestants in turns, after a round to warm up.
 
     Args:
-        name: of the work.
-        ours: does ``units`` units of work.
-        theirs: does the same.
-        units: how many.
+        name: of the work, for the progress bar.
+        contestants: each does ``units`` units of it.
         rounds: turns of each.
-        peer: name of the other contestant.
-        target: the ratio that we want at least.
+        units: how many.
+
+    Returns:
+        Seconds of a unit, a round each.
     """
-    ours()
-    theirs()
-    times: dict[Callable[[], None], list[float]] = {ours: [], theirs: []}
-    for turn in tqdm(range(rounds), desc=name, unit="round"):
-        for contestant in (ours, theirs) if turn % 2 else (theirs, ours):
+    for contestant in contestants.values():
+        contestant()
+    times: dict[str, list[float]] = {key: [] for key in contestants}
+    for turn in tqdm(range(rounds), desc=name, unit="round", leave=False):
+        for key in list(contestants) if turn % 2 else reversed(contestants):
             before = time.perf_counter()
-            contestant()
-            times[contestant].append((time.perf_counter() - before) / units)
-    return Comparison(name, tuple(times[ours]), tuple(times[theirs]), peer, target)
+            contestants[key]()
+            times[key].append((time.perf_counter() - before) / units)
+    return {key: tuple(values) for key, values in times.items()}
+
+
+# --- 1: a step of the environment -----------------------------------------------------------------
+
+TARGETS = {"DataLoader loop": 1.6, "baal's ModelWrapper": 2.0}
+"""How many times as fast as each of them we want to be."""
+CAMERA = (2592, 1944)
+"""Pixels of a photograph of EyePACS, or somewhat fewer; phantoms are drawn smaller."""
+
+
+def environment_steps(rounds: int) -> list[Comparison]:
+    """The step of the embedded environments beside the loops that people write.
+
+    A fifth of the images is labelled. A step trains one pass over them, predicts the pool and
+    scores the test set; the loops do that too, for the whole pool, with the same network.
+    """
+    return [
+        *_beside_others("Retinopathy", rounds),
+        *_beside_others("chestCT", rounds),
+        _beside_files(rounds),
+    ]
+
+
+def _beside_others(dataset: str, rounds: int) -> list[Comparison]:
+    env = _embedded(dataset, "fp32")
+    read = speed_peers.from_memory(env.dataset)
+    makers: dict[str, Callable[[], Work]] = {
+        "DataLoader loop": lambda: speed_peers.data_loader_loop(env, read),
+        "baal's ModelWrapper": lambda: speed_peers.baal_loop(env, read),
+        "skorch": lambda: speed_peers.skorch_loop(env),
+        "the network alone": lambda: speed_peers.network_alone(env),
+    }
+    peers = {}
+    for name, make in makers.items():
+        try:
+            peers[name] = make()
+        except ImportError as error:
+            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+    contestants = {"ours": _steps_of(env), "bf16": _steps_of(_embedded(dataset, "bf16")), **peers}
+    times = take_turns(f"steps, {dataset}", contestants, rounds=rounds)
+    title = f"step, {dataset} {'x'.join(map(str, env.dataset.images.shape[2:]))}"
+    in_bf16 = Comparison(
+        f"{title}, bf16", times["bf16"], times["DataLoader loop"], "DataLoader loop", 2.5
+    )
+    return [
+        *(Comparison(title, times["ours"], times[p], p, TARGETS.get(p)) for p in peers),
+        in_bf16,
+    ]
+
+
+def _beside_files(rounds: int) -> Comparison:
+    """The loop that opens its photographs in every step, at the size that cameras write."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) / "photographs"
+        phantoms.write_retinopathy(root, 320, 0)
+        photographs = sorted((root / "train").glob("*.jpeg"))
+
+        def enlarge(i: int) -> None:
+            with Image.open(photographs[i]) as image:
+                large = image.resize(CAMERA, Image.Resampling.BICUBIC)
+            large.save(photographs[i], quality=90)
+
+        cache.in_threads(enlarge, len(photographs), "enlarging")
+        env = _embedded("Retinopathy", "fp32", root=str(root), n_train=200, n_test=100)
+        read = speed_peers.from_files(root, env.dataset)
+        contestants = {"ours": _steps_of(env), "theirs": speed_peers.data_loader_loop(env, read)}
+        times = take_turns("steps, files", contestants, rounds=rounds)
+    return Comparison(
+        "step, 300 photographs of 2592x1944", times["ours"], times["theirs"],
+        "DataLoader loop from files", 20.0,
+    )  # fmt: skip
+
+
+def _embedded(dataset: str, precision: str, **change: Any) -> ActiveLearningEnv:
+    env = gym.make(
+        f"ActiveLearning-{dataset}-v0", profile="embedded", initial_fraction=0.2,
+        pretrain_passes=1, learning_rate=1e-4, precision=precision, device="cpu", **change,
+    ).unwrapped  # fmt: skip
+    assert isinstance(env, ActiveLearningEnv)
+    env.reset(seed=0)
+    return env
+
+
+def _steps_of(env: ActiveLearningEnv | ActiveLearningVectorEnv, n: int = 1) -> Work:
+    """Does n steps with random scores, and resets when an episode ends."""
+    rng = np.random.default_rng(0)
+    shape = env.action_space.shape
+
+    def steps() -> None:
+        for _ in range(n):
+            _, _, over, *_ = env.step(rng.random(shape, np.float32))
+            if isinstance(env, ActiveLearningEnv) and over:
+                env.reset()
+
+    return steps
+
+
+# --- 2: the machine's peak ------------------------------------------------------------------------
+
+NETWORKS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("small3d", (2, 32, 32, 32)), ("small3d", (2, 16, 16, 16)), ("small2d", (3, 64, 64)),
+)  # fmt: skip
+
+
+def fractions_of_peak(rounds: int) -> dict[str, float]:
+    """FLOPs a second of inference and training, over those of the best large convolution."""
+    contestants = dict(_largest())
+    flops = {name: flops_of(work) for name, work in contestants.items()}
+    for network, shape in NETWORKS:
+        classifier, rows, labels = _on_noise(network, shape)
+        key = f"{network} {'x'.join(map(str, shape[1:]))}"
+        works: dict[str, Work] = {
+            f"{key}, pool inference": functools.partial(classifier.predict, np.arange(64)),
+            f"{key}, training": functools.partial(_pass, classifier, rows, labels),
+        }
+        flops |= {name: flops_of(work) for name, work in works.items()}
+        contestants |= works
+    times = take_turns("peak", contestants, rounds=rounds)
+    speed = {name: flops[name] / statistics.median(times[name]) / 1e9 for name in contestants}
+    peak = max(value for name, value in speed.items() if name.startswith("convolution"))
+    measured = {f"{name}, GFLOP/s": value for name, value in speed.items()}
+    for name in speed:
+        if name.startswith("small"):
+            measured[f"{name}, of the convolutions' peak"] = speed[name] / peak
+    return measured
+
+
+def _largest() -> list[tuple[str, Work]]:
+    """Large convolutions and a matrix product, as the machine likes them best."""
+    works: list[tuple[str, Work]] = []
+    for channels, size, batch in ((64, 32, 4), (128, 16, 8), (256, 16, 4)):
+        convolution = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        convolution = convolution.to(memory_format=torch.channels_last_3d)
+        inputs = torch.rand(batch, channels, size, size, size)
+        inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
+        works.append((f"convolution {channels} x {size}^3", _frozen(convolution, inputs)))
+    flat = nn.Conv2d(256, 256, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    inputs = torch.rand(16, 256, 32, 32).contiguous(memory_format=torch.channels_last)
+    works.append(("convolution 256 x 32^2", _frozen(flat, inputs)))
+    works.append(
+        ("matrix product 2048", _frozen(nn.Linear(2048, 2048, bias=False), torch.rand(2048, 2048)))
+    )
+    return works
+
+
+def _frozen(module: nn.Module, inputs: torch.Tensor) -> Work:
+    @torch.no_grad()
+    def work() -> None:
+        module(inputs)
+
+    return work
+
+
+def _pass(classifier: NetworkClassifier, rows: np.ndarray, labels: np.ndarray) -> None:
+    classifier.fit(rows, labels, 1, np.random.default_rng(0))
+
+
+def _on_noise(
+    network: str, shape: tuple[int, ...]
+) -> tuple[NetworkClassifier, np.ndarray, np.ndarray]:
+    """A classifier with 64 images of noise, and 48 rows with labels to train on."""
+    images = np.random.default_rng(0).integers(0, 255, (64, *shape), dtype=np.uint8)
+    config = ClassifierConfig(network=network, device="cpu")
+    (classifier,) = make_classifiers(images, 4, np.arange(64), config)
+    assert isinstance(classifier, NetworkClassifier)
+    classifier.initialise(np.random.default_rng(0))
+    return classifier, np.arange(48), np.arange(48) % 4
+
+
+# --- 3: the agent ---------------------------------------------------------------------------------
 
 
 class PaperSizedSpaces(gym.Env[Any, Any]):
@@ -138,14 +372,90 @@ def agent_update(rounds: int, units: int = 10) -> Comparison:
         for _ in range(units):
             theirs.train(gradient_steps=1, batch_size=16)
 
-    return take_turns(
-        "DDPG gradient step, 3,325 x 4", our_steps, their_steps, units=units, rounds=rounds,
-        peer="SB3's DDPG.train(1)", target=2.0,
-    )  # fmt: skip
+    times = take_turns(
+        "agent", {"ours": our_steps, "theirs": their_steps}, rounds=rounds, units=units
+    )
+    return Comparison(
+        "DDPG gradient step, 3,325 x 4", times["ours"], times["theirs"], "SB3's DDPG.train(1)", 2.0
+    )
+
+
+# --- 4: growth ------------------------------------------------------------------------------------
+
+
+def growth(rounds: int) -> tuple[list[Comparison], dict[str, dict[str, float]]]:
+    """Milliseconds of a step against the pool, the labelled set and the number of environments."""
+    pool = {
+        f"pool of {n:,}, 64 features": _on_features(n, 64, n_labelled=50)
+        for n in (100, 1_000, 10_000, 100_000)
+    }
+    labelled = {
+        f"{n:,} of 3,500 labelled, 2,048 features": _on_features(3_500, 2_048, n_labelled=n)
+        for n in (175, 700, 1_750, 3_000)
+    }
+    several = {n: _on_features(3_500, 2_048, n_labelled=700, n_envs=n) for n in (1, 4, 16)}
+    tables = {}
+    for title, envs in (("growth with the pool, ms", pool), ("growth with labels, ms", labelled)):
+        times = take_turns(title, {k: _steps_of(e) for k, e in envs.items()}, rounds=rounds)
+        tables[title] = {name: 1e3 * statistics.median(times[name]) for name in envs}
+    title = "growth with environments, 700 of 3,500 x 2,048 labelled"
+    times = take_turns(title, {str(n): _steps_of(e) for n, e in several.items()}, rounds=rounds)
+    tables[f"{title}, steps a second"] = {
+        f"{n} at once": n / statistics.median(times[str(n)]) for n in several
+    }
+    one, sixteen = times["1"], tuple(seconds / 16 for seconds in times["16"])
+    comparison = Comparison("step of 16 heads at once", sixteen, one, "one environment", 4.0)
+    return [comparison], tables
+
+
+def _on_features(
+    n: int, n_features: int, *, n_labelled: int, n_envs: int = 1
+) -> ActiveLearningEnv | ActiveLearningVectorEnv:
+    """Environments over n training images that are their own features, and as many for the test."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (2 * n, 1, 8, n_features // 8), dtype=np.uint8)
+    labels = np.arange(2 * n) % 4
+    rows = np.arange(2 * n)
+    dataset = ImageDataset(images, labels, tuple("abcd"), rows, rows[:n], rows[n:], "noise")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(n_features, 4))
+    task = EnvConfig(initial_fraction=n_labelled / n, query_size=5)
+    settings = ClassifierConfig(
+        network=network, trainable="head", pretrain_passes=1, momentum=0.9, device="cpu"
+    )
+    if n_envs == 1:
+        env: ActiveLearningEnv | ActiveLearningVectorEnv = ActiveLearningEnv(
+            dataset, task, settings
+        )
+    else:
+        env = ActiveLearningVectorEnv(n_envs, dataset, task, settings)
+    env.reset(seed=0)
+    return env
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def measure(config: SpeedConfig) -> Report:
+    """All parts that are asked for."""
+    report = Report()
+    if config.profile is not None:
+        report.numbers = speed_paper.measure(config.profile, config.device, config.whole)
+        return report
+    if "step" in config.only:
+        report.comparisons += environment_steps(config.rounds)
+    if "peak" in config.only:
+        report.numbers["fractions of the machine's peak"] = fractions_of_peak(config.rounds)
+    if "agent" in config.only:
+        report.comparisons.append(agent_update(config.rounds))
+    if "growth" in config.only:
+        comparisons, tables = growth(config.rounds)
+        report.comparisons += comparisons
+        report.numbers |= tables
+    return report
 
 
 def main(config: SpeedConfig) -> int:
-    """Measure, print a table, write the file; returns the exit status.
+    """Measure, print tables, write the file; returns the exit status.
 
     Raises:
         ValueError: too few rounds.
@@ -154,22 +464,13 @@ def main(config: SpeedConfig) -> int:
         raise ValueError(f"rounds must be at least 2, not {config.rounds}")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    comparisons = [agent_update(config.rounds)]
-    print(f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}")
-    for comparison in comparisons:
-        print(comparison.line())
+    report = measure(config)
+    where = device_name(config.device if config.profile else "cpu")
+    print(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    report.show()
     if config.json is not None:
-        report = {
-            "threads": torch.get_num_threads(),
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "comparisons": {
-                c.name: {"ours": c.ours, "theirs": c.theirs, "peer": c.peer, "ratios": c.ratios}
-                for c in comparisons
-            },
-        }
         config.json.parent.mkdir(parents=True, exist_ok=True)
-        config.json.write_text(json.dumps(report, indent=1))
+        config.json.write_text(json.dumps({"device": where, **report.as_dict()}, indent=1))
     return 0
 
 

@@ -41,6 +41,14 @@ def retinopathy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred phantom photographs, enough for every grade on both sides."""
+    root = tmp_path_factory.mktemp("photographs") / "root"
+    phantoms.write_retinopathy(root, 200, 7, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
 def medmnist_root() -> Path:
     """The real RetinaMNIST."""
     root = SHARED_DATA / "medmnist"

@@ -1,47 +1,206 @@
-"""The comparison of speeds: turns, arithmetic, files. How fast anything is, no test decides."""
+"""The comparison of speeds: turns, arithmetic, files, and that everybody does the same work."""
 
 import json
+import statistics
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import speed
-from benchmarks.speed import Comparison, SpeedConfig
+from al_gym import ActiveLearningEnv
+from benchmarks import speed, speed_paper, speed_peers
+from benchmarks.speed import Comparison, Report, SpeedConfig
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def photographs(root, **change):
+    env = gym.make(
+        "ActiveLearning-Retinopathy-v0", profile="embedded", root=str(root), n_train=120,
+        n_test=60, image_size=16, pretrain_passes=1, initial_fraction=0.3, device="cpu", **change,
+    ).unwrapped  # fmt: skip
+    assert isinstance(env, ActiveLearningEnv)
+    env.reset(seed=0)
+    return env
 
 
 def test_contestants_take_turns_in_an_order_that_is_swapped():
     turns = []
-    result = speed.take_turns(
-        "work", lambda: turns.append("ours"), lambda: turns.append("theirs"),
-        units=4, rounds=3, peer="peer", target=2.0,
-    )  # fmt: skip
-    assert turns == ["ours", "theirs", "theirs", "ours", "ours", "theirs", "theirs", "ours"]
-    assert len(result.ours) == len(result.theirs) == 3
-    assert all(seconds >= 0 for seconds in result.ours)
+    times = speed.take_turns(
+        "work",
+        {name: lambda name=name: turns.append(name) for name in ("a", "b", "c")},
+        rounds=3,
+        units=4,
+    )
+    assert turns == [*"abc", *"cba", *"abc", *"cba"]
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
+    assert all(seconds >= 0 for values in times.values() for seconds in values)
 
 
 def test_ratios_are_taken_within_rounds():
     comparison = Comparison("work", (0.001, 0.002, 0.004), (0.002, 0.004, 0.008), "peer", 1.5)
-    assert comparison.ratios == [2.0, 2.0, 2.0]
+    assert comparison.ratios == [2.0, 2.0, 2.0] and comparison.ratio == 2.0
     line = comparison.line()
     assert "2.00 ms" in line and "4.00 ms" in line
-    assert "2.00x [2.00, 2.00], target 1.5x" in line
+    assert "2.00x [2.00, 2.00]  target 1.5x" in line
+    assert "target" not in Comparison("work", (1.0, 1.0), (1.0, 1.0), "peer").line()
 
 
-def test_both_agents_do_the_same_work():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def test_both_agents_do_the_same_work(one_thread):
     result = speed.agent_update(rounds=2, units=1)
-    torch.set_num_threads(threads)
     assert len(result.ratios) == 2 and min(result.ours + result.theirs) > 0
 
 
-def test_table_and_file(monkeypatch, tmp_path, capsys):
+@pytest.mark.filterwarnings("ignore:Converting a tensor")  # baal's own
+@pytest.mark.parametrize("name", ["data_loader_loop", "baal_loop", "skorch_loop", "network_alone"])
+def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
+    name, small_photographs, monkeypatch
+):
+    pytest.importorskip({"baal_loop": "baal", "skorch_loop": "skorch"}.get(name, "torch"))
+    env = photographs(small_photographs)
+    before = env.classifier.snapshot().weights
+    networks = []
+    training = speed_peers._training
+    monkeypatch.setattr(
+        speed_peers, "_training", lambda env: networks.append(training(env)) or networks[0]
+    )
+    make = getattr(speed_peers, name)
+    loop = make(env) if name.startswith(("skorch", "network")) else make(
+        env, speed_peers.from_memory(env.dataset)
+    )  # fmt: skip
+    trained, predicted = [], []
+    network = networks[0][0]
+    forward = type(network).forward
+
+    def counted(self, images):
+        (trained if self.training else predicted).append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(type(network), "forward", counted)
+    loop()
+    assert sum(trained) == len(env.labelled[0]) and max(trained) <= 16
+    assert sum(predicted) == len(env.pool_indices) + 60
+    assert any(not torch.equal(p, before[k]) for k, p in network.named_parameters())
+    for key, value in env.classifier.snapshot().weights.items():
+        assert torch.equal(value, before[key])  # the environment's own is left alone
+
+
+def test_photographs_from_files_are_those_in_memory(small_photographs):
+    env = photographs(small_photographs)
+    read = speed_peers.from_files(small_photographs, env.dataset)
+    stored = speed_peers.from_memory(env.dataset)
+    rows = range(0, 180, 20)
+    images = [read(i).flatten() for i in rows] + [stored(i).flatten() for i in rows]
+    alike = np.corrcoef(torch.stack(images))[: len(rows), len(rows) :]
+    # cropped otherwise, so not equal; but each is most like itself
+    assert alike.argmax(1).tolist() == list(range(len(rows)))
+
+
+def test_flops_are_counted_by_hand():
+    convolution, inputs = nn.Conv2d(3, 5, 3, bias=False), torch.rand(2, 3, 6, 6)
+    assert speed_paper.flops_of(lambda: convolution(inputs)) == 2 * 2 * 5 * 4 * 4 * 3 * 9
+
+
+def test_parts_run_and_are_written(monkeypatch, tmp_path, capsys, one_thread):
     made_up = Comparison("work", (0.001, 0.001), (0.002, 0.003), "peer", 2.0)
     monkeypatch.setattr(speed, "agent_update", lambda rounds: made_up)
-    assert speed.main(SpeedConfig(json=tmp_path / "a" / "speed.json")) == 0
+    config = SpeedConfig(rounds=2, only=("agent",), json=tmp_path / "a" / "speed.json")
+    assert speed.main(config) == 0
     assert "2.50x" in capsys.readouterr().out
     report = json.loads((tmp_path / "a" / "speed.json").read_text())
-    assert report["comparisons"]["work"]["ratios"] == [2.0, 3.0]
+    assert report["comparisons"][0]["ratios"] == [2.0, 3.0]
     with pytest.raises(ValueError, match="rounds must be at least 2"):
         speed.main(SpeedConfig(rounds=1))
+
+
+def test_growth_has_a_number_for_every_size(monkeypatch, one_thread):
+    original = speed._on_features
+
+    def small(n, n_features, n_labelled, n_envs=1):
+        return original(min(n, 400), 16, n_labelled=40, n_envs=n_envs)
+
+    monkeypatch.setattr(speed, "_on_features", small)
+    (comparison,), tables = speed.growth(rounds=2)
+    assert comparison.target == 4.0 and len(comparison.ratios) == 2
+    assert [len(table) for table in tables.values()] == [4, 4, 3]
+    assert all(value > 0 for table in tables.values() for value in table.values())
+
+
+def test_a_run_is_projected_from_steps_on_the_way(monkeypatch, chestct_root):
+    monkeypatch.setattr(speed_paper, "FRACTIONS", (0.5, 0.9))
+    monkeypatch.setattr(speed_paper, "N_WARM", 1)
+    monkeypatch.setattr(speed_paper, "N_TIMED", 1)
+    monkeypatch.setattr(speed_paper, "_seconds_of_a_step", lambda env: env.step(
+        np.ones(env.action_space.shape)) and 2.0)  # fmt: skip
+    settings = {
+        "profile": "embedded", "root": str(chestct_root), "n_train": 60, "n_test": 20,
+        "patch_size": 8, "device": "cpu", "pretrain_passes": 1, "precision": "fp32",
+    }  # fmt: skip
+    table = speed_paper._run_of("chestCT", settings)
+    n_steps = 0.95 * 60 / 5
+    assert table["the whole run, projected, s"] == pytest.approx(2.0 * n_steps)
+    assert (
+        0
+        < table["its floor, s"]
+        == pytest.approx(table["the whole run, projected, s"] / table["ratio to the floor"])
+    )
+    whole = speed_paper._whole_run("chestCT", settings)
+    assert whole["steps"] == 12 and 0 < whole["macro F1 at the end"] <= 1
+
+
+def test_classifiers_side_by_side_are_timed(monkeypatch, chestct_root):
+    monkeypatch.setattr(speed_paper, "N_WARM", 0)
+    monkeypatch.setattr(speed_paper, "N_TIMED", 1)
+    settings = {
+        "profile": "embedded", "root": str(chestct_root), "n_train": 60, "n_test": 20,
+        "patch_size": 8, "device": "cpu", "pretrain_passes": 1,
+    }  # fmt: skip
+    table = speed_paper._side_by_side("chestCT", settings)
+    assert table["8 over 1"] == pytest.approx(
+        table["8 at once, steps a second"] / table["1 at once, steps a second"]
+    )
+
+
+def test_a_profile_is_measured_instead(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        speed_paper, "measure", lambda *a: asked.append(a) or {"a run": {"seconds": 1.5}}
+    )
+    assert speed.main(SpeedConfig(profile="paper", device="cpu", whole=True)) == 0
+    assert asked == [("paper", "cpu", True)]
+    assert "a run" in capsys.readouterr().out
+
+
+MISSED = {
+    "step, chestCT 16x16x16": "the kernels of the small volumes take nearly all of both loops",
+    "step, chestCT 16x16x16, bf16": "volumes are trained on in fp32 on the CPU",
+}
+"""Where RESULTS.md says that a target is not reached, and why."""
+
+
+@pytest.mark.slow
+def test_the_targets_hold_but_for_a_fifth():
+    report = speed.measure(SpeedConfig(rounds=7))
+    with_target = [c for c in report.comparisons if c.target is not None]
+    assert len(with_target) >= 6
+    for comparison in with_target:
+        if comparison.name not in MISSED:
+            assert comparison.ratio >= 0.8 * comparison.target, comparison.line()
+    fractions = report.numbers["fractions of the machine's peak"]
+    assert fractions["small3d 32x32x32, pool inference, of the convolutions' peak"] >= 0.8 * 0.55
+    steps = report.numbers["growth with labels, ms"]
+    assert steps["700 of 3,500 labelled, 2,048 features"] <= 15 / 0.8
+    assert statistics.median(with_target[0].ratios) == with_target[0].ratio
+
+
+def test_the_report_shows_what_is_no_comparison(capsys):
+    Report(numbers={"title": {"a number": 0.5}}).show()
+    assert "a number" in capsys.readouterr().out

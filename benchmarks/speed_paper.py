@@ -1,0 +1,190 @@
+"""The paper's two runs on a device: what they take, and what their arithmetic alone would.
+
+Steps are timed at several labelled fractions and summed over the run (trapezoids). The floor is the
+FLOPs of the same steps over the best speed of large convolutions, measured beside them on the same
+device. The images are phantoms of the paper's size; the weights are random, as they change no time.
+"""
+
+import functools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
+from al_gym.classifier import NetworkClassifier
+from al_gym.data import phantoms
+from al_gym.heads import make_classifiers
+
+FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Labelled shares at which steps are timed; 0.10 where a run begins there."""
+AMOUNT = {"chestCT": 560, "Retinopathy": 4800}
+"""Phantom scans or photographs that hold the paper's number of images."""
+N_WARM, N_TIMED = 5, 3
+"""Steps before, so that kernels are chosen and graphs recorded, and steps that are timed."""
+
+
+def measure(profile: str, device: str, whole: bool) -> dict[str, dict[str, float]]:
+    """Tables of seconds: each data set and precision, and classifiers side by side.
+
+    Args:
+        profile: "paper" or "embedded", as of ``gymnasium.make``.
+        device: as of ``ClassifierConfig``.
+        whole: also run chestCT from beginning to end.
+    """
+    precisions = ("fp32", "tf32", "bf16") if torch.device(device).type == "cuda" else ("fp32",)
+    tables = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for dataset, amount in AMOUNT.items():
+            settings: dict[str, Any] = {"profile": profile, "device": device, "pretrain_passes": 1}
+            if profile == "paper":
+                root = Path(scratch) / dataset
+                phantoms.GENERATORS[dataset](root, amount, 0)
+                settings |= {"root": str(root), "weights": None}
+            for precision in precisions:
+                title = f"{dataset}, {profile}, {precision}"
+                tables[title] = _run_of(dataset, settings | {"precision": precision})
+            if dataset == "chestCT":
+                tables[f"{dataset}, {profile}, side by side"] = _side_by_side(dataset, settings)
+                if whole:
+                    tables[f"{dataset}, {profile}, whole run"] = _whole_run(dataset, settings)
+    return tables
+
+
+def _make(dataset: str, settings: dict[str, Any]) -> ActiveLearningEnv:
+    env = gym.make(f"ActiveLearning-{dataset}-v0", **settings).unwrapped
+    assert isinstance(env, ActiveLearningEnv)
+    return env
+
+
+def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
+    """A run's projected seconds, its floor, and their ratio."""
+    first = _make(dataset, settings).config.initial_fraction
+    fractions = (first, *(f for f in FRACTIONS if f > first))
+    seconds, floors, peak = [], [], 0.0
+    for fraction in tqdm(fractions, desc=f"{dataset} {settings['precision']}", unit="point"):
+        env = _make(dataset, settings | {"initial_fraction": fraction})
+        env.reset(seed=0)
+        seconds.append(_seconds_of_a_step(env))
+        peak = peak or _peak(env)
+        floors.append(_flops_of_a_step(env) / peak)
+    n_steps = (1 - first) * env.n_training / env.config.query_size
+    run, floor = (
+        n_steps * float(np.trapezoid(values, fractions)) / (fractions[-1] - fractions[0])
+        for values in (seconds, floors)
+    )
+    return {
+        "best convolution, TFLOP/s": peak / 1e12,
+        **{f"a step at {f:.0%} labelled, s": s for f, s in zip(fractions, seconds, strict=True)},
+        "the whole run, projected, s": run,
+        "its floor, s": floor,
+        "ratio to the floor": run / floor,
+    }
+
+
+def _seconds_of_a_step(env: ActiveLearningEnv) -> float:
+    times = []
+    rng = np.random.default_rng(0)
+    for turn in range(N_WARM + N_TIMED):
+        before = time.perf_counter()
+        *_, terminated, _, _ = env.step(rng.random(env.action_space.shape))  # ends with a transfer
+        if turn >= N_WARM:
+            times.append(time.perf_counter() - before)
+        if terminated:
+            env.reset()
+    return statistics.median(times)
+
+
+def _flops_of_a_step(env: ActiveLearningEnv) -> float:
+    """FLOPs of the last step, from its counters and those of one batch and one image."""
+    step, images = env.counters, env.dataset.images[:16]
+    rows = np.arange(16)
+    # a recorded graph would show the counter nothing
+    config = replace(env.classifier_config, cuda_graphs=False)
+    (plain,) = make_classifiers(images, env.dataset.n_classes, rows, config)
+    plain.initialise(np.random.default_rng(0))
+    training = flops_of(lambda: plain.fit(rows, rows % 2, 1, np.random.default_rng(0)))
+    inference = flops_of(lambda: plain.predict(rows[:1]))
+    return step.samples_trained * training / len(rows) + step.samples_forwarded * inference
+
+
+def flops_of(work: Callable[[], Any]) -> float:
+    """FLOPs of what PyTorch does in ``work``."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def _peak(env: ActiveLearningEnv) -> float:
+    """FLOPs a second of the best of a few large convolutions, with the classifier's settings."""
+    classifier = env.classifier
+    assert isinstance(classifier, NetworkClassifier)
+    best = 0.0
+    volumes = env.dataset.images.ndim == 5
+    for channels, size, batch in ((128, 16, 64), (256, 16, 64), (512, 8, 128)):
+        if classifier.device.type == "cpu":
+            batch //= 8
+        kind, shape = (nn.Conv3d, [size] * 3) if volumes else (nn.Conv2d, [4 * size] * 2)
+        layout = torch.channels_last_3d if volumes else torch.channels_last
+        module = kind(channels, channels, 3, padding=1, bias=False).to(classifier.device)
+        module = module.to(memory_format=layout)
+        inputs = torch.rand(batch, channels, *shape, device=classifier.device)
+        inputs = inputs.contiguous(memory_format=layout)
+        with torch.inference_mode(), classifier.kernels(), classifier.autocast():
+            flops = flops_of(functools.partial(module, inputs))
+            for _ in range(8):
+                before = time.perf_counter()
+                module(inputs)
+                if classifier.device.type == "cuda":
+                    torch.cuda.synchronize(classifier.device)
+                best = max(best, flops / (time.perf_counter() - before))
+    return best
+
+
+def _side_by_side(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
+    """Steps a second of one classifier and of several on one device, a quarter labelled."""
+    table = {}
+    for n in (1, 2, 4, 8):
+        vector = gym.make_vec(
+            f"ActiveLearning-{dataset}-v0", n, "vector_entry_point",
+            initial_fraction=0.25, **settings,
+        ).unwrapped  # fmt: skip
+        assert isinstance(vector, ActiveLearningVectorEnv)
+        vector.reset(seed=0)
+        times = []
+        rng = np.random.default_rng(0)
+        for turn in range(N_WARM + N_TIMED):
+            before = time.perf_counter()
+            vector.step(rng.random(vector.action_space.shape or ()))
+            if turn >= N_WARM:
+                times.append(time.perf_counter() - before)
+        table[f"{n} at once, steps a second"] = n / statistics.median(times)
+        del vector
+    table["8 over 1"] = table["8 at once, steps a second"] / table["1 at once, steps a second"]
+    return table
+
+
+def _whole_run(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
+    env = _make(dataset, settings)
+    before = time.perf_counter()
+    observation, _ = env.reset(seed=0)
+    pretrained = time.perf_counter()
+    for _ in tqdm(range(env.max_steps), desc=f"{dataset}, the whole run", unit="step"):
+        observation, *_, info = env.step(1 - observation.max(axis=1))
+    after = time.perf_counter()
+    return {
+        "steps": env.max_steps,
+        "reset, s": pretrained - before,
+        "all steps, s": after - pretrained,
+        "macro F1 at the end": info["macro_f1"],
+    }

@@ -7,6 +7,7 @@ normalised where it lies. ``al_gym.heads`` has the classifier of ``trainable="he
 
 import abc
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -80,7 +81,8 @@ class ClassifierConfig:
     """Where the images lie: on the "device", or on the "host", from where batches are streamed;
     "auto": on the device if they take at most half of its free memory."""
     cuda_graphs: bool = True
-    """Record the training step on CUDA and replay it. Networks with dropout are not recorded."""
+    """Record the training step on CUDA and replay it; not of networks with dropout, nor of the
+    user's own, which may draw random numbers or wait for the device."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -119,7 +121,7 @@ class Classifier(abc.ABC):
     config: ClassifierConfig
     device: torch.device
     counters: Counters
-    """Of the work done for this classifier; whoever reads them sets them back."""
+    """Of the work done for this classifier; the environment begins new ones with every step."""
 
     @property
     @abc.abstractmethod
@@ -249,12 +251,18 @@ class NetworkClassifier(Classifier):
         self._statistics = statistics
         self._layout = _memory_layout(images, config)
         self.network: networks.Network
+        self._graphed: GraphedStep | None = None
         self._parameters: list[nn.Parameter] = []
 
     @property
     def is_random(self) -> bool:
         """Whether the network has dropout."""
         return any(isinstance(part, DROPOUT) for part in self.network.modules())
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether training may draw from torch's generators; nobody knows of a user's network."""
+        return self.is_random or not isinstance(self.config.network, str)
 
     # --- weights ----------------------------------------------------------------------------------
 
@@ -275,9 +283,8 @@ class NetworkClassifier(Classifier):
             momentum=self.config.momentum,
             weight_decay=self.config.weight_decay,
         )
-        self._training_step: Callable[[Tensor, Tensor], None] = self._eager_step
-        if self.stream is not None and self.config.cuda_graphs and not self.is_random:
-            self._training_step = GraphedStep(self._eager_step)
+        if self.stream is not None and self.config.cuda_graphs and not self.may_draw:
+            self._graphed = GraphedStep(self.stream)
 
     def snapshot(self) -> Snapshot:
         """Weights and momentum, copied."""
@@ -294,8 +301,8 @@ class NetworkClassifier(Classifier):
     def state_dict(self) -> dict[str, Any]:
         """Network and optimiser."""
         return {
-            "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "network": {name: v.clone() for name, v in self.network.state_dict().items()},
+            "optimiser": copy.deepcopy(self._optimiser.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -335,7 +342,11 @@ class NetworkClassifier(Classifier):
     ) -> None:
         """Shuffled passes of mini-batches; see ``Classifier.fit``."""
         self.network.train()
-        with self.kernels(), torch_seeded(rng, self.device, needed=self.is_random):
+        with (
+            self._own_stream(),
+            self.kernels(),
+            torch_seeded(rng, self.device, needed=self.may_draw),
+        ):
             for _ in range(passes):
                 order = rng.permutation(len(rows))
                 parts = split_evenly(order, self.config.batch_size)
@@ -344,10 +355,27 @@ class NetworkClassifier(Classifier):
                 for images, part in zip(
                     batches, truth.split([len(part) for part in parts]), strict=True
                 ):
-                    self._training_step(self._normalised(images), part)
+                    if self._graphed is None:
+                        self._step(self._normalised(images), part)
+                    else:
+                        self._graphed(self._step, self._normalised(images), part)
         self.counters.samples_trained += passes * len(rows)
 
-    def _eager_step(self, images: Tensor, labels: Tensor) -> None:
+    @contextlib.contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """On CUDA, work in this classifier's stream, in turn with what goes on outside."""
+        if self.stream is None:
+            yield
+            return
+        outside = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(outside)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:
+            outside.wait_stream(self.stream)
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
         with self.autocast(training=True):
             loss = F.cross_entropy(self.network(images), labels)
         self._optimiser.zero_grad(set_to_none=True)
@@ -415,8 +443,8 @@ class NetworkClassifier(Classifier):
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, deviation = self._normalisation
-        values = images.to(torch.float32, memory_format=self._layout)
-        return values.sub_(mean).div_(deviation)
+        values = images.float().sub_(mean).div_(deviation)  # before the layout: long inner loops
+        return values.contiguous(memory_format=self._layout)
 
     def _normalisation_for(self, network: networks.Network) -> tuple[Tensor, Tensor]:
         if network.mean is None or network.std is None:

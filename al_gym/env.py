@@ -253,6 +253,16 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         """Steps in an episode."""
         return math.ceil((self._n_budget - self._n_initial) / self.config.query_size)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there has been a reset."""
+        return self._episode is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget, or the pool, is used up; False before the first reset."""
+        return self._episode is not None and len(self._episode.pool.labelled) >= self._n_budget
+
     # --- Algorithm 1 ------------------------------------------------------------------------------
 
     def reset(
@@ -366,8 +376,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     def outcome(self) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """What the last ``step`` has brought."""
         episode = self._begun_episode()
-        terminated = len(episode.pool.labelled) >= self._n_budget
-        return episode.softmax.copy(), episode.reward, terminated, False, self._info(episode)
+        return episode.softmax.copy(), episode.reward, self.is_over, False, self._info(episode)
 
     # --- beyond the standard API ------------------------------------------------------------------
 
@@ -597,7 +606,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _running_episode(self) -> Episode:
         episode = self._begun_episode()
-        if len(episode.pool.labelled) >= self._n_budget:
+        if self.is_over:
             raise gym.error.ResetNeeded("the episode is over: the budget is used up; call reset()")
         return episode
 

@@ -1,5 +1,6 @@
 """Training steps recorded as CUDA graphs: one launch in the place of hundreds."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -22,35 +23,50 @@ class GraphedStep:
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
     Args:
-        step: ``step(images, labels)`` updates weights in place. It sets the gradients to None
-            before it fills them, uses no random numbers, and never waits for the device.
+        stream: of the classifier; all steps are taken with it as the current stream. A stream
+            shared with others would make their recordings share the workspaces of libraries too.
     """
 
-    def __init__(self, step: TrainingStep) -> None:
-        self._step = step
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
         self._seen: Counter[int] = Counter()
         self._recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
         # one memory pool: a replay leaves nothing behind that another could overwrite
         self._memory = torch.cuda.graph_pool_handle()
 
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
-        """One step on (B, C, [D,] H, W) images and (B,) labels."""
+    def __call__(self, step: TrainingStep, images: Tensor, labels: Tensor) -> None:
+        """One step.
+
+        Args:
+            step: ``step(images, labels)`` updates weights in place, the same tensors every time. It
+                sets the gradients to None before it fills them, uses no random numbers, and never
+                waits for the device.
+            images: (B, C, [D,] H, W).
+            labels: (B,).
+        """
         size = len(labels)
         if size not in self._recorded:
             self._seen[size] += 1
             if self._seen[size] <= WARM_UP:
-                self._step(images, labels)
+                step(images, labels)
                 return
-            self._record(size, images, labels)
+            self._record(step, images, labels)
         graph, images_in, labels_in = self._recorded[size]
         images_in.copy_(images)
         labels_in.copy_(labels)
         graph.replay()
 
-    def _record(self, size: int, images: Tensor, labels: Tensor) -> None:
+    def _record(self, step: TrainingStep, images: Tensor, labels: Tensor) -> None:
         images_in, labels_in = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
-        # others may use the device meanwhile, from other threads
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            self._step(images_in, labels_in)
-        self._recorded[size] = (graph, images_in, labels_in)
+        # other threads go on meanwhile, but none records too
+        with (
+            self._one_at_a_time,
+            torch.cuda.graph(
+                graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"
+            ),
+        ):
+            step(images_in, labels_in)
+        self._recorded[len(labels)] = (graph, images_in, labels_in)

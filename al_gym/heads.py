@@ -138,7 +138,7 @@ class LinearHeads:
 
     # --- Eq. 2 ------------------------------------------------------------------------------------
 
-    def predict(self, heads: slice, rows: Sequence[np.ndarray]) -> tuple[list[Tensor], int]:
+    def predict(self, heads: slice, rows: Sequence[np.ndarray]) -> tuple[list[Tensor], list[int]]:
         """Softmax of k heads, each of rows of its own.
 
         Unless few rows of a stretch are wanted, the whole stretch goes through all heads as one
@@ -146,7 +146,7 @@ class LinearHeads:
         cost more than the product.
 
         Returns:
-            k times (n, M) float32 on the device, and the rows that passed through each head.
+            k times (n, M) float32 on the device, and k numbers of rows that passed through a head.
         """
         positions = [self.rows(each) for each in rows]
         low = min(int(self._position[each].min()) for each in rows)
@@ -157,11 +157,12 @@ class LinearHeads:
                 F.linear(self.features[each], w, b[0])
                 for each, w, b in zip(positions, weight, bias, strict=True)
             ]
-            return [F.softmax(each, dim=1) for each in logits], max(map(len, rows))
+            return [F.softmax(each, dim=1) for each in logits], [len(each) for each in rows]
         together = F.linear(self.features[low:high], weight.flatten(0, 1), bias.flatten())
         # class by class: a softmax over rows of a few values takes ten times as long
         softmax = F.softmax(together.T.reshape(*weight.shape[:2], high - low), dim=1)
-        return [softmax[k].T[each - low] for k, each in enumerate(positions)], high - low
+        asked_for = [softmax[k].T[each - low] for k, each in enumerate(positions)]
+        return asked_for, [high - low] * len(rows)
 
 
 class HeadClassifier(Classifier):
@@ -243,7 +244,7 @@ class HeadClassifier(Classifier):
 
     def predict(self, rows: np.ndarray) -> Tensor:
         """This head alone; ``LinearHeads.predict`` takes several at once."""
-        (softmax,), n_forwarded = self.heads.predict(self.slice, [rows])
+        (softmax,), (n_forwarded,) = self.heads.predict(self.slice, [rows])
         self.counters.samples_forwarded += n_forwarded
         return softmax
 

@@ -31,7 +31,8 @@ class DeviceImages:
         self._resident: Tensor | None = None
         if place == "device" or (place == "auto" and _fits(images.nbytes, device)):
             self._resident = torch.from_numpy(images).to(device)
-        self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
+        streams = device.type == "cuda" and self._resident is None
+        self._copying = torch.cuda.Stream(device) if streams else None
 
     def __len__(self) -> int:
         """N."""

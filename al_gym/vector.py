@@ -78,7 +78,6 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._is_over = np.zeros(num_envs, bool)
 
     @property
     def max_steps(self) -> int:
@@ -100,6 +99,7 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         Raises:
             ValueError: another number of seeds than K, a mask that selects none or is not (K,)
                 bool, or what ``ActiveLearningEnv.reset`` refuses.
+            gymnasium.error.ResetNeeded: a mask at the first reset.
         """
         seeds = _one_each(seed, self.num_envs)
         given = dict(options or {})
@@ -108,7 +108,10 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
             raise ValueError(f"options['reset_mask'] must be a bool array ({self.num_envs},)")
         if not mask.any():
             raise ValueError("options['reset_mask'] selects no environment")
-        self._begin(mask, seeds, given)
+        chosen = np.flatnonzero(mask).tolist()
+        if len(chosen) < self.num_envs and not all(env.has_begun for env in self.envs):
+            raise gym.error.ResetNeeded("the first reset is one of all environments")
+        self.advance({k: self.envs[k].beginning(seed=seeds[k], options=given) for k in chosen})
         observations, _, _, infos = self._outcomes(mask)
         return observations, infos
 
@@ -133,20 +136,29 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         """
         if len(actions) != self.num_envs:
             raise ValueError(f"{len(actions)} actions for {self.num_envs} environments")
-        resetting = self._is_over & (self._autoreset is AutoresetMode.NEXT_STEP)
-        stepping = np.flatnonzero(~resetting).tolist()
-        self.advance({k: self.envs[k].transition(actions[k]) for k in stepping})
-        if resetting.any():
-            self._begin(resetting, [None] * self.num_envs, {})
+        with contextlib.ExitStack() as stack:
+            if self._autoreset is AutoresetMode.SAME_STEP:  # whose reset comes after the step
+                for env in self.envs:
+                    stack.enter_context(env.unchanged_if_it_fails())
+            return self._stepped(actions)
+
+    def _stepped(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        at_next = self._autoreset is AutoresetMode.NEXT_STEP
+        self.advance({
+            k: env.beginning() if env.is_over and at_next else env.transition(actions[k])
+            for k, env in enumerate(self.envs)
+        })  # fmt: skip
         everywhere = np.ones(self.num_envs, bool)
         observations, rewards, is_over, infos = self._outcomes(everywhere)
-        self._is_over = is_over
         if self._autoreset is AutoresetMode.SAME_STEP and is_over.any():
             final = {"final_info": self._outcomes(is_over)[3], "_final_info": is_over.copy()}
             final |= stacked(
                 {"final_obs": observations[k]} if over else {} for k, over in enumerate(is_over)
             )
-            self._begin(is_over, [None] * self.num_envs, {})
+            ended = np.flatnonzero(is_over).tolist()
+            self.advance({k: self.envs[k].beginning() for k in ended})
             observations, _, _, infos = self._outcomes(everywhere)
             infos |= final
         return observations, rewards, is_over, np.zeros(self.num_envs, bool), infos
@@ -180,15 +192,6 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
             episodes = work.run([self._classifiers[k] for k in programs], list(programs.values()))
             for k, episode in zip(programs, episodes, strict=True):
                 self.envs[k].adopt(episode)
-
-    def _begin(
-        self, chosen: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any]
-    ) -> None:
-        self.advance({
-            k: self.envs[k].beginning(seed=seeds[k], options=options)
-            for k in np.flatnonzero(chosen).tolist()
-        })  # fmt: skip
-        self._is_over = self._is_over & ~chosen
 
     def _outcomes(
         self, chosen: np.ndarray
@@ -230,8 +233,8 @@ def stacked(infos: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def _one_each(seed: int | Sequence[int | None] | None, n: int) -> list[int | None]:
     if seed is None:
         return [None] * n
-    if isinstance(seed, int):
-        return [seed + k for k in range(n)]
+    if isinstance(seed, (int, np.integer)):
+        return [int(seed) + k for k in range(n)]
     if len(seed) != n:
         raise ValueError(f"{len(seed)} seeds for {n} environments")
     return list(seed)

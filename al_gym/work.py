@@ -111,21 +111,22 @@ def _fit(classifiers: Sequence[Classifier], work: Sequence[Fit]) -> None:
             classifier.fit(each.rows, each.labels, each.passes, each.rng)
 
 
+STREAMS = 16
+"""Classifiers trained at once: PyTorch has 32 streams a device and then gives them out again."""
+
+
 def _fit_in_streams(classifiers: Sequence[Classifier], work: Sequence[Fit]) -> None:
     """A thread and a CUDA stream each: the kernels of one fill the gaps that another leaves."""
-    device = classifiers[0].device
 
     def fit(classifier: Classifier, each: Fit) -> None:
-        assert isinstance(classifier, NetworkClassifier) and classifier.stream is not None
-        classifier.stream.wait_stream(torch.cuda.default_stream(device))
-        with torch.cuda.stream(classifier.stream):
-            classifier.fit(each.rows, each.labels, each.passes, each.rng)
-            classifier.stream.synchronize()
+        classifier.fit(each.rows, each.labels, each.passes, each.rng)
 
     # cuDNN's settings belong to the process: set here, no thread changes them under another
     assert isinstance(classifiers[0], NetworkClassifier)
-    with classifiers[0].kernels(), ThreadPoolExecutor(len(work)) as pool:
-        list(pool.map(fit, classifiers, work))
+    with classifiers[0].kernels(), ThreadPoolExecutor(STREAMS) as pool:
+        for start in range(0, len(work), STREAMS):
+            chunk = slice(start, start + STREAMS)
+            list(pool.map(fit, classifiers[chunk], work[chunk]))
 
 
 def _predict(classifiers: Sequence[Classifier], work: Sequence[Predict | Score]) -> list[Tensor]:
@@ -136,8 +137,8 @@ def _predict(classifiers: Sequence[Classifier], work: Sequence[Predict | Score])
             for classifier, each in zip(classifiers, work, strict=True)
         ]
     softmax, n_forwarded = heads.predict(slice(None), [each.rows for each in work])
-    for classifier in classifiers:
-        classifier.counters.samples_forwarded += n_forwarded
+    for classifier, n in zip(classifiers, n_forwarded, strict=True):
+        classifier.counters.samples_forwarded += n
     return softmax
 
 
@@ -174,5 +175,5 @@ def _has_stream(classifier: Classifier) -> bool:
     return (
         isinstance(classifier, NetworkClassifier)
         and classifier.stream is not None
-        and not classifier.is_random
+        and not classifier.may_draw
     )

@@ -103,6 +103,9 @@ def _environment_id(config: dict[str, Any]) -> str:
 def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
     """What the data are, and the settings in full."""
     dataset = env.get_wrapper_attr("dataset")
+    classifier = asdict(env.get_wrapper_attr("classifier_config"))
+    for name in ("images", "cuda_graphs"):  # how the same is computed, not what
+        del classifier[name]
     return {
         "source": dataset.source,
         "fingerprint": dataset.fingerprint(),
@@ -110,7 +113,7 @@ def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "n_training": env.get_wrapper_attr("n_training"),
         "max_steps": env.get_wrapper_attr("max_steps"),
         "environment": asdict(env.get_wrapper_attr("config")),
-        "classifier": asdict(env.get_wrapper_attr("classifier_config")),
+        "classifier": classifier,
     }
 
 

@@ -283,7 +283,14 @@ def _together(folders: list[Path], threads: int) -> Iterator[tuple[Path, str | N
     record = json.loads((folders[0] / cell.CONFIG).read_text())
     programs = [functools.partial(cell.attempt, folder, tqdm.write) for folder in folders]
     with cell.threads(threads):
-        vector = cell.make_vector_environment(record, len(folders))
+        try:
+            vector = cell.make_vector_environment(record, len(folders))
+        except Exception as error:  # too little memory for so many, say; others may have room
+            problem = f"{len(folders)} side by side could not be made: {error!r}"
+            for folder in folders:
+                (folder / cell.ERROR).write_text(problem)
+                yield folder, problem
+            return
         yield from zip(folders, side_by_side.play(vector, programs), strict=True)
 
 

@@ -81,11 +81,15 @@ def play(
 
     Args:
         vector: with as many environments as there are programs, or more.
-        programs: are given an environment and do with it what they like.
+        programs: are given an environment and do with it what they like. While one waits for
+            something else, a file's lock say, the others wait too.
 
     Raises:
+        ValueError: more programs than environments.
         BaseException: the first that a program has raised, when all have ended.
     """
+    if len(programs) > vector.num_envs:
+        raise ValueError(f"{len(programs)} programs for {vector.num_envs} environments")
     players = [_Player(env, program) for env, program in zip(vector.envs, programs, strict=False)]
     errors: dict[int, BaseException | None] = dict.fromkeys(range(len(players)))
     while errors:

@@ -225,7 +225,8 @@ def _beside_files(rounds: int) -> Comparison:
 
         cache.in_threads(enlarge, len(photographs), "enlarging")
         env = _embedded("Retinopathy", "fp32", root=str(root), n_train=200, n_test=100)
-        read = speed_peers.from_files(root, env.dataset)
+        paths = speed_peers.photographs(root, env.dataset)
+        read = speed_peers.from_files(paths, env.dataset.images.shape[-1])
         contestants = {"ours": _steps_of(env), "theirs": speed_peers.data_loader_loop(env, read)}
         times = take_turns("steps, files", contestants, rounds=rounds)
     return Comparison(

@@ -2,7 +2,8 @@
 
 Steps are timed at several labelled fractions and summed over the run (trapezoids). The floor is the
 FLOPs of the same steps over the best speed of large convolutions, measured beside them on the same
-device. The images are phantoms of the paper's size; the weights are random, as they change no time.
+device with the same settings (repeatable kernels, unless the classifier is told otherwise). The
+images are phantoms of the paper's size; the weights are random, as they change no time.
 """
 
 import functools
@@ -57,7 +58,8 @@ def measure(profile: str, device: str, whole: bool) -> dict[str, dict[str, float
             if dataset == "chestCT":
                 tables[f"{dataset}, {profile}, side by side"] = _side_by_side(dataset, settings)
                 if whole:
-                    tables[f"{dataset}, {profile}, whole run"] = _whole_run(dataset, settings)
+                    own = {k: v for k, v in settings.items() if k != "pretrain_passes"}
+                    tables[f"{dataset}, {profile}, whole run"] = _whole_run(dataset, own)
     return tables
 
 
@@ -140,7 +142,9 @@ def _peak(env: ActiveLearningEnv) -> float:
         module = module.to(memory_format=layout)
         inputs = torch.rand(batch, channels, *shape, device=classifier.device)
         inputs = inputs.contiguous(memory_format=layout)
-        with torch.inference_mode(), classifier.kernels(), classifier.autocast():
+        if classifier.config.precision == "bf16":
+            module, inputs = module.bfloat16(), inputs.bfloat16()
+        with torch.inference_mode(), classifier.kernels():
             flops = flops_of(functools.partial(module, inputs))
             for _ in range(8):
                 before = time.perf_counter()

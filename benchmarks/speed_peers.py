@@ -1,7 +1,8 @@
 """What people would use instead of the environment's step, each as its users write it.
 
-All of them do the same work: one pass over the labelled images in batches of 16, the softmax of the
-whole pool, and the accuracy on the test images. None of this is for use; it is here to be measured.
+All of them do the same work: one pass over the labelled images in batches of 16, then, in batches
+of 64, the softmax of the whole pool and the accuracy on the test images. None of this is for use;
+it is here to be measured.
 """
 
 import contextlib
@@ -56,16 +57,19 @@ def from_memory(dataset: ImageDataset) -> Read:
     return lambda i: transform(Image.fromarray(np.moveaxis(dataset.images[i], 0, -1)))
 
 
-def from_files(root: Path, dataset: ImageDataset, seed: int = 0) -> Read:
-    """The same photographs, opened and decoded whenever they are needed."""
+def photographs(root: Path, dataset: ImageDataset, seed: int = 0) -> list[Path]:
+    """The file of every row of a Retinopathy data set, by the same draw as its reader's."""
     with (root / "trainLabels.csv").open() as file:
         names = [row["image"] for row in csv.DictReader(file)]
     patients = np.array([name.rpartition("_")[0] for name in names])
     sides = split_groups(
         patients, len(dataset.train), len(dataset.test), np.random.default_rng(seed)
     )
-    paths = [root / "train" / f"{names[i]}.jpeg" for i in np.concatenate(sides)]
-    size = dataset.images.shape[-1]
+    return [root / "train" / f"{names[i]}.jpeg" for i in np.concatenate(sides)]
+
+
+def from_files(paths: list[Path], size: int) -> Read:
+    """The same photographs, opened and decoded whenever they are needed."""
     transform = transforms.Compose([
         transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor(),
         transforms.Normalize([0.5] * 3, [0.25] * 3),
@@ -86,40 +90,33 @@ def _accuracy(env: ActiveLearningEnv, softmax: np.ndarray) -> float:
 
 
 def network_alone(env: ActiveLearningEnv) -> Loop:
-    """No loop at all: the network on batches that are ready, in the environment's own layout.
+    """Hardly a loop at all: the network on floats that are ready, in the environment's own layout.
 
-    What the arithmetic costs in PyTorch, and so the least that any loop could take.
+    What the arithmetic costs in PyTorch, and so the least that a loop of its kernels could take.
     """
-    classifier = env.classifier
-    assert isinstance(classifier, NetworkClassifier)
     network, optimiser = _training(env)
     layout = torch.channels_last if env.dataset.images.ndim == 4 else torch.contiguous_format
     network = network.to(memory_format=layout)
-    rows, labels = env.labelled
-    n_batches = -(-len(rows) // BATCH)
     images = (torch.from_numpy(env.dataset.images).float() / 255 - 0.5) / 0.25
     images = images.contiguous(memory_format=layout)
-    training = list(
-        zip(
-            images[rows].tensor_split(n_batches),
-            torch.from_numpy(labels).tensor_split(n_batches),
-            strict=True,
-        )
-    )
-    unlabelled = env.pool_indices
-    predicted = [*images[unlabelled].split(INFERENCE), *images[env.dataset.test].split(INFERENCE)]
 
     def step() -> None:
+        rows, labels = (torch.from_numpy(part) for part in env.labelled)
+        n_batches = -(-len(rows) // BATCH)
         network.train()
-        for batch, truth in training:
-            loss = F.cross_entropy(network(batch), truth)
+        for part, truth in zip(
+            rows.tensor_split(n_batches), labels.tensor_split(n_batches), strict=True
+        ):
+            loss = F.cross_entropy(network(images[part]), truth)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
         network.eval()
+        known = set(rows.tolist())
+        unlabelled = [row for row in env.pool_indices.tolist() if row not in known]
         with torch.inference_mode():
-            for batch in predicted:
-                network(batch)
+            for part in torch.tensor([*unlabelled, *env.dataset.test]).split(INFERENCE):
+                network(images[part])
 
     return step
 
@@ -173,7 +170,9 @@ def baal_loop(env: ActiveLearningEnv, read: Read) -> Loop:
 
     def softmax_of(rows: np.ndarray) -> np.ndarray:
         items = Items(read, rows, np.zeros(len(rows)))
+        arguments.batch_size = INFERENCE
         logits = wrapper.predict_on_dataset(items, iterations=1, verbose=False)[..., 0]
+        arguments.batch_size = BATCH
         return F.softmax(torch.from_numpy(logits), dim=1).numpy()
 
     def step() -> None:
@@ -200,7 +199,8 @@ def skorch_loop(env: ActiveLearningEnv) -> Loop:
     estimator = NeuralNetClassifier(
         network, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.SGD, lr=1e-4,
         optimizer__momentum=env.classifier_config.momentum, max_epochs=1, batch_size=BATCH,
-        iterator_train__shuffle=True, train_split=None, verbose=0,
+        iterator_train__shuffle=True, iterator_valid__batch_size=INFERENCE, train_split=None,
+        verbose=0,
         classes=np.arange(env.dataset.n_classes), device=str(env.classifier.device),
     )  # fmt: skip
 

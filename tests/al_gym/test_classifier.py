@@ -1,6 +1,8 @@
 """Training and inference: Eq. 1 and Eq. 2, repeatability, head-only mode."""
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -357,3 +359,64 @@ def test_another_classifier_goes_on_from_the_state(dataset):
     np.testing.assert_array_equal(*(c.predict_proba(dataset.test) for c in (one, other)))
     with pytest.raises(RuntimeError, match="state_dict"):
         make_classifier(dataset, replace(CONFIG, network="resnet18")).load_state_dict(state)
+
+
+class Noisy(nn.Module):
+    """Draws in training, by no layer that one could look for."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(288, 3)
+
+    def forward(self, images):
+        return self.linear(F.dropout(images.flatten(1), 0.5, self.training))
+
+
+def test_a_network_that_draws_in_secret_is_repeatable_too(dataset):
+    def noisy(channels, n_classes):
+        return Noisy()
+
+    seen = []
+    for k in range(2):
+        torch.manual_seed(k)
+        classifier = make_classifier(dataset, replace(CONFIG, network=noisy))
+        fit(classifier, dataset)
+        assert classifier.may_draw and not classifier.is_random
+        seen.append(classifier.predict_proba(dataset.test))
+    np.testing.assert_array_equal(*seen)
+
+
+def test_a_state_that_is_kept_does_not_move_on(dataset):
+    classifier = make_classifier(dataset)
+    fit(classifier, dataset)
+    expected, state = classifier.predict_proba(dataset.test), classifier.state_dict()
+    fit(classifier, dataset, seed=2)
+    classifier.initialise(np.random.default_rng(8))
+    classifier.load_state_dict(state)
+    np.testing.assert_array_equal(classifier.predict_proba(dataset.test), expected)
+
+
+def test_a_classifier_is_freed_with_its_last_name(dataset):
+    classifier = make_classifier(dataset)
+    fit(classifier, dataset)
+    alive = weakref.ref(classifier)
+    gc.disable()
+    try:
+        del classifier
+        assert alive() is None  # no cycle: on a GPU its memory comes back at once
+    finally:
+        gc.enable()
+
+
+def test_volumes_are_trained_on_in_fp32_on_the_cpu():
+    images = np.random.default_rng(0).integers(0, 255, (40, 1, 16, 16, 16), dtype=np.uint8)
+    rows, labels = np.arange(32), np.arange(32) % 3
+    seen = []
+    for precision in ("fp32", "bf16"):
+        config = replace(CONFIG, precision=precision)
+        (classifier,) = make_classifiers(images, 3, rows, config)
+        classifier.initialise(np.random.default_rng(0))
+        classifier.fit(rows, labels, 2, np.random.default_rng(1))
+        seen.append(classifier.snapshot().weights)
+    for name, value in seen[0].items():
+        assert torch.equal(value, seen[1][name])

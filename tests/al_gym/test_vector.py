@@ -6,6 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
+from al_gym.classifier import NetworkClassifier
 from al_gym.vector import stacked
 
 FAST = {"device": "cpu", "pretrain_passes": 2, "learning_rate": 0.05}
@@ -147,6 +148,53 @@ def test_a_step_that_fails_for_one_changes_none(dataset, trainable):
     expected, expected_rewards, *_ = fresh.step(actions)
     np.testing.assert_array_equal(after, expected)
     np.testing.assert_array_equal(rewards, expected_rewards)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_reset_that_fails_within_a_step_changes_none(dataset, mode, monkeypatch):
+    """The automatic reset trains anew, and that may fail as well."""
+    task = EnvConfig(initial_fraction=0.1, query_size=30, budget=0.8, resample_initial=True)
+    vector = make_vector(dataset, task=task, autoreset_mode=mode)
+    vector.reset(seed=0)
+    actions = np.ones(vector.action_space.shape)
+    n_before_the_end = vector.max_steps - (mode == "SameStep")
+    for _ in range(n_before_the_end):
+        vector.step(actions)
+    labelled = [env.labelled[0] for env in vector.envs]
+    states = [env.state_dict() for env in vector.envs]
+    monkeypatch.setattr(
+        NetworkClassifier, "initialise", lambda *_: (_ for _ in ()).throw(MemoryError("no room"))
+    )
+    with pytest.raises(MemoryError):
+        vector.step(actions)
+    monkeypatch.undo()
+    for env, rows, state in zip(vector.envs, labelled, states, strict=True):
+        np.testing.assert_array_equal(env.labelled[0], rows)
+        assert env.state_dict()["np_random"] == state["np_random"]
+    *_, infos = vector.step(actions)
+    n_start = len(states[0]["start"]["labelled"])
+    assert (infos["n_labelled"] == n_start).all()
+
+
+def test_an_episode_loaded_into_one_of_them_counts(dataset):
+    vector = make_vector(dataset)
+    vector.reset(seed=0)
+    start = vector.envs[1].state_dict()
+    actions = np.ones(vector.action_space.shape)
+    for _ in range(vector.max_steps):
+        vector.step(actions)
+    vector.envs[1].load_state_dict(start)
+    *_, infos = vector.step(actions)
+    n_start = len(start["start"]["labelled"])
+    assert infos["n_labelled"].tolist() == [n_start, n_start + 6, n_start]
+
+
+def test_the_first_reset_is_of_all(dataset):
+    vector = make_vector(dataset)
+    with pytest.raises(gym.error.ResetNeeded, match="first reset"):
+        vector.reset(seed=0, options={"reset_mask": np.array([True, False, False])})
+    observations, _ = vector.reset(seed=np.int64(4))
+    np.testing.assert_array_equal(observations[1], make_single(dataset).reset(seed=5)[0])
 
 
 def test_gymnasium_makes_it_over_one_copy_of_the_images(chestct_root):

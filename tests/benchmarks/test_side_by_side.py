@@ -79,6 +79,21 @@ def test_a_program_that_raises_is_heard_of_when_the_others_have_ended():
     assert len(ended) == 1
 
 
+def test_more_programs_than_environments_are_refused():
+    with pytest.raises(ValueError, match="3 programs for 2 environments"):
+        side_by_side.play(make_vector(2), [lambda env: None] * 3)
+
+
+def test_cells_that_find_no_room_together_are_reported(settings, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(cell, "make_vector_environment", full)
+    config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, side_by_side=2)
+    assert run.main(config) == 1
+    assert capsys.readouterr().err.count("2 side by side could not be made") == 2
+
+
 def test_stopped_cells_go_on_side_by_side(settings, tmp_path, monkeypatch):
     config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, side_by_side=2)
     step = cell.Recorder.step

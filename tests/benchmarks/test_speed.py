@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from al_gym import ActiveLearningEnv
+from al_gym.data import retinopathy
 from benchmarks import speed, speed_paper, speed_peers
 from benchmarks.speed import Comparison, Report, SpeedConfig
 
@@ -87,7 +88,8 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
     monkeypatch.setattr(type(network), "forward", counted)
     loop()
     assert sum(trained) == len(env.labelled[0]) and max(trained) <= 16
-    assert sum(predicted) == len(env.pool_indices) + 60
+    left = 0 if name != "network_alone" else len(env.labelled[0]) - (120 - len(env.pool_indices))
+    assert sum(predicted) == len(env.pool_indices) - left + 60 and 16 < max(predicted) <= 64
     assert any(not torch.equal(p, before[k]) for k, p in network.named_parameters())
     for key, value in env.classifier.snapshot().weights.items():
         assert torch.equal(value, before[key])  # the environment's own is left alone
@@ -95,13 +97,17 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
 
 def test_photographs_from_files_are_those_in_memory(small_photographs):
     env = photographs(small_photographs)
-    read = speed_peers.from_files(small_photographs, env.dataset)
-    stored = speed_peers.from_memory(env.dataset)
-    rows = range(0, 180, 20)
-    images = [read(i).flatten() for i in rows] + [stored(i).flatten() for i in rows]
-    alike = np.corrcoef(torch.stack(images))[: len(rows), len(rows) :]
-    # cropped otherwise, so not equal; but each is most like itself
-    assert alike.argmax(1).tolist() == list(range(len(rows)))
+    paths = speed_peers.photographs(small_photographs, env.dataset)
+    assert len(paths) == len(env.dataset.images)
+    for i in (0, 17, 145):
+        decoded = retinopathy.read_photograph(paths[i], 16)
+        np.testing.assert_array_equal(decoded, env.dataset.images[i])
+        image, stored = (
+            read(i)
+            for read in (speed_peers.from_files(paths, 16), speed_peers.from_memory(env.dataset))
+        )
+        assert image.shape == stored.shape == (3, 16, 16)
+        assert image.dtype == stored.dtype == torch.float32
 
 
 def test_flops_are_counted_by_hand():
@@ -180,8 +186,9 @@ def test_a_profile_is_measured_instead(monkeypatch, capsys):
 
 
 MISSED = {
-    "step, chestCT 16x16x16": "the kernels of the small volumes take nearly all of both loops",
-    "step, chestCT 16x16x16, bf16": "volumes are trained on in fp32 on the CPU",
+    ("step, chestCT 16x16x16", "DataLoader loop"),
+    ("step, chestCT 16x16x16", "baal's ModelWrapper"),
+    ("step, chestCT 16x16x16, bf16", "DataLoader loop"),
 }
 """Where RESULTS.md says that a target is not reached, and why."""
 
@@ -192,7 +199,7 @@ def test_the_targets_hold_but_for_a_fifth():
     with_target = [c for c in report.comparisons if c.target is not None]
     assert len(with_target) >= 6
     for comparison in with_target:
-        if comparison.name not in MISSED:
+        if (comparison.name, comparison.peer) not in MISSED:
             assert comparison.ratio >= 0.8 * comparison.target, comparison.line()
     fractions = report.numbers["fractions of the machine's peak"]
     assert fractions["small3d 32x32x32, pool inference, of the convolutions' peak"] >= 0.8 * 0.55

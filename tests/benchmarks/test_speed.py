@@ -2,6 +2,8 @@
 
 import json
 import statistics
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -186,26 +188,30 @@ def test_a_profile_is_measured_instead(monkeypatch, capsys):
 
 
 MISSED = {
-    ("step, chestCT 16x16x16", "DataLoader loop"),
-    ("step, chestCT 16x16x16", "baal's ModelWrapper"),
-    ("step, chestCT 16x16x16, bf16", "DataLoader loop"),
+    ("step, Retinopathy 64x64", "baal's ModelWrapper"): 1.3,
+    ("step, chestCT 16x16x16", "DataLoader loop"): 1.0,
+    ("step, chestCT 16x16x16", "baal's ModelWrapper"): 1.0,
+    ("step, chestCT 16x16x16, bf16", "DataLoader loop"): 1.1,
+    ("DDPG gradient step, 3,325 x 4", "SB3's DDPG.train(1)"): 1.2,
 }
-"""Where RESULTS.md says that a target is not reached, and why."""
+"""Where RESULTS.md says that a target is not reached, or not always; and what is held instead."""
 
 
 @pytest.mark.slow
-def test_the_targets_hold_but_for_a_fifth():
-    report = speed.measure(SpeedConfig(rounds=7))
-    with_target = [c for c in report.comparisons if c.target is not None]
-    assert len(with_target) >= 6
+def test_the_targets_hold_but_for_a_fifth(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed", "--rounds", "7"]
+    subprocess.run([*command, "--json", str(tmp_path / "speed.json")], check=True, timeout=900)
+    report = json.loads((tmp_path / "speed.json").read_text())
+    with_target = [c for c in report["comparisons"] if c["target"] is not None]
+    assert len(with_target) >= 7
     for comparison in with_target:
-        if (comparison.name, comparison.peer) not in MISSED:
-            assert comparison.ratio >= 0.8 * comparison.target, comparison.line()
-    fractions = report.numbers["fractions of the machine's peak"]
+        key = (comparison["name"], comparison["peer"])
+        least = MISSED.get(key, 0.8 * comparison["target"])
+        assert statistics.median(comparison["ratios"]) >= least, key
+    fractions = report["numbers"]["fractions of the machine's peak"]
     assert fractions["small3d 32x32x32, pool inference, of the convolutions' peak"] >= 0.8 * 0.55
-    steps = report.numbers["growth with labels, ms"]
+    steps = report["numbers"]["growth with labels, ms"]
     assert steps["700 of 3,500 labelled, 2,048 features"] <= 15 / 0.8
-    assert statistics.median(with_target[0].ratios) == with_target[0].ratio
 
 
 def test_the_report_shows_what_is_no_comparison(capsys):

@@ -57,14 +57,9 @@ class SpeedConfig:
 
     rounds: int = 15
     """Turns of each contestant; odd ones in the opposite order."""
-    only: tuple[Literal["step", "peak", "agent", "growth"], ...] = (
-        "step",
-        "peak",
-        "agent",
-        "growth",
-    )
-    """Parts to measure: a gradient step of the agent, a step of the environment, the fraction of the
-    machine's peak, and how times grow."""
+    only: tuple[Part, ...] = ("agent", "step", "peak", "growth")
+    """Parts to measure: a gradient step of the agent, a step of the environment, the fraction of
+    the machine's peak, and how times grow."""
     threads: int | None = None
     """Of PyTorch; otherwise as it chooses."""
     device: str = "cpu"

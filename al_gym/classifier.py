@@ -41,7 +41,8 @@ class ClassifierConfig:
     """Name of an architecture, a module, or a function (channels, n_classes) -> module; "auto" is
     the small network of the images' dimension. See ``al_gym.networks.build``."""
     weights: str | None = None
-    """Pretrained weights by torchvision's name, such as "IMAGENET1K_V1"; None: random."""
+    """Pretrained weights by torchvision's name, such as "IMAGENET1K_V1", or "IMAGENET1K" for
+    efficientnet_lite0; None: random."""
     trainable: Literal["all", "head"] = "all"
     """"head" freezes the backbone (batch norm in evaluation mode), keeps its features, and trains
     the linear layer on them. A backbone without pretrained weights is then the same for every seed.
@@ -127,6 +128,11 @@ class Classifier(abc.ABC):
     @abc.abstractmethod
     def is_random(self) -> bool:
         """Whether there is dropout: training then draws more than the order of the samples."""
+
+    @property
+    @abc.abstractmethod
+    def n_features(self) -> int:
+        """F, the size of the penultimate layer."""
 
     @abc.abstractmethod
     def initialise(self, rng: np.random.Generator) -> None:
@@ -258,6 +264,14 @@ class NetworkClassifier(Classifier):
     def is_random(self) -> bool:
         """Whether the network has dropout."""
         return any(isinstance(part, DROPOUT) for part in self.network.modules())
+
+    @property
+    def n_features(self) -> int:
+        """F; before ``initialise``, of a network that is built to see."""
+        if self._parameters:
+            return last_layer(self.network).in_features
+        with torch_seeded(np.random.default_rng(0), torch.device("cpu")):
+            return last_layer(self._build()).in_features
 
     @property
     def may_draw(self) -> bool:
@@ -413,8 +427,7 @@ class NetworkClassifier(Classifier):
         """A new last layer; of a module of the user's own, the one it has."""
         with torch_seeded(rng, torch.device("cpu")):
             if isinstance(self.config.network, str):
-                n_features = last_layer(self.network).in_features
-                return nn.Linear(n_features, self.n_classes)
+                return nn.Linear(self.n_features, self.n_classes)
             return last_layer(self._build())
 
     def features(self) -> Tensor:

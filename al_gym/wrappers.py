@@ -1,0 +1,78 @@
+"""Observations beyond the softmax matrix, for agents that use them."""
+
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class ContextObservation(
+    gym.Wrapper[Any, np.ndarray, np.ndarray, np.ndarray],
+    gym.utils.RecordConstructorArgs,
+):
+    """A dictionary: the softmax matrix, and where in the episode it was taken.
+
+    | key | space | value |
+    |---|---|---|
+    | `softmax` | `Box(0, 1, (n_u, M))` | the state S of Eq. 2, as without the wrapper |
+    | `class_counts` | `Box(0, n, (M,))` | labelled samples of each class |
+    | `labelled_fraction` | `Box(0, 1, (1,))` | labelled share of the n training samples |
+    | `embeddings` | `Box(-inf, inf, (n_u, F))` | features of the penultimate layer, if asked for |
+
+    All are float32. Every agent that takes a `Dict` can have them, Stable-Baselines3's
+    `MultiInputPolicy` included.
+
+    Args:
+        env: an active-learning environment.
+        embeddings: also give the pool's features; they cost a pass over the pool in every step, or,
+            with `trainable="head"`, a copy.
+
+    Raises:
+        ValueError: the environment is none for active learning.
+    """
+
+    def __init__(self, env: gym.Env[np.ndarray, np.ndarray], *, embeddings: bool = False) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, embeddings=embeddings)
+        gym.Wrapper.__init__(self, env)
+        softmax = env.observation_space
+        if not env.has_wrapper_attr("pool_embeddings") or not isinstance(softmax, spaces.Box):
+            raise ValueError(f"ContextObservation is for active-learning environments, not {env}")
+        self._embeddings = embeddings
+        n_u, n_classes = softmax.shape
+        n_training = float(env.get_wrapper_attr("n_training"))
+        parts: dict[str, spaces.Space[Any]] = {
+            "softmax": softmax,
+            "class_counts": spaces.Box(0.0, n_training, (n_classes,), np.float32),
+            "labelled_fraction": spaces.Box(0.0, 1.0, (1,), np.float32),
+        }
+        if embeddings:
+            shape = (n_u, env.get_wrapper_attr("classifier").n_features)
+            parts["embeddings"] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self.observation_space = spaces.Dict(parts)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """As of the environment, with the context."""
+        softmax, info = self.env.reset(seed=seed, options=options)
+        return self._in_context(softmax, info), info
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], SupportsFloat, bool, bool, dict[str, Any]]:
+        """As of the environment, with the context."""
+        softmax, reward, terminated, truncated, info = self.env.step(action)
+        return self._in_context(softmax, info), reward, terminated, truncated, info
+
+    def _in_context(self, softmax: np.ndarray, info: dict[str, Any]) -> dict[str, np.ndarray]:
+        _, labels = self.get_wrapper_attr("labelled")
+        counts = np.bincount(labels, minlength=softmax.shape[1])
+        observation = {
+            "softmax": softmax,
+            "class_counts": counts.astype(np.float32),
+            "labelled_fraction": np.array([info["labelled_fraction"]], np.float32),
+        }
+        if self._embeddings:
+            observation["embeddings"] = self.get_wrapper_attr("pool_embeddings")()
+        return observation

@@ -41,7 +41,8 @@ class RunConfig:
     out: Path
     """Folder for the results."""
     preset: tuple[str, ...] = ()
-    """Named experiments: paper-chestCT paper-retinopathy embedded retinamnist."""
+    """Named experiments: paper-chestCT paper-retinopathy embedded retinamnist retinamnist-features
+    bloodcells-features."""
     dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"] | None = None
     """Data set to learn on, instead of a preset."""
     methods: tuple[str, ...] = ()

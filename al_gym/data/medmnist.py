@@ -2,8 +2,10 @@
 
 Yang et al., "MedMNIST v2", Scientific Data 10:41 (2023). The official training and test splits are
 kept; the validation split is left aside. Download is the business of the collection's own package.
+Any other npz file of the same arrays will do: its name without the size is the flag.
 """
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -40,8 +42,8 @@ def load(
     """
     if flag is None:
         raise ValueError('MedMNIST needs flag=, the name of a data set, such as "retinamnist"')
-    if not flag.isalnum():
-        raise ValueError(f"flag {flag!r} is not a name of the collection, such as 'retinamnist'")
+    if not re.fullmatch(r"\w+", flag):  # it becomes a file's name
+        raise ValueError(f"flag {flag!r} is no name of a data set, such as 'retinamnist'")
     file_name = f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
     hint = f"It holds {file_name}; or pass download=True with the extra al-gym[medmnist] installed"
     folder = files.data_folder("MedMNIST") if root is None else Path(root)

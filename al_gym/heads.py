@@ -27,6 +27,9 @@ from al_gym.classifier import (
 from al_gym.counters import Counters
 from al_gym.images import DeviceImages
 
+Some = slice | list[int]
+"""Which of the heads."""
+
 
 class LinearHeads:
     """K linear classifiers over the same features.
@@ -68,7 +71,7 @@ class LinearHeads:
 
     def fit(
         self,
-        heads: slice,
+        heads: Some,
         rows: Sequence[np.ndarray],
         labels: Sequence[np.ndarray],
         passes: int,
@@ -86,6 +89,8 @@ class LinearHeads:
         n, n_classes = len(rows[0]), self.weight.shape[1]
         positions = torch.stack([self.rows(each) for each in rows])
         truth = F.one_hot(torch.as_tensor(np.stack(labels), device=self.device), n_classes).float()
+        # views of a slice, which are trained in place; copies of a list
+        trained = [tensor[heads] for tensor in self._tensors]
         n_batches = math.ceil(n / self.config.batch_size)
         generators = [
             torch.Generator(self.device).manual_seed(int(rng.integers(2**63))) for rng in rngs
@@ -101,10 +106,21 @@ class LinearHeads:
                 targets.tensor_split(n_batches, dim=1),
                 strict=True,
             ):
-                self._step(heads, part, target, generators)
+                self._step(trained, part, target, generators)
+        if not isinstance(heads, slice):
+            for tensor, values in zip(self._tensors, trained, strict=True):
+                tensor[heads] = values
+
+    @property
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return (self.weight, self.bias, *self.momentum)
 
     def _step(
-        self, heads: slice, positions: Tensor, targets: Tensor, generators: list[torch.Generator]
+        self,
+        trained: list[Tensor],
+        positions: Tensor,
+        targets: Tensor,
+        generators: list[torch.Generator],
     ) -> None:
         """One gradient step of k heads on k batches: positions (k, B), targets (k, B, M)."""
         k, size = positions.shape
@@ -112,19 +128,17 @@ class LinearHeads:
         if self.config.dropout > 0:
             for each, generator in zip(inputs, generators, strict=True):
                 _drop(each, self.config.dropout, generator)
-        weight, bias = self.weight[heads], self.bias[heads]
+        weight, bias, *momenta = trained
         softmax = F.softmax(torch.baddbmm(bias, inputs, weight.transpose(1, 2)), dim=2)
         error = softmax.sub_(
             targets
         )  # of the summed cross-entropy by the logits; its mean is below
         gradients = (torch.bmm(error.transpose(1, 2), inputs), error.sum(1, keepdim=True))
-        for values, gradient, momentum in zip(
-            (weight, bias), gradients, self.momentum, strict=True
-        ):
+        for values, gradient, momentum in zip((weight, bias), gradients, momenta, strict=True):
             if self.config.weight_decay > 0:
                 gradient.add_(values, alpha=size * self.config.weight_decay)
             if self.config.momentum > 0:
-                moving = momentum[heads].mul_(self.config.momentum).add_(gradient, alpha=1 / size)
+                moving = momentum.mul_(self.config.momentum).add_(gradient, alpha=1 / size)
                 values.sub_(moving, alpha=self.config.learning_rate)
             else:
                 values.sub_(gradient, alpha=self.config.learning_rate / size)
@@ -138,7 +152,7 @@ class LinearHeads:
 
     # --- Eq. 2 ------------------------------------------------------------------------------------
 
-    def predict(self, heads: slice, rows: Sequence[np.ndarray]) -> tuple[list[Tensor], list[int]]:
+    def predict(self, heads: Some, rows: Sequence[np.ndarray]) -> tuple[list[Tensor], list[int]]:
         """Softmax of k heads, each of rows of its own.
 
         Unless few rows of a stretch are wanted, the whole stretch goes through all heads as one

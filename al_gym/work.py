@@ -16,7 +16,7 @@ from torch import Tensor
 
 from al_gym import metrics
 from al_gym.classifier import Classifier, NetworkClassifier
-from al_gym.heads import HeadClassifier, LinearHeads
+from al_gym.heads import HeadClassifier, LinearHeads, Some
 
 T = TypeVar("T")
 
@@ -93,10 +93,11 @@ def carry_out(classifiers: Sequence[Classifier], work: Sequence[Any]) -> list[An
 
 
 def _fit(classifiers: Sequence[Classifier], work: Sequence[Fit]) -> None:
-    heads = _all_heads(classifiers)
-    if heads is not None and len({(len(each.rows), each.passes) for each in work}) == 1:
+    chosen = _heads_of(classifiers)
+    if chosen is not None and len({(len(each.rows), each.passes) for each in work}) == 1:
+        heads, indices = chosen
         heads.fit(
-            slice(None),
+            indices,
             [each.rows for each in work],
             [each.labels for each in work],
             work[0].passes,
@@ -130,13 +131,14 @@ def _fit_in_streams(classifiers: Sequence[Classifier], work: Sequence[Fit]) -> N
 
 
 def _predict(classifiers: Sequence[Classifier], work: Sequence[Predict | Score]) -> list[Tensor]:
-    heads = _all_heads(classifiers)
-    if heads is None:
+    chosen = _heads_of(classifiers)
+    if chosen is None:
         return [
             classifier.predict(each.rows)
             for classifier, each in zip(classifiers, work, strict=True)
         ]
-    softmax, n_forwarded = heads.predict(slice(None), [each.rows for each in work])
+    heads, indices = chosen
+    softmax, n_forwarded = heads.predict(indices, [each.rows for each in work])
     for classifier, n in zip(classifiers, n_forwarded, strict=True):
         classifier.counters.samples_forwarded += n
     return softmax
@@ -162,13 +164,14 @@ def _score(
     return scores
 
 
-def _all_heads(classifiers: Sequence[Classifier]) -> LinearHeads | None:
-    """What the classifiers are members of, if they are all of them, in order."""
+def _heads_of(classifiers: Sequence[Classifier]) -> tuple[LinearHeads, Some] | None:
+    """What several classifiers are members of, if they are, and which of its heads they are."""
     first = classifiers[0]
     if not isinstance(first, HeadClassifier):
         return None
     indices = [c.slice.start for c in classifiers if isinstance(c, HeadClassifier)]
-    return first.heads if indices == list(range(len(first.heads.weight))) else None
+    n_heads = len(first.heads.weight)
+    return first.heads, slice(None) if indices == list(range(n_heads)) else indices
 
 
 def _has_stream(classifier: Classifier) -> bool:

@@ -275,24 +275,26 @@ def _in_this_process(folders: list[Path], config: RunConfig) -> Iterator[tuple[P
     for _, experiment in itertools.groupby(
         [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]
     ):
-        cells = list(experiment)
-        for start in range(0, len(cells), config.side_by_side):
-            yield from _together(cells[start : start + config.side_by_side], config.threads)
+        yield from _together(list(experiment), config)
 
 
-def _together(folders: list[Path], threads: int) -> Iterator[tuple[Path, str | None]]:
+def _together(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
+    """Cells of one experiment, some at a time, all on one vector environment."""
     record = json.loads((folders[0] / cell.CONFIG).read_text())
-    programs = [functools.partial(cell.attempt, folder, tqdm.write) for folder in folders]
-    with cell.threads(threads):
+    n = min(config.side_by_side, len(folders))
+    with cell.threads(config.threads):
         try:
-            vector = cell.make_vector_environment(record, len(folders))
-        except Exception as error:  # too little memory for so many, say; others may have room
-            problem = f"{len(folders)} side by side could not be made: {error!r}"
+            vector = cell.make_vector_environment(record, n)
+        except Exception as error:  # too little memory for so many, say
+            problem = f"{n} environments side by side could not be made: {error!r}"
             for folder in folders:
                 (folder / cell.ERROR).write_text(problem)
                 yield folder, problem
             return
-        yield from zip(folders, side_by_side.play(vector, programs), strict=True)
+        for start in range(0, len(folders), n):
+            some = folders[start : start + n]
+            programs = [functools.partial(cell.attempt, folder, tqdm.write) for folder in some]
+            yield from zip(some, side_by_side.play(vector, programs), strict=True)
 
 
 def _in_processes(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:

@@ -107,6 +107,22 @@ def test_many_heads_learn_as_each_alone(dataset, dropout):
         )
 
 
+def test_some_heads_learn_and_the_others_stay(dataset):
+    together, alone = make(dataset, n=4), make(dataset, n=4)
+    rows = [dataset.train[k : k + 25] for k in range(2)]
+    labels = [dataset.labels[each] for each in rows]
+    heads, chosen = together[0].heads, [3, 1]
+    heads.fit(chosen, rows, labels, 3, [np.random.default_rng(k) for k in range(2)])
+    softmax, _ = heads.predict(chosen, [dataset.test] * 2)
+    for k, index in enumerate(chosen):
+        alone[index].fit(rows[k], labels[k], 3, np.random.default_rng(k))
+        expected = alone[index].predict_proba(dataset.test)
+        np.testing.assert_allclose(softmax[k].numpy(), expected, atol=1e-6)
+    for one, other in zip(together, alone, strict=True):
+        for name, value in one.snapshot().weights.items():
+            torch.testing.assert_close(value, other.snapshot().weights[name], atol=1e-5, rtol=1e-5)
+
+
 @given(st.data())
 def test_predictions_are_those_of_the_rows_asked_for(data):
     """Whole stretches or rows picked out: the same answer, in the order asked for."""

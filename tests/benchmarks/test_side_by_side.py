@@ -91,7 +91,7 @@ def test_cells_that_find_no_room_together_are_reported(settings, tmp_path, monke
     monkeypatch.setattr(cell, "make_vector_environment", full)
     config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, side_by_side=2)
     assert run.main(config) == 1
-    assert capsys.readouterr().err.count("2 side by side could not be made") == 2
+    assert capsys.readouterr().err.count("2 environments side by side could not be made") == 2
 
 
 def test_stopped_cells_go_on_side_by_side(settings, tmp_path, monkeypatch):

@@ -178,7 +178,7 @@ def limit_to_means(*panels: Axes) -> None:
     values = np.concatenate([line.get_ydata() for axes in panels for line in axes.get_lines()])
     margin = max(0.02, 0.15 * np.ptp(values))
     for axes in panels:
-        axes.set_ylim(max(0, values.min() - margin), min(1.02, values.max() + margin))
+        axes.set_ylim(max(0, values.min() - margin), min(1.003, values.max() + margin))
 
 
 def legend_below(figure: Figure) -> None:

@@ -89,8 +89,15 @@ def test_missing_things_are_named(tmp_path):
         medmnist.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"retinamnist.npz.*download=True"):
         medmnist.load(tmp_path, flag="retinamnist")
-    with pytest.raises(ValueError, match="not a name"):
+    with pytest.raises(ValueError, match="is no name of a data set"):
         medmnist.load(tmp_path, flag="../secret")
+
+
+def test_the_real_blood_cells_are_read_like_a_set_of_the_collection(medmnist_root):
+    dataset = medmnist.load(medmnist_root.parent / "bccd", flag="bccd_cells", size=48)
+    assert dataset.images.shape == (3749, 3, 48, 48) and dataset.files_decoded == 0
+    assert np.bincount(dataset.labels[dataset.train]).tolist() == [214, 2381, 209]
+    assert len(dataset.test) == 945
 
 
 def test_download_is_the_packages_business(tmp_path, monkeypatch):

@@ -329,7 +329,6 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             step=0,
             softmax=start.softmax,
             query=nothing,
-            reward=0.0,
             validation=start.validation,
             test=start.test,
             evaluated_at=0,
@@ -366,7 +365,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             test, evaluated_at = (yield from self._test_scores()), step
             curve = (*curve, (len(pool.labelled), test.macro_f1, test.micro_f1))
         return Episode(
-            pool, step, softmax, query, float(reward), validation, test, evaluated_at, curve
+            pool, step, softmax, query, validation, test, evaluated_at, curve, float(reward)
         )
 
     def adopt(self, episode: Episode) -> None:

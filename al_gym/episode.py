@@ -31,11 +31,11 @@ class Episode:
     softmax: np.ndarray
     """(n_u, M) float32, the state S."""
     query: Query
-    reward: float
-    """Of the last step; 0 at the start."""
     validation: Scores | None
     test: Scores
     evaluated_at: int
     """The step after which ``test`` was measured."""
     curve: tuple[tuple[int, float, float], ...]
     """(n_labelled, macro F1, micro F1) of every look at the test set."""
+    reward: float = 0.0
+    """Of the last step; 0 at the start."""

@@ -35,7 +35,7 @@ from agents import checkpoint
 from al_gym import ActiveLearningVectorEnv
 from benchmarks import methods
 
-FORMAT = 1
+FORMAT = 2
 """Of a cell's folder; raised when an older program could not go on with it."""
 COLUMNS = (
     "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",

@@ -303,7 +303,7 @@ class NetworkClassifier(Classifier):
     def snapshot(self) -> Snapshot:
         """Weights and momentum, copied."""
         return Snapshot(
-            {name: value.clone() for name, value in self.network.state_dict().items()},
+            self._weights(),
             [None if m is None else m.clone() for m in self._momentum()],
         )
 
@@ -315,7 +315,7 @@ class NetworkClassifier(Classifier):
     def state_dict(self) -> dict[str, Any]:
         """Network and optimiser."""
         return {
-            "network": {name: v.clone() for name, v in self.network.state_dict().items()},
+            "network": self._weights(),
             "optimiser": copy.deepcopy(self._optimiser.state_dict()),
         }
 
@@ -335,6 +335,10 @@ class NetworkClassifier(Classifier):
         if self.config.dropout > 0:
             network.head = nn.Sequential(nn.Dropout(self.config.dropout), network.head)
         return network
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Copied, as training changes them in place."""
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def _momentum(self) -> list[Tensor | None]:
         return [self._optimiser.state[p].get("momentum_buffer") for p in self._parameters]
@@ -412,7 +416,7 @@ class NetworkClassifier(Classifier):
         module: nn.Module = self.network
         batches: Callable[[], Iterator[Tensor]] = lambda: self._normalised_batches(rows)  # noqa: E731
         if not any(isinstance(part, DROPOUT) for part in self.network.backbone.modules()):
-            features = self._infer(self.network.backbone, self._normalised_batches(rows))
+            features = self.features(rows)
             module, batches = self.network.head, lambda: iter(features.split(self._inference_size))
         with torch_seeded(rng, self.device):
             draws = [self._infer(module, batches(), random=True) for _ in range(n_draws)]
@@ -420,8 +424,7 @@ class NetworkClassifier(Classifier):
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
         """The backbone's output."""
-        features = self._infer(self.network.backbone, self._normalised_batches(rows))
-        return to_host(features, self.counters)
+        return to_host(self.features(rows), self.counters)
 
     def fresh_head(self, rng: np.random.Generator) -> nn.Linear:
         """A new last layer; of a module of the user's own, the one it has."""
@@ -430,17 +433,16 @@ class NetworkClassifier(Classifier):
                 return nn.Linear(self.n_features, self.n_classes)
             return last_layer(self._build())
 
-    def features(self) -> Tensor:
-        """Features of the penultimate layer of every image, (N, F) float32 on the device."""
-        return self._infer(
-            self.network.backbone, self._normalised_batches(np.arange(len(self._images)))
-        )
+    def features(self, rows: np.ndarray) -> Tensor:
+        """``embed`` without its last transfer: (len(rows), F) float32 on the device."""
+        return self._infer(self.network.backbone, self._normalised_batches(rows))
 
     def _infer(self, module: nn.Module, batches: Iterator[Tensor], random: bool = False) -> Tensor:
         module.eval()
-        for part in module.modules():
-            if random and isinstance(part, DROPOUT):
-                part.train()
+        if random:
+            for part in module.modules():
+                if isinstance(part, DROPOUT):
+                    part.train()
         outputs = []
         with torch.inference_mode(), self.kernels(), self.autocast():
             for batch in batches:

@@ -23,12 +23,14 @@ from al_gym.classifier import (
     find_device,
     to_host,
     torch_seeded,
-)  # fmt: skip
+)
 from al_gym.counters import Counters
 from al_gym.images import DeviceImages
 
 Some = slice | list[int]
 """Which of the heads."""
+TENSORS = ("weight", "bias", "weight_momentum", "bias_momentum")
+"""Of a head, by name."""
 
 
 class LinearHeads:
@@ -63,6 +65,11 @@ class LinearHeads:
         self.momentum = (torch.zeros_like(self.weight), torch.zeros_like(self.bias))
         self._gathered = torch.empty(0, n_features, device=self.device)
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What training changes of all heads, in the order of ``TENSORS``."""
+        return (self.weight, self.bias, *self.momentum)
+
     def rows(self, rows: np.ndarray) -> Tensor:
         """Where the features of data-set rows are, int64."""
         return torch.as_tensor(self._position[rows], device=self.device)
@@ -90,7 +97,7 @@ class LinearHeads:
         positions = torch.stack([self.rows(each) for each in rows])
         truth = F.one_hot(torch.as_tensor(np.stack(labels), device=self.device), n_classes).float()
         # views of a slice, which are trained in place; copies of a list
-        trained = [tensor[heads] for tensor in self._tensors]
+        trained = [tensor[heads] for tensor in self.tensors]
         n_batches = math.ceil(n / self.config.batch_size)
         generators = [
             torch.Generator(self.device).manual_seed(int(rng.integers(2**63))) for rng in rngs
@@ -108,12 +115,8 @@ class LinearHeads:
             ):
                 self._step(trained, part, target, generators)
         if not isinstance(heads, slice):
-            for tensor, values in zip(self._tensors, trained, strict=True):
+            for tensor, values in zip(self.tensors, trained, strict=True):
                 tensor[heads] = values
-
-    @property
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return (self.weight, self.bias, *self.momentum)
 
     def _step(
         self,
@@ -130,9 +133,8 @@ class LinearHeads:
                 _drop(each, self.config.dropout, generator)
         weight, bias, *momenta = trained
         softmax = F.softmax(torch.baddbmm(bias, inputs, weight.transpose(1, 2)), dim=2)
-        error = softmax.sub_(
-            targets
-        )  # of the summed cross-entropy by the logits; its mean is below
+        # the gradient by the logits of the summed cross-entropy; below it becomes that of the mean
+        error = softmax.sub_(targets)
         gradients = (torch.bmm(error.transpose(1, 2), inputs), error.sum(1, keepdim=True))
         for values, gradient, momentum in zip((weight, bias), gradients, momenta, strict=True):
             if self.config.weight_decay > 0:
@@ -209,12 +211,9 @@ class HeadClassifier(Classifier):
     @property
     def _tensors(self) -> dict[str, Tensor]:
         """What training changes, as views into the tensors of all heads."""
-        names = ("weight", "bias"), ("weight_momentum", "bias_momentum")
-        values = (self.heads.weight, self.heads.bias), self.heads.momentum
         return {
-            name: value[self.slice]
-            for group, tensors in zip(names, values, strict=True)
-            for name, value in zip(group, tensors, strict=True)
+            name: tensor[self.slice]
+            for name, tensor in zip(TENSORS, self.heads.tensors, strict=True)
         }
 
     # --- weights ----------------------------------------------------------------------------------
@@ -314,7 +313,9 @@ def make_classifiers(
         return [network() for _ in range(n)]
     backbone = network()
     backbone.initialise(np.random.default_rng(0))
-    heads = LinearHeads(backbone.features(), training_rows, n, n_classes, config)
+    heads = LinearHeads(
+        backbone.features(np.arange(len(images))), training_rows, n, n_classes, config
+    )
     return [HeadClassifier(heads, index, backbone) for index in range(n)]
 
 

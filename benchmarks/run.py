@@ -265,12 +265,12 @@ def execute(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> 
 
 def _in_this_process(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
     """One by one, or several of an experiment at a time."""
-    if config.side_by_side == 1:
-        for folder in folders:
-            yield folder, cell.attempt(folder, tqdm.write)
-        return
-    alone = {folder for folder in folders if folder.parent.name.startswith("sb3-")}
-    for folder in sorted(alone):
+    alone = [
+        folder
+        for folder in folders
+        if config.side_by_side == 1 or folder.parent.name.startswith("sb3-")
+    ]
+    for folder in alone:
         yield folder, cell.attempt(folder, tqdm.write)
     for _, experiment in itertools.groupby(
         [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]

@@ -45,7 +45,7 @@ from al_gym.data import cache, phantoms
 from al_gym.heads import make_classifiers
 from benchmarks import speed_paper, speed_peers
 from benchmarks.cell import device_name
-from benchmarks.speed_paper import flops_of
+from benchmarks.speed_paper import flops_of, step_of
 
 Work = Callable[[], Any]
 Part = Literal["agent", "step", "peak", "growth"]
@@ -194,7 +194,7 @@ def _beside_others(dataset: str, rounds: int) -> list[Comparison]:
             peers[name] = make()
         except ImportError as error:
             warnings.warn(f"{name} is left out: {error}", stacklevel=2)
-    contestants = {"ours": _steps_of(env), "bf16": _steps_of(_embedded(dataset, "bf16")), **peers}
+    contestants = {"ours": step_of(env), "bf16": step_of(_embedded(dataset, "bf16")), **peers}
     times = take_turns(f"steps, {dataset}", contestants, rounds=rounds)
     title = f"step, {dataset} {'x'.join(map(str, env.dataset.images.shape[2:]))}"
     in_bf16 = Comparison(
@@ -222,7 +222,7 @@ def _beside_files(rounds: int) -> Comparison:
         env = _embedded("Retinopathy", "fp32", root=str(root), n_train=200, n_test=100)
         paths = speed_peers.photographs(root, env.dataset)
         read = speed_peers.from_files(paths, env.dataset.images.shape[-1])
-        contestants = {"ours": _steps_of(env), "theirs": speed_peers.data_loader_loop(env, read)}
+        contestants = {"ours": step_of(env), "theirs": speed_peers.data_loader_loop(env, read)}
         times = take_turns("steps, files", contestants, rounds=rounds)
     return Comparison(
         "step, 300 photographs of 2592x1944", times["ours"], times["theirs"],
@@ -231,27 +231,13 @@ def _beside_files(rounds: int) -> Comparison:
 
 
 def _embedded(dataset: str, precision: str, **change: Any) -> ActiveLearningEnv:
-    env = gym.make(
-        f"ActiveLearning-{dataset}-v0", profile="embedded", initial_fraction=0.2,
-        pretrain_passes=1, learning_rate=1e-4, precision=precision, device="cpu", **change,
-    ).unwrapped  # fmt: skip
-    assert isinstance(env, ActiveLearningEnv)
+    settings = {
+        "profile": "embedded", "initial_fraction": 0.2, "pretrain_passes": 1,
+        "learning_rate": 1e-4, "precision": precision, "device": "cpu",
+    }  # fmt: skip
+    env = speed_paper.make(dataset, settings | change)
     env.reset(seed=0)
     return env
-
-
-def _steps_of(env: ActiveLearningEnv | ActiveLearningVectorEnv, n: int = 1) -> Work:
-    """Does n steps with random scores, and resets when an episode ends."""
-    rng = np.random.default_rng(0)
-    shape = env.action_space.shape
-
-    def steps() -> None:
-        for _ in range(n):
-            _, _, over, *_ = env.step(rng.random(shape, np.float32))
-            if isinstance(env, ActiveLearningEnv) and over:
-                env.reset()
-
-    return steps
 
 
 # --- 2: the machine's peak ------------------------------------------------------------------------
@@ -392,10 +378,10 @@ def growth(rounds: int) -> tuple[list[Comparison], dict[str, dict[str, float]]]:
     several = {n: _on_features(3_500, 2_048, n_labelled=700, n_envs=n) for n in (1, 4, 16)}
     tables = {}
     for title, envs in (("growth with the pool, ms", pool), ("growth with labels, ms", labelled)):
-        times = take_turns(title, {k: _steps_of(e) for k, e in envs.items()}, rounds=rounds)
+        times = take_turns(title, {k: step_of(e) for k, e in envs.items()}, rounds=rounds)
         tables[title] = {name: 1e3 * statistics.median(times[name]) for name in envs}
     title = "growth with environments, 700 of 3,500 x 2,048 labelled"
-    times = take_turns(title, {str(n): _steps_of(e) for n, e in several.items()}, rounds=rounds)
+    times = take_turns(title, {str(n): step_of(e) for n, e in several.items()}, rounds=rounds)
     tables[f"{title}, steps a second"] = {
         f"{n} at once": n / statistics.median(times[str(n)]) for n in several
     }

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import nn
@@ -26,6 +25,7 @@ from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
 from al_gym.classifier import NetworkClassifier
 from al_gym.data import phantoms
 from al_gym.heads import make_classifiers
+from benchmarks import cell
 
 FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Labelled shares at which steps are timed; 0.10 where a run begins there."""
@@ -63,19 +63,33 @@ def measure(profile: str, device: str, whole: bool) -> dict[str, dict[str, float
     return tables
 
 
-def _make(dataset: str, settings: dict[str, Any]) -> ActiveLearningEnv:
-    env = gym.make(f"ActiveLearning-{dataset}-v0", **settings).unwrapped
+def make(dataset: str, settings: dict[str, Any]) -> ActiveLearningEnv:
+    """The environment of a data set, without wrappers."""
+    env = cell.make_environment({"dataset": dataset, "settings": settings}).unwrapped
     assert isinstance(env, ActiveLearningEnv)
     return env
 
 
+def step_of(env: ActiveLearningEnv | ActiveLearningVectorEnv) -> Callable[[], Any]:
+    """A step with random scores, after a reset if the episode is over."""
+    rng = np.random.default_rng(0)
+    shape = env.action_space.shape
+
+    def step() -> None:
+        if isinstance(env, ActiveLearningEnv) and env.is_over:
+            env.reset()
+        env.step(rng.random(shape, np.float32))
+
+    return step
+
+
 def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     """A run's projected seconds, its floor, and their ratio."""
-    first = _make(dataset, settings).config.initial_fraction
+    first = make(dataset, settings).config.initial_fraction
     fractions = (first, *(f for f in FRACTIONS if f > first))
     seconds, floors, peak = [], [], 0.0
     for fraction in tqdm(fractions, desc=f"{dataset} {settings['precision']}", unit="point"):
-        env = _make(dataset, settings | {"initial_fraction": fraction})
+        env = make(dataset, settings | {"initial_fraction": fraction})
         env.reset(seed=0)
         seconds.append(_seconds_of_a_step(env))
         peak = peak or _peak(env)
@@ -94,16 +108,14 @@ def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _seconds_of_a_step(env: ActiveLearningEnv) -> float:
+def _seconds_of_a_step(env: ActiveLearningEnv | ActiveLearningVectorEnv) -> float:
     times = []
-    rng = np.random.default_rng(0)
+    step = step_of(env)
     for turn in range(N_WARM + N_TIMED):
         before = time.perf_counter()
-        *_, terminated, _, _ = env.step(rng.random(env.action_space.shape))  # ends with a transfer
+        step()  # ends with a transfer
         if turn >= N_WARM:
             times.append(time.perf_counter() - before)
-        if terminated:
-            env.reset()
     return statistics.median(times)
 
 
@@ -158,28 +170,18 @@ def _peak(env: ActiveLearningEnv) -> float:
 def _side_by_side(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     """Steps a second of one classifier and of several on one device, a quarter labelled."""
     table = {}
+    record = {"dataset": dataset, "settings": {"initial_fraction": 0.25, **settings}}
     for n in (1, 2, 4, 8):
-        vector = gym.make_vec(
-            f"ActiveLearning-{dataset}-v0", n, "vector_entry_point",
-            initial_fraction=0.25, **settings,
-        ).unwrapped  # fmt: skip
-        assert isinstance(vector, ActiveLearningVectorEnv)
+        vector = cell.make_vector_environment(record, n)
         vector.reset(seed=0)
-        times = []
-        rng = np.random.default_rng(0)
-        for turn in range(N_WARM + N_TIMED):
-            before = time.perf_counter()
-            vector.step(rng.random(vector.action_space.shape or ()))
-            if turn >= N_WARM:
-                times.append(time.perf_counter() - before)
-        table[f"{n} at once, steps a second"] = n / statistics.median(times)
+        table[f"{n} at once, steps a second"] = n / _seconds_of_a_step(vector)
         del vector
     table["8 over 1"] = table["8 at once, steps a second"] / table["1 at once, steps a second"]
     return table
 
 
 def _whole_run(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
-    env = _make(dataset, settings)
+    env = make(dataset, settings)
     before = time.perf_counter()
     observation, _ = env.reset(seed=0)
     pretrained = time.perf_counter()

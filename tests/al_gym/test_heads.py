@@ -56,7 +56,7 @@ def test_features_are_the_networks_and_computed_once(dataset, monkeypatch):
     passes = []
     features = NetworkClassifier.features
     monkeypatch.setattr(
-        NetworkClassifier, "features", lambda self: passes.append(1) or features(self)
+        NetworkClassifier, "features", lambda self, rows: passes.append(1) or features(self, rows)
     )
     first, second = make(dataset, n=2)
     first.initialise(np.random.default_rng(5))

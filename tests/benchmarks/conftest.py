@@ -1,14 +1,29 @@
 """A small matrix, run once."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import run
+from benchmarks import cell, run
 
 METHODS = ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo")
+
+
+def without_seconds(path: Path) -> list[list[str]]:
+    """The curve, byte for byte, but for its columns of seconds."""
+    with path.open() as file:
+        return [
+            [value for value, name in zip(row, cell.COLUMNS, strict=True) if "seconds" not in name]
+            for row in csv.reader(file)
+        ]
+
+
+def curves(out: Path) -> dict[str, list[list[str]]]:
+    """Every curve below a run folder."""
+    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(cell.CURVE)}
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from benchmarks import cell, run
+from tests.benchmarks.conftest import without_seconds
 
 
 @pytest.fixture
@@ -40,11 +41,6 @@ def whole(settings, tmp_path):
     config = settings(tmp_path / "whole", methods=("ms",), seeds=1, query_size=3)
     run.main(config)
     return config.out / "Folder" / "ms" / "seed0" / cell.CURVE
-
-
-def without_seconds(path):
-    with path.open() as file:
-        return [row[:-2] for row in csv.reader(file)]
 
 
 @pytest.mark.parametrize(

@@ -16,25 +16,12 @@ import pytest
 
 from benchmarks import cell, methods, run
 from benchmarks.presets import PRESETS
-from tests.benchmarks.conftest import METHODS
+from tests.benchmarks.conftest import METHODS, curves
 
 
 def lines(path):
     with path.open() as file:
         return list(csv.DictReader(file))
-
-
-def without_seconds(path):
-    """The curve, byte for byte, but for its columns of seconds."""
-    with path.open() as file:
-        return [
-            [value for value, name in zip(row, cell.COLUMNS, strict=True) if "seconds" not in name]
-            for row in csv.reader(file)
-        ]
-
-
-def curves(out):
-    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(cell.CURVE)}
 
 
 def command(config, *more):

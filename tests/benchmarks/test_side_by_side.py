@@ -1,22 +1,12 @@
 """Cells in one process on one vector environment: the curves of each alone, and the blame."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from al_gym import ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
 from benchmarks import cell, run, side_by_side
+from tests.benchmarks.conftest import curves
 from tests.samples import make_dataset
-
-
-def without_seconds(path):
-    with path.open() as file:
-        return [row[:-2] for row in csv.reader(file)]
-
-
-def curves(out):
-    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(cell.CURVE)}
 
 
 def make_vector(n, **change):

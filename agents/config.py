@@ -45,6 +45,20 @@ class DDPGConfig:
     """Rate at which Ornstein-Uhlenbeck noise returns to zero."""
     noise_dt: float = 1.0
     """Time step of Ornstein-Uhlenbeck noise."""
+    noise_scale: Literal["fixed", "spread"] = "fixed"
+    """Noise as it is drawn; or times the standard deviation, over the samples still in the pool, of
+    what it is added to: scores that differ by little are then not drowned by it."""
+    mask: bool = False
+    """Whether samples that have left the pool are kept out of noise, targets and critic: their
+    score is 0 everywhere. For observations (n_u, M) with rows of zeros, and for sets."""
+    networks: Literal["mlp", "set"] = "mlp"
+    """The paper's fully connected layers over the whole observation; or networks that see a set of
+    samples, for observations of `al_gym.wrappers.ContextObservation` (`agents.set_networks`)."""
+    base: Literal["none", "lc", "ms", "en"] = "none"
+    """With set networks: the strategy that the actor begins as, and learns a correction to."""
+    credit: bool = False
+    """With set networks: learn each sample's summand of the reward by regression on those observed
+    (`info["sample_rewards"]`), so that TD learning is left with what the future brings."""
     learning_starts: int = 0
     """Steps at the beginning with uniformly random actions and without training. The paper has
     none: each of them spends annotations."""
@@ -70,6 +84,8 @@ class DDPGConfig:
             value, options = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in options:
                 raise ValueError(f"{field.name} must be one of {options}, got {value!r}")
+        if self.networks != "set" and (self.base != "none" or self.credit):
+            raise ValueError("base and credit are for networks='set'")
         whole = {"learning_starts", "seed", "batch_size", "width", "buffer_size", "gradient_steps"}
         steps = () if self.gradient_steps == "pass" else ("gradient_steps",)
         checks = {

@@ -5,6 +5,7 @@ after Lillicrap et al., "Continuous control with deep reinforcement learning", 2
 Gymnasium only and works on any Box action space.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -22,10 +23,12 @@ from tqdm import tqdm
 from agents import checkpoint
 from agents.callbacks import Hook, TensorBoard
 from agents.config import DDPGConfig
+from agents.encoders import Encoder, FlatEncoder, SetEncoder
 from agents.noise import make_noise
 from agents.policies import Actor, Critic
 from agents.replay_buffer import Batch, ReplayBuffer
-from agents.spaces import check_spaces, find_attribute, flatten_observations, scale_actions
+from agents.set_networks import SetActor, SetCritic
+from agents.spaces import check_actions, find_attribute, scale_actions
 
 FORMAT, VERSION = "drla-ddpg", 2
 NETWORKS = ("actor", "critic", "actor_target", "critic_target")
@@ -50,7 +53,9 @@ class DDPG:
     """Deep deterministic policy gradient on one Gymnasium environment.
 
     Observations of any Box shape are flattened to d numbers; actions of any bounded floating-point
-    Box are k numbers. Nothing reads or writes a global generator.
+    Box are k numbers. With `networks="set"` observations are those of
+    `al_gym.wrappers.ContextObservation`, and a coordinate of the action is a sample of the pool.
+    Nothing reads or writes a global generator.
 
     Args:
         env: A single environment (not a vector of them).
@@ -64,32 +69,31 @@ class DDPG:
             episodes so far.
 
     Raises:
-        TypeError: `env` is a vector of environments, or a space of it is not a Box.
-        ValueError: The action space is unbounded or integer.
+        TypeError: `env` is a vector of environments, its action space is not a Box, or its
+            observations are not what the networks take.
+        ValueError: The action space is unbounded or integer, or the settings do not fit it.
     """
 
     def __init__(self, env: gym.Env[Any, Any], config: DDPGConfig | None = None) -> None:
         self.env, self.config = env, config or DDPGConfig()
-        self.observation_space, self.action_space = check_spaces(env)
+        self.observation_space, self.action_space = env.observation_space, check_actions(env)
         c = self.config
         cuda = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(cuda if c.device == "auto" else c.device)
         seeds = np.random.SeedSequence(c.seed).spawn(4)
-        d, k = (int(np.prod(s.shape)) for s in (self.observation_space, self.action_space))
+        encoder = SetEncoder if c.networks == "set" else FlatEncoder
+        self.encode: Encoder = encoder(self.observation_space, self.device)
+        d, k = self.encode.size, int(np.prod(self.action_space.shape))
 
         weights = torch.Generator().manual_seed(int(seeds[0].generate_state(1)[0]))
-        self.actor = Actor(d, k, c.width, c.squash, weights).to(self.device)
-        self.critic = Critic(d, k, c.width, weights).to(self.device)
-        self.actor_target = Actor(d, k, c.width, c.squash, weights).to(self.device)
-        self.critic_target = Critic(d, k, c.width, weights).to(self.device)
-        self.actor_target.load_state_dict(self.actor.state_dict())
-        self.critic_target.load_state_dict(self.critic.state_dict())
+        self.actor, self.critic = (network.to(self.device) for network in self._networks(weights))
+        self.actor_target, self.critic_target = copy.deepcopy((self.actor, self.critic))
         self.actor_optimizer = self._adam(self.actor)
         self.critic_optimizer = self._adam(self.critic)
 
         capacity = c.buffer_size or int(find_attribute(env, "max_steps", 1_000_000))
         buffer_seed = int(seeds[1].generate_state(1)[0])
-        self.buffer = ReplayBuffer(capacity, d, k, c.storage, self.device, buffer_seed)
+        self.buffer = ReplayBuffer(capacity, d, k, c.storage, self.device, buffer_seed, c.credit)
         self.noise = make_noise(c.noise, k, c.noise_sigma, c.noise_theta, c.noise_dt, seeds[2])
         self.warm_up = np.random.default_rng(seeds[3])
         self.num_timesteps = self.n_updates = self.episodes = 0
@@ -138,8 +142,11 @@ class DDPG:
                 executed = self._to_action_space(action[None])[0]
                 observation, reward, terminated, truncated, info = self.env.step(executed)
                 # Line 7: keep (S, a, S', r).
-                next_state = self._to_states(observation)[0]
-                self.buffer.add(action, self._checked(reward), next_state, bool(terminated))
+                next_state = self._to_state(observation)
+                credits = self._credits(info) if c.credit else None
+                self.buffer.add(
+                    action, self._checked(reward), next_state, bool(terminated), credits
+                )
                 self._state = next_state
                 self.num_timesteps += 1
                 self.episode_return += float(reward)
@@ -174,18 +181,21 @@ class DDPG:
         # Eq. 6: theta_c to minimise (gamma Q'(S', pi'(S')) + r - Q(S, a))^2. A terminal S' has no
         # value.
         with torch.no_grad():
-            next_actions = self.actor_target(batch.next_observations)
+            next_actions = self._act(self.actor_target, batch.next_observations)
             next_q = self.critic_target(batch.next_observations, next_actions)
             target = batch.rewards + (1 - batch.terminated) * gamma * next_q
         q = self.critic(batch.observations, batch.actions)
         critic_loss = F.mse_loss(q, target)
+        if self.config.credit:
+            critic_loss = critic_loss + self.critic.credit_loss(batch.observations, batch.credits)
         finite = critic_loss.new_ones(()) if finite is None else finite
         finite = finite * torch.isfinite(critic_loss.detach())
         self._minimise(critic_loss, self.critic, self.critic_optimizer, finite)
 
         # Eq. 4: theta_a to maximise Q(S, pi(S)), with the critic held still.
         self.critic.requires_grad_(False)
-        actor_loss = -self.critic(batch.observations, self.actor(batch.observations)).mean()
+        actions = self._act(self.actor, batch.observations)
+        actor_loss = -self.critic(batch.observations, actions).mean()
         self.critic.requires_grad_(True)
         finite = finite * torch.isfinite(actor_loss.detach())
         self._minimise(actor_loss, self.actor, self.actor_optimizer, finite)
@@ -217,9 +227,9 @@ class DDPG:
         Raises:
             ValueError: `observation` has another shape, or NaN or infinity in it.
         """
+        states, single = self._encoded(observation)
         with torch.no_grad():
-            actions = self._to_action_space(self.actor(self._to_states(observation)))
-        single = np.shape(observation) == self.observation_space.shape
+            actions = self._to_action_space(self._act(self.actor, states))
         return actions[0] if single else actions, state
 
     def save(self, path: str | Path) -> Path:
@@ -238,7 +248,7 @@ class DDPG:
         header = {
             "format": FORMAT,
             "version": VERSION,
-            "shapes": [list(self.observation_space.shape), list(self.action_space.shape)],
+            "shapes": self._shapes(),
             "config": asdict(replace(self.config, buffer_size=self.buffer.capacity)),
             # what a loaded agent has not yet handed to its environment is still to be handed over
             "env_random": self._env_random or self.env.unwrapped.np_random.bit_generator.state,
@@ -310,14 +320,14 @@ class DDPG:
                 f"{path} has format and version {found}, this code reads {(FORMAT, VERSION)}: "
                 "load it with the version that saved it, or train again"
             )
-        shapes = [list(space.shape) for space in check_spaces(env)]
-        if saved["shapes"] != shapes:
-            raise ValueError(
-                f"{path} was saved for observations and actions of shape {saved['shapes']}, the "
-                f"environment has {shapes}: make the environment with the settings of the training"
-            )
         config = DDPGConfig(**saved["config"])
         agent = cls(env, config if device is None else replace(config, device=device))
+        if saved["shapes"] != agent._shapes():
+            raise ValueError(
+                f"{path} was saved for observations and actions of shape {saved['shapes']}, the "
+                f"environment has {agent._shapes()}: make the environment with the settings of the "
+                "training"
+            )
         agent.load_state_dict(saved)
         if force_reset:
             agent._state = None
@@ -334,7 +344,7 @@ class DDPG:
             self.env.unwrapped.np_random.bit_generator.state = self._env_random
             self._env_random = None
         observation, _ = self.env.reset(seed=self.config.seed if first else None)
-        state = self._to_states(observation)[0]
+        state = self._to_state(observation)
         self.buffer.start(state)
         self.noise.reset()
         self.episode_return = 0.0
@@ -350,11 +360,30 @@ class DDPG:
         sample = self.noise()
         noise = torch.from_numpy(sample).to(self.device)
         logits = actor.logits(state)
+        scores = logits if self.config.noise_space == "logit" else actor.squash(logits)
+        if self.config.noise_scale == "spread":
+            noise = noise * scores[self.encode.in_pool(state)].std()
         if self.config.noise_space == "logit":
-            action = actor.squash(logits + noise)
+            action = actor.squash(scores + noise)
         else:
-            action = (actor.squash(logits) + noise).clamp(actor.low, actor.high)
-        return action, float(np.sqrt(np.mean(sample**2)))
+            action = (scores + noise).clamp(actor.low, actor.high)
+        return self._masked(action, state), float(np.sqrt(np.mean(sample**2)))
+
+    def _act(self, actor: torch.nn.Module, states: Tensor) -> Tensor:
+        """pi(S) of states (B, d), (B, k), with `mask` 0 for samples that have left the pool."""
+        return self._masked(actor(states), states)
+
+    def _masked(self, actions: Tensor, states: Tensor) -> Tensor:
+        if not self.config.mask:
+            return actions
+        return torch.where(self.encode.in_pool(states), actions, self.actor.low)
+
+    def _credits(self, info: dict[str, Any]) -> Tensor:
+        """Each selected sample's summand of the reward, (k,), NaN for the others."""
+        credits = torch.full((self.buffer.actions.shape[1],), torch.nan, device=self.device)
+        rows = torch.as_tensor(info["selected"], device=self.device)
+        credits[rows] = torch.as_tensor(info["sample_rewards"], device=self.device)
+        return credits
 
     def _train(self) -> dict[str, float]:
         """The gradient steps after an environment step; means over them, fetched in one go."""
@@ -382,6 +411,29 @@ class DDPG:
             )
         critic, actor, q, _ = table.mean(dim=0).tolist()
         return {"train/critic_loss": critic, "train/actor_loss": actor, "train/q": q}
+
+    def _networks(self, weights: torch.Generator) -> tuple[Any, Any]:
+        """New actor and critic on the CPU, as the settings ask for."""
+        c, k = self.config, int(np.prod(self.action_space.shape))
+        rows = self.observation_space.shape
+        if (c.mask or c.noise_scale == "spread") and rows is not None and rows[:-1] != (k,):
+            raise ValueError(
+                f"mask and noise_scale='spread' need observations (n_u, M) and actions (n_u,), got "
+                f"{rows} and {self.action_space.shape}"
+            )
+        if c.networks == "mlp":
+            actor = Actor(self.encode.size, k, c.width, c.squash, weights)
+            return actor, Critic(self.encode.size, k, c.width, weights)
+        query_size = find_attribute(self.env, "query_size", None)
+        if query_size is None:
+            raise ValueError("networks='set' is for active-learning environments: no query_size")
+        critic = SetCritic(query_size, c.credit, generator=weights)
+        return SetActor(c.base, generator=weights), critic
+
+    def _shapes(self) -> list[list[int]]:
+        """Of observations (of a dictionary: of what the networks see of it) and actions."""
+        observations = self.observation_space.shape or (self.encode.size,)
+        return [list(observations), list(self.action_space.shape)]
 
     def _adam(self, network: torch.nn.Module) -> torch.optim.Adam:
         fused = True if self.config.optimizer_impl == "fused" else None
@@ -423,13 +475,16 @@ class DDPG:
             )
         return float(reward)
 
-    def _to_states(self, observation: ArrayLike) -> Tensor:
-        """One observation or n of them as a new float32 tensor, (1, d) or (n, d)."""
+    def _to_state(self, observation: Any) -> Tensor:
+        """One observation as a state, (d,)."""
+        return self._encoded(observation)[0][0]
+
+    def _encoded(self, observation: Any) -> tuple[Tensor, bool]:
+        """One observation or m of them as states (m, d), and whether it was one."""
         try:
-            states = flatten_observations(observation, self.observation_space)
+            return self.encode(observation)
         except ValueError as error:
             raise ValueError(f"{error} (environment step {self.num_timesteps})") from error
-        return torch.tensor(states, device=self.device)
 
     def _to_action_space(self, actions: Tensor) -> NDArray[Any]:
         """Squashed actions (n, k) in the bounds and shape of the action space, (n, *shape)."""

@@ -25,6 +25,9 @@ class Batch(NamedTuple):
     """(B, d), S'."""
     terminated: Tensor
     """(B, 1), 1 where S' is terminal and has no value of its own, else 0."""
+    credits: Tensor = torch.empty(0)
+    """(B, k), the share of each coordinate in the reward where it was observed, else NaN; (B, 0) of
+    a buffer that keeps none."""
 
 
 class ReplayBuffer:
@@ -48,6 +51,7 @@ class ReplayBuffer:
             either case.
         device: Where everything is stored and sampled.
         seed: Seed of the buffer's own generator.
+        credits: Whether to keep a credit for every coordinate of an action, in float32.
 
     Raises:
         ValueError: `capacity` is below 1.
@@ -61,6 +65,7 @@ class ReplayBuffer:
         storage: str = "float32",
         device: torch.device | str = "cpu",
         seed: int = 0,
+        credits: bool = False,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
@@ -70,6 +75,7 @@ class ReplayBuffer:
         self.actions = torch.empty(capacity, action_size, dtype=dtype, device=device)
         self.rewards = torch.empty(capacity, device=device)
         self.terminated = torch.empty(capacity, device=device)
+        self.credits = torch.empty(capacity, action_size if credits else 0, device=device)
         self.slots = torch.empty(capacity, dtype=torch.long, device=device)  # of S; S' is the next
         self.generator = torch.Generator(device).manual_seed(seed)
         self._host_slots = np.zeros(capacity, dtype=np.int64)  # the same, without a host round trip
@@ -83,7 +89,14 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes held on the device."""
-        stored = (self.states, self.actions, self.rewards, self.terminated, self.slots)
+        stored = (
+            self.states,
+            self.actions,
+            self.rewards,
+            self.terminated,
+            self.slots,
+            self.credits,
+        )
         return sum(tensor.nbytes for tensor in stored)
 
     def start(self, observation: Tensor) -> None:
@@ -91,7 +104,12 @@ class ReplayBuffer:
         self._push(observation)
 
     def add(
-        self, action: Tensor, reward: float, next_observation: Tensor, terminated: bool
+        self,
+        action: Tensor,
+        reward: float,
+        next_observation: Tensor,
+        terminated: bool,
+        credits: Tensor | None = None,
     ) -> None:
         """Store the transition from the newest state to `next_observation`.
 
@@ -100,6 +118,7 @@ class ReplayBuffer:
             reward: r(S, a).
             next_observation: (d,), also when the episode ends here.
             terminated: Whether S' is terminal; False for a truncated episode, whose value goes on.
+            credits: (k,), NaN where unknown; of a buffer that keeps them.
 
         Raises:
             RuntimeError: No episode was begun.
@@ -112,6 +131,8 @@ class ReplayBuffer:
         self.actions[row] = action
         self.rewards[row] = reward
         self.terminated[row] = float(terminated)
+        if credits is not None:
+            self.credits[row] = credits
         self.slots[row] = self._host_slots[row] = slot
         self._size += 1
 
@@ -143,11 +164,13 @@ class ReplayBuffer:
         slots = (torch.arange(self._n_live_states, device=self.device) + self._first_slot) % len(
             self.states
         )
-        return {
+        kept = {"credits": self.credits[rows]} if self.credits.numel() else {}
+        return kept | {
             "states": self.states[slots],
             "actions": self.actions[rows],
             "rewards": self.rewards[rows],
             "terminated": self.terminated[rows],
+            "credits": self.credits[rows],
             "slots": (self.slots[rows] - self._first_slot) % len(self.states),
             "generator": self.generator.get_state(),
         }
@@ -160,7 +183,7 @@ class ReplayBuffer:
         """
         size, n_states = len(state["rewards"]), len(state["states"])
         self.states[:n_states] = state["states"].to(self.device)
-        for name in ("actions", "rewards", "terminated", "slots"):
+        for name in {"actions", "rewards", "terminated", "slots", "credits"} & state.keys():
             getattr(self, name)[:size] = state[name].to(self.device)
         self._host_slots[:size] = state["slots"].cpu().numpy()
         self._oldest, self._size, self._n_states = 0, size, n_states
@@ -206,4 +229,5 @@ class ReplayBuffer:
             rewards=self.rewards[rows, None],
             next_observations=self.states[(slots + 1) % len(self.states)].float(),
             terminated=self.terminated[rows, None],
+            credits=self.credits[rows],
         )

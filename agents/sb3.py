@@ -11,7 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-from agents.spaces import check_spaces, find_attribute
+from agents.spaces import check_actions, find_attribute
 from agents.spelling import hint
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
@@ -41,7 +41,8 @@ def make(
     every step costs annotations and a training of the classifier. So, with T the steps of an
     episode:
 
-    - all: `MlpPolicy` with two hidden layers of 256, gamma 0.99;
+    - all: `MlpPolicy`, for dictionaries `MultiInputPolicy`, with two hidden layers of 256, gamma
+      0.99;
     - ddpg, td3, sac: a replay buffer of T transitions (SB3 allocates it at once, with S and S'),
       batches of 16, tau 0.005, learning_starts 16 or T / 4 if that is less, and T / 32 gradient
       steps after each step, which over an episode is as many as one pass over the buffer after
@@ -67,12 +68,14 @@ def make(
 
     Raises:
         ValueError: There is no such algorithm, or it cannot take a Box action.
-        TypeError: A space of `env` is not a Box.
+        TypeError: The action space of `env` is not a Box.
     """
     algorithm = find_algorithm(name)
-    _, actions = check_spaces(env)
+    actions = check_actions(env)
     steps = max_steps or int(find_attribute(env, "max_steps", 1000))
     arguments = settings(name.lower(), actions.shape, steps)
+    if isinstance(env.observation_space, gym.spaces.Dict):
+        arguments["policy"] = "MultiInputPolicy"
     return algorithm(env=env, seed=seed, **(arguments | overrides))
 
 

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def check_spaces(env: gym.Env[Any, Any]) -> tuple[gym.spaces.Box, gym.spaces.Box]:
-    """Return observation and action space of an environment for continuous actions.
+def check_actions(env: gym.Env[Any, Any]) -> gym.spaces.Box:
+    """Return the action space of an environment for continuous actions.
 
     Raises:
-        TypeError: `env` is a vector of environments, or a space of it is not a Box.
+        TypeError: `env` is a vector of environments, or its action space is not a Box.
         ValueError: The action space is unbounded or integer.
     """
-    observations, actions = env.observation_space, env.action_space
+    actions = env.action_space
     if hasattr(env, "num_envs"):
         raise TypeError("the agent takes a single environment, not a vector of them")
     if not isinstance(actions, gym.spaces.Box):
@@ -22,16 +22,25 @@ def check_spaces(env: gym.Env[Any, Any]) -> tuple[gym.spaces.Box, gym.spaces.Box
             f"the agent needs a Box action space, got {actions}: choose an environment with "
             "continuous actions, or an agent for discrete ones"
         )
-    if not isinstance(observations, gym.spaces.Box):
-        raise TypeError(
-            f"the agent needs a Box observation space, got {observations}: wrap the environment "
-            "in gymnasium.wrappers.FlattenObservation"
-        )
     if not actions.is_bounded():
         raise ValueError(f"the action space must be bounded on both sides, got {actions}")
     if not np.issubdtype(actions.dtype, np.floating):
         raise ValueError(f"the action space must hold floating-point numbers, got {actions}")
-    return observations, actions
+    return actions
+
+
+def check_box(space: gym.Space[Any]) -> gym.spaces.Box:
+    """Return an observation space that is a Box.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(space, gym.spaces.Box):
+        raise TypeError(
+            f"the agent needs a Box observation space, got {space}: wrap the environment "
+            "in gymnasium.wrappers.FlattenObservation"
+        )
+    return space
 
 
 def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:

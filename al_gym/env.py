@@ -146,7 +146,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     | `dataset` | where the images come from |
 
     Beyond the standard API, reached with `get_wrapper_attr`: `max_steps`, the length of an
-    episode; `dataset`; `pool_indices` and `labelled`, which data-set rows are which; `embed()`,
+    episode; `query_size`, n_s; `dataset`; `pool_indices` and `labelled`, which data-set rows are which; `embed()`,
     `pool_embeddings()` and `predict_with_dropout()`, what the classifier makes of images;
     `retrained_scores()` and `fully_supervised_scores()`; `state_dict()` and `load_state_dict()`, to
     go on in another process; `start_fingerprint()`; `classifier`, and `counters`, the work done.
@@ -252,6 +252,11 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     def max_steps(self) -> int:
         """Steps in an episode."""
         return math.ceil((self._n_budget - self._n_initial) / self.config.query_size)
+
+    @property
+    def query_size(self) -> int:
+        """n_s, samples annotated in a step."""
+        return self.config.query_size
 
     @property
     def has_begun(self) -> bool:

@@ -59,7 +59,7 @@ def by_hand(network: nn.Module, x: list[float]) -> list[float]:
 
 def td_error_by_hand(agent: DDPG, batch: Batch, i: int) -> float:
     """TD error gamma Q'(S', pi'(S')) + r - Q(S, a), without Q' after the end."""
-    s, a, r, s2, end = (part[i].tolist() for part in batch)
+    s, a, r, s2, end = (part[i].tolist() for part in batch[:5])
     target = r[0]
     if not end[0]:
         logits = by_hand(agent.actor_target, s2)
@@ -124,7 +124,8 @@ def test_step_equals_a_plain_reimplementation(
     actor_adam = torch.optim.Adam(actor.parameters(), lr=1e-3)
     critic_adam = torch.optim.Adam(critic.parameters(), lr=1e-3)
     for step in range(5):
-        s, a, r, s2, end = batch = random_batch(D, K, seed=step)
+        batch = random_batch(D, K, seed=step)
+        s, a, r, s2, end = batch[:5]
         losses = agent.train_step(batch)
 
         target = r + 0.99 * (1 - end) * critic_target(s2, actor_target(s2)).detach()

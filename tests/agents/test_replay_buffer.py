@@ -18,7 +18,7 @@ def everything(buffer: ReplayBuffer) -> list[tuple[float, ...]]:
     rows = []
     for batch in buffer.batches(4):
         for i in range(len(batch.rewards)):
-            rows.append(tuple(round(float(part[i].ravel()[0]), 3) for part in batch))
+            rows.append(tuple(round(float(part[i].ravel()[0]), 3) for part in batch[:5]))
     return sorted(rows, key=lambda row: row[2])
 
 
@@ -153,7 +153,7 @@ def test_batches_are_float32_and_shaped(storage: str) -> None:
     buffer.add(torch.tensor([0.7, 0.9]), 0.123456789, torch.tensor([0.4, 0.5, 0.6]), True)
     batch = buffer.sample(6)
     shapes = [(6, 3), (6, 2), (6, 1), (6, 3), (6, 1)]
-    assert [tuple(part.shape) for part in batch] == shapes
+    assert [tuple(part.shape) for part in batch[:5]] == shapes
     assert all(part.dtype == torch.float32 for part in batch)
     tolerance = 0.0 if storage == "float32" else 2.0**-11
     expected = (torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.7, 0.9]))

@@ -1,0 +1,173 @@
+"""What set networks see of a pool: a few numbers for every sample, and a context shared by all.
+
+The numbers mean the same for any pool and any number of classes, so that a network on top of them
+can be taken from one data set to another. They are kept with the samples last, (K, n): a layer is
+then one matrix product, and the softmax of a class one stretch of memory.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEATURES = ("p1", "p2", "p3", "margin", "entropy", "expected reward", "deficit", "rarity")
+"""Of every sample; see ``describe``."""
+NOVELTY = "novelty"
+"""The feature more that embeddings give."""
+PROGRESS = ("constant", "labels", "uncertainty")
+"""First entries of the context, which say how far the episode has come."""
+CONTEXT = (*PROGRESS, "labelled fraction", "imbalance", "1 / M")
+"""Of the whole pool; the mean and the deviation of every feature follow."""
+KEYS = ("softmax", "class_counts", "labelled_fraction")
+"""Of the observation."""
+CHUNK = 2**14
+"""Samples at a time: what stays in the cache."""
+
+
+class PoolState(NamedTuple):
+    """A pool as a set network sees it."""
+
+    features: Tensor
+    """(K, n) float32; all 0 where a sample has left the pool."""
+    context: Tensor
+    """(C,) float32."""
+
+
+def context_size(n_features: int) -> int:
+    """C, of K features."""
+    return len(CONTEXT) + 2 * n_features
+
+
+def require(keys: Collection[str], embeddings: bool = False) -> None:
+    """Refuse observations that do not hold what ``describe`` needs.
+
+    Args:
+        keys: of the observation.
+        embeddings: whether it needs them.
+
+    Raises:
+        TypeError: naming what is missing.
+    """
+    wanted = (*KEYS, "embeddings") if embeddings else KEYS
+    missing = [key for key in wanted if key not in keys]
+    if missing:
+        raise TypeError(
+            f"the observation has no {', '.join(missing)}: wrap the environment in "
+            f"al_gym.wrappers.ContextObservation(env{', embeddings=True' if embeddings else ''})"
+        )
+
+
+def unstacked(observations: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """The m observations of a dictionary whose arrays have a first axis m; one if they have none.
+
+    Raises:
+        ValueError: the softmax is neither (n, M) nor (m, n, M).
+    """
+    n_dims = np.ndim(observations["softmax"])
+    if n_dims == 2:
+        return [dict(observations)]
+    if n_dims != 3:
+        raise ValueError(f"the softmax must be (n, M), not {np.shape(observations['softmax'])}")
+    n = len(observations["softmax"])
+    return [{key: values[i] for key, values in observations.items()} for i in range(n)]
+
+
+def describe(
+    observation: Mapping[str, np.ndarray], embeddings: bool = False, device: Any = "cpu"
+) -> PoolState:
+    """Features of every sample and the context of the pool.
+
+    Of a sample with softmax p: the three largest values p1, p2, p3; the margin 1 - (p1 - p2) and
+    the entropy over log M, as MS and EN score; p1 - sum p^2, what Eq. 3 pays on average if the
+    classifier is calibrated; the *deficit*, the mean under p of log(a class's share in the pool's
+    predictions / its share of the labels); the *rarity*, the mean under p of -log(M * its share of
+    the labels). With embeddings the *novelty*: 1 minus the greatest cosine to a sample that has
+    left the pool, 0 before any has.
+
+    The context is 1; log10 of the number of labels, minus 2; the mean margin; the labelled
+    fraction; the imbalance of the labels, 1 - their entropy / log M; 1 / M; and over the samples in
+    the pool the mean and the standard deviation of every feature.
+
+    Args:
+        observation: of ``al_gym.wrappers.ContextObservation``: ``softmax`` (n, M) with zeros where
+            a sample has left the pool, ``class_counts`` (M,), ``labelled_fraction`` (1,), and
+            ``embeddings`` (n, F) if asked for.
+        embeddings: whether to add the novelty.
+        device: where to compute.
+    """
+    softmax = torch.as_tensor(observation["softmax"], device=device)
+    counts = torch.as_tensor(observation["class_counts"], device=device)
+    n_classes = softmax.shape[1]
+    in_pool = softmax.any(1)
+    n_in_pool = int(in_pool.sum())
+    # with a label more of each class than there is, so that none has a share of 0
+    labelled = (counts + 1) / (counts.sum() + n_classes)
+    predicted = (softmax.sum(0) + 1) / (n_in_pool + n_classes)
+    logs = torch.stack([(predicted / labelled).log(), -(n_classes * labelled).log()])
+    features = softmax.new_empty(len(FEATURES) + embeddings, len(softmax))
+    for part, out in zip(softmax.split(CHUNK), features.split(CHUNK, dim=1), strict=True):
+        _describe_samples(part, logs, out)
+    if embeddings:
+        vectors = torch.as_tensor(observation["embeddings"], device=device)
+        features[-1] = novelty(normalised(vectors), in_pool) * in_pool
+    shares = labelled * labelled.log()
+    mean = features.sum(1) / max(n_in_pool, 1)
+    square = features.square().sum(1) / max(n_in_pool, 1)
+    whole = [
+        1.0,
+        math.log10(max(float(counts.sum()), 1.0)) - 2,
+        float(mean[FEATURES.index("margin")]),
+        float(observation["labelled_fraction"][0]),
+        1 + float(shares.sum()) / math.log(n_classes),
+        1 / n_classes,
+    ]
+    spread = (square - mean.square()).clamp_min(0).sqrt()
+    return PoolState(features, torch.cat([features.new_tensor(whole), mean, spread]))
+
+
+def _describe_samples(softmax: Tensor, logs: Tensor, out: Tensor) -> None:
+    """Write the features of some samples, softmax (n, M), into ``out`` (K, n)."""
+    classes = softmax.T.contiguous()
+    first, second, third = out[0], out[1], out[2]
+    first.copy_(classes[0])
+    second.zero_()
+    third.zero_()
+    for values in classes[1:]:  # the largest three so far
+        torch.maximum(third, torch.minimum(second, values), out=third)
+        torch.maximum(second, torch.minimum(first, values), out=second)
+        torch.maximum(first, values, out=first)
+    in_pool = first > 0
+    out[3] = (1 - first + second) * in_pool
+    information = classes.clamp_min(torch.finfo(classes.dtype).tiny).log_().mul_(classes)
+    out[4] = information.sum(0) / -math.log(max(len(classes), 2))
+    out[5] = first - classes.square().sum(0)
+    torch.mm(logs, classes, out=out[6:8])
+
+
+def normalised(embeddings: Tensor) -> Tensor:
+    """Embeddings (n, F) around their mean, at length 1: their products are cosines."""
+    return F.normalize(embeddings - embeddings.mean(0), dim=1)
+
+
+def novelty(directions: Tensor, in_pool: Tensor) -> Tensor:
+    """1 - the greatest cosine to a sample that has left the pool, (n,); 0 before any has."""
+    left = directions[~in_pool]
+    if not len(left):
+        return directions.new_zeros(len(directions))
+    nearest = [(part @ left.T).amax(1) for part in directions.split(CHUNK)]
+    return 1 - torch.cat(nearest)
+
+
+def flatten(state: PoolState) -> Tensor:
+    """(C + K * n,), for a replay buffer."""
+    return torch.cat([state.context, state.features.flatten()])
+
+
+def unflatten(flat: Tensor, n_features: int) -> PoolState:
+    """Undo ``flatten``; leading dimensions stay: (..., C + K * n) -> (..., K, n) and (..., C)."""
+    size = context_size(n_features)
+    return PoolState(flat[..., size:].unflatten(-1, (n_features, -1)), flat[..., :size])

@@ -1,0 +1,190 @@
+"""Actor and critic that see a pool as a set: one small network, shared by all samples.
+
+The order of the pool carries no meaning, so the actor is permutation-equivariant and the critic
+invariant (Zaheer et al., Deep sets, NeurIPS 2017). What is learned about one sample holds for all,
+and the networks fit any pool and any number of classes.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from agents.pool_features import CHUNK, FEATURES, PROGRESS, PoolState, context_size, unflatten
+
+WIDTH = 48
+"""Hidden units; actor and critic together have about 10^4 weights."""
+Base = Literal["none", "lc", "ms", "en"]
+
+
+class SharedNetwork(nn.Module):
+    """Three layers applied to every sample; the context enters the first as one bias for all.
+
+    Args:
+        n_features: K, of a sample.
+        n_context: C, of the pool.
+        n_outputs: of a sample.
+        generator: source of the initial weights; None: all 0.
+    """
+
+    def __init__(
+        self, n_features: int, n_context: int, n_outputs: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        fan_in = n_features + n_context
+
+        def weights(*shape: int, fan_in: int) -> nn.Parameter:
+            values = torch.zeros(shape)
+            if generator is not None:
+                values.uniform_(-1, 1, generator=generator).div_(math.sqrt(fan_in))
+            return nn.Parameter(values)
+
+        self.of_sample = weights(WIDTH, n_features, fan_in=fan_in)
+        self.of_context = weights(WIDTH, n_context, fan_in=fan_in)
+        self.bias = weights(WIDTH, fan_in=fan_in)
+        self.hidden = weights(WIDTH, WIDTH, fan_in=WIDTH)
+        self.hidden_bias = weights(WIDTH, fan_in=WIDTH)
+        self.out = weights(n_outputs, WIDTH, fan_in=WIDTH)
+        self.out_bias = weights(n_outputs, fan_in=WIDTH)
+
+    def forward(self, features: Tensor, context: Tensor) -> Tensor:
+        """(..., K, n) and (..., C) -> (..., n_outputs, n)."""
+        shared = (context @ self.of_context.T + self.bias)[..., None]
+        parts = [self._samples(part, shared) for part in features.split(CHUNK, dim=-1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _samples(self, features: Tensor, shared: Tensor) -> Tensor:
+        hidden = (self.of_sample @ features).add_(shared).relu_()
+        hidden = (self.hidden @ hidden).add_(self.hidden_bias[:, None]).relu_()
+        return (self.out @ hidden).add_(self.out_bias[:, None])
+
+
+class SetActor(nn.Module):
+    """The policy as a score for each sample: a strategy's, plus a correction that is learned.
+
+    The correction is a network's output plus a part linear in the features, whose weights follow
+    the progress of the episode: sum_k x_k (W_k . (1, labels, uncertainty)).
+
+    Args:
+        base: the strategy, or "none".
+        n_features: K.
+        generator: source of the network's initial weights.
+
+    With a base the network's last layer begins at 0, so that the actor begins as the strategy. The
+    linear part always begins at 0.
+    """
+
+    low, high = 0.0, 1.0
+    squash = staticmethod(torch.sigmoid)
+
+    def __init__(
+        self,
+        base: Base = "none",
+        n_features: int = len(FEATURES),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.base, self.n_features = base, n_features
+        self.net = SharedNetwork(n_features, context_size(n_features), 1, generator)
+        if base != "none":
+            nn.init.zeros_(self.net.out)
+            nn.init.zeros_(self.net.out_bias)
+        self.linear = nn.Parameter(torch.zeros(n_features, len(PROGRESS)))
+
+    def scores(self, state: PoolState) -> Tensor:
+        """Scores of any size, (..., n)."""
+        features, context = state
+        weights = self.linear @ context[..., : len(PROGRESS), None]  # (..., K, 1)
+        correction = self.net(features, context)[..., 0, :] + (weights * features).sum(-2)
+        return correction if self.base == "none" else strategy(self.base, features) + correction
+
+    def logits(self, flat: Tensor) -> Tensor:
+        """``scores`` of flattened pools, (..., C + K * n) -> (..., n)."""
+        return self.scores(unflatten(flat, self.n_features))
+
+    def forward(self, flat: Tensor) -> Tensor:
+        """Actions in (0, 1)."""
+        return torch.sigmoid(self.logits(flat))
+
+
+def strategy(name: Base, features: Tensor) -> Tensor:
+    """What LC, MS or EN makes of features (..., K, n), (..., n)."""
+    if name == "lc":
+        return 1 - features[..., FEATURES.index("p1"), :]
+    return features[..., FEATURES.index("margin" if name == "ms" else "entropy"), :]
+
+
+class SetCritic(nn.Module):
+    """The value Q(S, a), of a pool, its scores, and what they select.
+
+    A shared network sees each sample's features, its score, and whether it is among the n_s
+    selected. Its outputs are averaged over the pool and over the selected, and a layer makes the
+    value of both means and the context. The selection is passed through as it is; its gradient is
+    that of a sigmoid around the score of the last selected (a straight-through estimator, Bengio et
+    al., 2013), so that Eq. 4 can tell the actor whom to select.
+
+    With credit there is a second network that predicts each sample's summand of Eq. 3, from its
+    features: the reward is the mean of those selected, so that this part of Q is a regression on
+    what has been observed, and the rest is left for the future.
+
+    Args:
+        query_size: n_s.
+        credit: whether to have the second network.
+        n_features: K.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        query_size: int,
+        credit: bool = False,
+        n_features: int = len(FEATURES),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.query_size, self.n_features = query_size, n_features
+        n_context = context_size(n_features)
+        self.net = SharedNetwork(n_features + 2, n_context, WIDTH // 2, generator)
+        self.value = nn.utils.skip_init(nn.Linear, WIDTH + n_context, 1)
+        bound = 1 / math.sqrt(WIDTH + n_context)
+        nn.init.uniform_(self.value.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(self.value.bias, -bound, bound, generator=generator)
+        self.credit = SharedNetwork(n_features, n_context, 1, generator) if credit else None
+
+    def forward(self, flat: Tensor, action: Tensor) -> Tensor:
+        """Q of flattened pools (B, C + K * n) and scores (B, n), shape (B, 1)."""
+        features, context = unflatten(flat, self.n_features)
+        in_pool = (features[:, 0] > 0).float()
+        selected = self.selected(action, in_pool)
+        seen = torch.cat([features, action[:, None], selected[:, None]], dim=1)
+        outputs = self.net(seen, context).relu()
+        means = [_mean(outputs, weights[:, None]) for weights in (in_pool, selected)]
+        value = self.value(torch.cat([*means, context], dim=1))
+        if self.credit is None:
+            return value
+        # held still here: what it learns from is ``credit_loss``
+        credits = self.credit(features, context).detach()
+        return value + _mean(credits, selected[:, None])
+
+    def credit_loss(self, flat: Tensor, credits: Tensor) -> Tensor:
+        """Mean squared error of the predicted summands of Eq. 3; ``credits`` (B, n), NaN unseen."""
+        assert self.credit is not None
+        seen = ~credits.isnan()
+        predicted = self.credit(*unflatten(flat, self.n_features))[:, 0]
+        return (predicted[seen] - credits[seen]).square().mean()
+
+    def selected(self, action: Tensor, in_pool: Tensor) -> Tensor:
+        """1 for the n_s highest scores in the pool, else 0, (B, n); with a sigmoid's gradient."""
+        among = action.masked_fill(in_pool == 0, -torch.inf)
+        n = min(self.query_size, action.shape[1])
+        last = among.detach().topk(n, dim=1).values[:, -1:]
+        hard = (among.detach() >= last).float() * in_pool
+        spread = action.detach().std(dim=1, keepdim=True).clamp_min(1e-6)
+        soft = torch.sigmoid((action - last.nan_to_num(neginf=0.0)) / spread) * in_pool
+        return hard + soft - soft.detach()
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of (B, H, n) over the samples by weights (B, 1, n), (B, H); 0 of none."""
+    return (values * weights).sum(-1) / weights.sum(-1).clamp_min(1)

@@ -1,0 +1,193 @@
+"""A policy that was trained elsewhere and is applied unchanged: ``drla-transfer``.
+
+    import agents
+
+    policy = agents.load_pretrained("drla-transfer-v0")
+    env = al_gym.wrappers.ContextObservation(env)
+    action, _ = policy.predict(observation)
+
+It scores every sample with a ``SetActor`` and then ranks the best of them so that a query holds no
+two alike: each next sample has the greatest score less a penalty for its similarity to those before
+it (maximal marginal relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmarks.train_policy``
+trains such policies.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from agents.pool_features import (
+    FEATURES,
+    PROGRESS,
+    describe,
+    normalised,
+    require,
+    unstacked,
+)
+from agents.set_networks import Base, SetActor
+from agents.spelling import hint
+
+FORMAT = "drla-transfer 1"
+POLICIES = Path(__file__).parent / "pretrained"
+"""Folder of the policies that come with the package; ``README.md`` there is their card."""
+N_RANKED = 64
+"""Samples ranked with the penalty, the most that a query should have; the rest follow by score."""
+N_CANDIDATES = 1024
+"""Samples with the greatest scores, of which those are chosen."""
+
+
+class TransferPolicy:
+    """A trained policy for any pool, with Stable-Baselines3's ``predict``.
+
+    Args:
+        embeddings: whether it looks at the pool's embeddings, for their novelty and for similarity;
+            otherwise two samples are as similar as their softmax vectors.
+        base: the strategy that the scores correct; see ``SetActor``.
+
+    Attributes:
+        actor: gives the scores.
+        diversity: (3,), the weight of the penalty is diversity . (1, labels, uncertainty), at
+            least 0; see ``pool_features.describe``.
+        card: what is known of the policy, by name.
+    """
+
+    def __init__(self, embeddings: bool = False, base: Base = "ms") -> None:
+        self.embeddings = embeddings
+        self.actor = SetActor(base, len(FEATURES) + embeddings)
+        self.actor.requires_grad_(False)
+        self.diversity = torch.zeros(len(PROGRESS))
+        self.card: dict[str, Any] = {}
+
+    def predict(
+        self,
+        observation: Mapping[str, np.ndarray],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Scores of one observation of ``al_gym.wrappers.ContextObservation``, or of m stacked.
+
+        Args:
+            observation: with ``softmax`` (n_u, M), ``class_counts`` (M,), ``labelled_fraction``
+                (1,) and, for a policy that takes them, ``embeddings`` (n_u, F).
+            state: passed through.
+            episode_start: not used.
+            deterministic: not used: the policy always is.
+
+        Returns:
+            (n_u,) or (m, n_u) float32 in [0, 1], and ``state``. Samples that have left the pool
+            score 0.
+
+        Raises:
+            TypeError: the observation lacks a part.
+        """
+        require(observation, self.embeddings)
+        actions = [self.act(one, N_RANKED) for one in unstacked(observation)]
+        return np.stack(actions) if np.ndim(observation["softmax"]) == 3 else actions[0], state
+
+    def act(self, observation: Mapping[str, np.ndarray], n_ranked: int) -> np.ndarray:
+        """``predict`` with only so many ranked, which is enough if a query takes no more."""
+        pool = describe(observation, self.embeddings)
+        in_pool = pool.features[FEATURES.index("p1")] > 0
+        scores = self.actor.scores(pool).masked_fill_(~in_pool, -torch.inf)
+        action = torch.sigmoid(scores) / 2  # below those that are ranked
+        n_left = int(in_pool.sum())
+        best = scores.topk(min(N_CANDIDATES, n_left)).indices
+        weight = max(0.0, float(self.diversity @ pool.context[: len(PROGRESS)]))
+        if weight > 0:
+            order = spread_out(scores[best], self._vectors(observation, best), weight, n_ranked)
+            action[best[order]] = torch.linspace(1, 0.6, len(order))
+        return action.numpy()
+
+    def _vectors(self, observation: Mapping[str, np.ndarray], rows: Tensor) -> Tensor:
+        """Vectors (m, F) at length 1 whose products are the similarities of samples."""
+        if self.embeddings:
+            return normalised(torch.as_tensor(observation["embeddings"]))[rows]
+        return torch.as_tensor(observation["softmax"])[rows].sqrt()
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def save(self, path: Path, card: dict[str, Any]) -> None:
+        """Write weights and card to one safetensors file.
+
+        Args:
+            path: destination.
+            card: what is to be known of the policy, in JSON types.
+        """
+        header = {
+            "format": FORMAT,
+            "settings": json.dumps({"embeddings": self.embeddings, "base": self.actor.base}),
+            "card": json.dumps(card),
+        }
+        tensors = {**self.actor.state_dict(), "diversity": self.diversity}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: each.contiguous() for name, each in tensors.items()}, path, header)
+
+    @classmethod
+    def load(cls, path: Path) -> "TransferPolicy":
+        """Read what ``save`` has written.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged, or no policy of this format.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no policy at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if header.get("format") != FORMAT:
+                raise ValueError(f"its format is {header.get('format')!r}, not {FORMAT!r}")
+            policy = cls(**json.loads(header["settings"]))
+            policy.diversity = tensors.pop("diversity")
+            policy.actor.load_state_dict(tensors)
+            policy.card = json.loads(header["card"])
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is not a policy that can be used: {error}") from error
+        return policy
+
+
+def spread_out(scores: Tensor, vectors: Tensor, weight: float, n: int) -> Tensor:
+    """Positions of n samples, each the best by score - weight * similarity to those before it.
+
+    The similarity to several is the greatest; below 0 it counts as 0. The first n of a longer list
+    are the list of n.
+
+    Args:
+        scores: (m,).
+        vectors: (m, F) at length 1; similarities are their products.
+        weight: of the penalty.
+        n: how many; all m if there are no more.
+
+    Returns:
+        (min(n, m),) int64.
+    """
+    values = scores.clone()
+    penalty = torch.zeros_like(scores)
+    order = []
+    for _ in range(min(n, len(scores))):
+        row = int(torch.argmax(values - weight * penalty))
+        order.append(row)
+        torch.maximum(penalty, vectors @ vectors[row], out=penalty)
+        values[row] = -torch.inf
+    return torch.tensor(order, dtype=torch.int64)
+
+
+def load_pretrained(name: str) -> TransferPolicy:
+    """A policy that comes with the package, such as ``"drla-transfer-v0"``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    known = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
+    if name not in known:
+        raise ValueError(f"no pretrained policy {name!r}, choose from {known}{hint(name, known)}")
+    return TransferPolicy.load(POLICIES / f"{name}.safetensors")

@@ -146,10 +146,11 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     | `dataset` | where the images come from |
 
     Beyond the standard API, reached with `get_wrapper_attr`: `max_steps`, the length of an
-    episode; `query_size`, n_s; `dataset`; `pool_indices` and `labelled`, which data-set rows are which; `embed()`,
-    `pool_embeddings()` and `predict_with_dropout()`, what the classifier makes of images;
-    `retrained_scores()` and `fully_supervised_scores()`; `state_dict()` and `load_state_dict()`, to
-    go on in another process; `start_fingerprint()`; `classifier`, and `counters`, the work done.
+    episode; `query_size`, n_s; `dataset`; `pool_indices` and `labelled`, which data-set rows are
+    which; `embed()`, `pool_embeddings()` and `predict_with_dropout()`, what the classifier makes of
+    images; `retrained_scores()` and `fully_supervised_scores()`; `state_dict()` and
+    `load_state_dict()`, to go on in another process; `start_fingerprint()`; `classifier`, and
+    `counters`, the work done.
 
     ## Arguments
     `gymnasium.make("ActiveLearning-chestCT-v0", ...)` takes `profile`, `root`, every field of

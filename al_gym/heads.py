@@ -6,12 +6,12 @@ environment has K = 1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_gym.classifier import (
@@ -187,16 +187,21 @@ class HeadClassifier(Classifier):
     Args:
         heads: all of them.
         index: which one this is.
-        backbone: the classifier whose frozen network made the features.
+        fresh_head: draws a new last layer.
     """
 
-    def __init__(self, heads: LinearHeads, index: int, backbone: NetworkClassifier) -> None:
+    def __init__(
+        self,
+        heads: LinearHeads,
+        index: int,
+        fresh_head: Callable[[np.random.Generator], nn.Linear],
+    ) -> None:
         self.config = heads.config
         self.device = heads.device
         self.counters = Counters()
         self.heads = heads
         self.slice = slice(index, index + 1)
-        self._backbone = backbone
+        self._fresh_head = fresh_head
 
     @property
     def is_random(self) -> bool:
@@ -220,7 +225,7 @@ class HeadClassifier(Classifier):
 
     def initialise(self, rng: np.random.Generator) -> None:
         """Draw the head anew; the backbone stays."""
-        fresh = self._backbone.fresh_head(rng)
+        fresh = self._fresh_head(rng)
         tensors = self._tensors
         tensors["weight"].copy_(fresh.weight.detach())
         tensors["bias"].copy_(fresh.bias.detach())
@@ -313,10 +318,29 @@ def make_classifiers(
         return [network() for _ in range(n)]
     backbone = network()
     backbone.initialise(np.random.default_rng(0))
-    heads = LinearHeads(
-        backbone.features(np.arange(len(images))), training_rows, n, n_classes, config
-    )
-    return [HeadClassifier(heads, index, backbone) for index in range(n)]
+    features = backbone.features(np.arange(len(images)))
+    heads = LinearHeads(features, training_rows, n, n_classes, config)
+    return [HeadClassifier(heads, index, backbone.fresh_head) for index in range(n)]
+
+
+def classifiers_over(
+    features: Tensor, n_classes: int, config: ClassifierConfig, n: int
+) -> list[Classifier]:
+    """Linear classifiers over features that are there already.
+
+    Args:
+        features: (N, F) float32, on the device.
+        n_classes: M.
+        config: the settings; the network is not looked at.
+        n: how many.
+    """
+    heads = LinearHeads(features, np.arange(len(features)), n, n_classes, config)
+
+    def fresh_head(rng: np.random.Generator) -> nn.Linear:
+        with torch_seeded(rng, torch.device("cpu")):
+            return nn.Linear(features.shape[1], n_classes)
+
+    return [HeadClassifier(heads, index, fresh_head) for index in range(n)]
 
 
 def _drop(values: Tensor, probability: float, generator: torch.Generator) -> None:

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 import envs_registry
 from al_gym.annotators import Annotator
 from al_gym.classifier import ClassifierConfig
-from al_gym.data import READERS, ImageDataset, cache, files, phantoms
+from al_gym.data import READERS, ImageDataset, files, phantoms
 from al_gym.env import ActiveLearningEnv, EnvConfig
 from al_gym.spelling import hint
 from al_gym.vector import ActiveLearningVectorEnv
@@ -119,19 +119,8 @@ def _choose(
                 stacklevel=4,
             )
     if profile == "embedded" and root is None:
-        root = _phantoms(dataset)
+        root = phantoms.folder(dataset, *envs_registry.PHANTOMS[dataset])
     return profiles[profile], root
-
-
-def _phantoms(dataset: str) -> Path:
-    """The folder of generated stand-ins, written now if they are not there yet."""
-    amount, seed = envs_registry.PHANTOMS[dataset]
-    name = f"{dataset}-{amount}-seed{seed}-v{phantoms.VERSIONS[dataset]}"
-    folder = cache.cache_folder() / "phantoms" / name
-    if not folder.is_dir():
-        with cache.atomic_path(folder) as unfinished:
-            phantoms.GENERATORS[dataset](unfinished, amount, seed)
-    return folder
 
 
 def _refuse_unknown(settings: Iterable[str], known: list[str]) -> None:

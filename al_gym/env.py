@@ -396,6 +396,16 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         return replace(self._classifier.counters)
 
     @property
+    def scores(self) -> metrics.Scores:
+        """On the test set, when it was last looked at."""
+        return self._begun_episode().test
+
+    @property
+    def episode(self) -> Episode:
+        """The record of the episode; ``adopt`` takes it back."""
+        return self._begun_episode()
+
+    @property
     def pool_indices(self) -> np.ndarray:
         """(n_u,) int64, the data-set row of every pool row."""
         return self._begun_episode().pool.indices.copy()

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from agents import modern, sb3, strategies
+from agents import load_pretrained, modern, sb3, strategies
 from agents.ddpg import DDPG, DDPGConfig
 from agents.spelling import hint
+from al_gym.wrappers import ContextObservation
+from benchmarks.families import family_of
 
 METHODS = {
     "random": "RANDOM: uniformly at random",
@@ -23,6 +25,12 @@ METHODS = {
     "fusion": "FUSION: the tops of LC, MS and EN, thinned at random",
     "all": "ALL: trained on the whole training set",
     "drla": "DRLA: the paper's DDPG agent, learning online",
+    "drla-fixed": "DRLA with a mask, and noise in proportion to the spread of the scores",
+    "drla-set": "DRLA-FIXED with networks that see a set: one for all samples",
+    "drla-set-credit": "DRLA-SET that learns each sample's summand of Eq. 3 by regression",
+    "drla-residual": "DRLA-SET-CREDIT that begins as MS and learns a correction to it, noise-free",
+    "drla-transfer": "a policy trained on many episodes of other data, applied unchanged",
+    "drla-embed": "the same with the pool's embeddings",
     "frozen": "control: DRLA's untrained actor with the same noise, to tell what it learned",
     "eq3": "control: greedy on max p - sum p^2, what Eq. 3 pays if the classifier is calibrated",
     "eq3-oracle": "bound, not a method: greedy on the true Eq. 3, peeking at the labels",
@@ -34,6 +42,19 @@ METHODS = {
     **{f"sb3-{name}": f"Stable-Baselines3's {name.upper()}" for name in sb3.ALGORITHMS},
 }
 """Name -> what it is."""
+FIXED = {"mask": True, "noise_space": "logit", "noise_scale": "spread"}
+SET = {**FIXED, "networks": "set"}
+ONLINE: dict[str, dict[str, Any]] = {
+    "drla": {},
+    "frozen": {"gradient_steps": 0},
+    "drla-fixed": FIXED,
+    "drla-set": SET,
+    "drla-set-credit": {**SET, "credit": True},
+    "drla-residual": {**SET, "credit": True, "base": "ms", "noise": "none"},
+}
+"""Agents that learn on the episode that they are measured on -> what differs from the paper's."""
+TRANSFERRED = ("drla-transfer", "drla-embed")
+"""Policies that were trained before, and learn nothing on the episode."""
 BOUNDS = ("eq3-oracle",)
 """What knows the labels, and is shown but not compared."""
 
@@ -75,11 +96,15 @@ def check(names: tuple[str, ...]) -> None:
 
 def make(name: str, env: gym.Env[Any, Any], seed: int) -> Player:
     """The method of a name on an environment; see ``METHODS``."""
-    query_size = env.get_wrapper_attr("config").query_size
+    query_size = env.get_wrapper_attr("query_size")
     if name == "all":
         return FullySupervised(env, seed)
-    if name in ("drla", "frozen"):
-        return Online(env, agent_config(name, seed))
+    if name in ONLINE:
+        config = agent_config(name, seed)
+        return Online(env if config.networks == "mlp" else ContextObservation(env), config)
+    if name in TRANSFERRED:
+        policy = load_pretrained(policy_name(name, env))
+        return Choosing(ContextObservation(env, embeddings=policy.embeddings), policy, seed)
     if name.startswith("sb3-"):
         return StableBaselines(env, name.removeprefix("sb3-"), seed)
     if name == "eq3-oracle":
@@ -90,9 +115,11 @@ def make(name: str, env: gym.Env[Any, Any], seed: int) -> Player:
 
 
 def settings(name: str, env: gym.Env[Any, Any], seed: int) -> dict[str, Any]:
-    """Settings of an agent that learns, for the record; the others have none of their own."""
-    if name in ("drla", "frozen"):
+    """Settings of an agent that learns or has learned, for the record; others have none."""
+    if name in ONLINE:
         return asdict(agent_config(name, seed))
+    if name in TRANSFERRED:
+        return {"policy": policy_name(name, env)}
     if name.startswith("sb3-"):
         chosen = sb3.settings(
             name.removeprefix("sb3-"),
@@ -108,8 +135,18 @@ def settings(name: str, env: gym.Env[Any, Any], seed: int) -> dict[str, Any]:
 
 
 def agent_config(name: str, seed: int) -> DDPGConfig:
-    """DRLA's agent, which in ``frozen`` never learns: the same initial actor and the same noise."""
-    return DDPGConfig(seed=seed, gradient_steps=0 if name == "frozen" else "pass")
+    """The settings of an agent of ``ONLINE``."""
+    return DDPGConfig(seed=seed, **ONLINE[name])
+
+
+def policy_name(name: str, env: gym.Env[Any, Any]) -> str:
+    """The policy of a method of ``TRANSFERRED``, trained without the images it is to be used on.
+
+    For the kinds of images that the package's policies are trained on there is one each that has
+    not seen them; for all others the one that has seen all of them.
+    """
+    family = family_of(env.get_wrapper_attr("dataset").source)
+    return f"{name}-v0" + ("" if family is None else f"-without-{family}")
 
 
 class FullySupervised:
@@ -139,13 +176,14 @@ class Choosing:
 
     Args:
         env: the environment.
-        agent: with ``predict``, and the ``generator`` it draws from.
+        agent: with ``predict``, and the ``generator`` it draws from if it draws.
         seed: of the episode.
     """
 
     def __init__(self, env: gym.Env[Any, Any], agent: Any, seed: int) -> None:
         self._env, self._agent, self._seed = env, agent, seed
-        self._observation: np.ndarray | None = None
+        self._generator: np.random.Generator | None = getattr(agent, "generator", None)
+        self._observation: Any = None
         self._terminated = False
 
     def reset(self) -> None:
@@ -166,14 +204,15 @@ class Choosing:
         return {
             "observation": self._observation,
             "terminated": self._terminated,
-            "generator": self._agent.generator.bit_generator.state,
+            "generator": None if self._generator is None else self._generator.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a ``state_dict``."""
         self._observation = state["observation"]
         self._terminated = state["terminated"]
-        self._agent.generator.bit_generator.state = state["generator"]
+        if self._generator is not None:
+            self._generator.bit_generator.state = state["generator"]
 
 
 class Oracle:
@@ -181,7 +220,6 @@ class Oracle:
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._env = env
-        self.generator = np.random.default_rng(0)  # of no use here; ``Choosing`` stores one
 
     def predict(self, observation: np.ndarray) -> tuple[np.ndarray, None]:
         """Pr(predicted class) - Pr(true class) of every row, (n_u,)."""

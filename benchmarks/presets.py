@@ -1,4 +1,4 @@
-"""The experiments that have a name: the paper's two, and four that a laptop can run."""
+"""The experiments that have a name: the paper's two, and six that a laptop can run."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +49,21 @@ PRESETS = {
     "retinamnist-features": Preset(
         "MedMNIST",
         {"flag": "retinamnist", "initial_fraction": 0.03, "query_size": 10, "budget": 0.4}
+        | FEATURES,
+        (*PAPER_METHODS, *CONTROLS),
+    ),
+    # generated CT on frozen features of its central planes, 3 to 40 %
+    "chestct-features": Preset(
+        "chestCT",
+        {"profile": "embedded", "initial_fraction": 0.03, "query_size": 10, "budget": 0.4}
+        | FEATURES
+        | {"network": "efficientnet_lite0_planes"},
+        (*PAPER_METHODS, *CONTROLS),
+    ),
+    # generated fundus photographs of 64 pixels, grades in EyePACS' proportions, 3 to 40 %
+    "retinopathy-features": Preset(
+        "Retinopathy",
+        {"profile": "embedded", "initial_fraction": 0.03, "query_size": 10, "budget": 0.4}
         | FEATURES,
         (*PAPER_METHODS, *CONTROLS),
     ),

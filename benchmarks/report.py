@@ -222,6 +222,7 @@ def all_tables(experiment: Experiment) -> list[Table]:
             name = f"retrained_{metric}"
             tables.append(score_table(name, caption, experiment, name, fractions))
     tables.append(_overview(curves))
+    tables.append(_thirds(curves))
     saving = statistics.label_saving(curves, "macro_f1")
     if not saving.empty:
         tables.append(_label_saving(saving, int(curves["n_labelled"].max())))
@@ -295,6 +296,29 @@ def _overview(curves: pd.DataFrame) -> Table:
     return Table("overview", caption, cells, numbers)
 
 
+def _thirds(curves: pd.DataFrame) -> Table:
+    each = statistics.aulc_by_thirds(curves, "macro_f1")
+    order = [m for m in statistics.learning_methods(curves)]
+    intervals = {
+        method: {name: statistics.interval(each.loc[method, name].to_numpy()) for name in each}
+        for method in order
+    }
+    numbers = pd.DataFrame.from_dict(
+        {
+            method: {(name, part): value for name, pair in own.items()
+                     for part, value in zip(("mean", "half"), pair, strict=True)}
+            for method, own in intervals.items()
+        },
+        orient="index",
+    )  # fmt: skip
+    cells = pd.DataFrame(
+        {name: means_and_halves(numbers[name]) for name in each} if order else {},
+        index=[label(method) for method in order],
+    )
+    caption = "Area under the learning curve, macro F1, in each third of the budget"
+    return Table("thirds", caption, cells, numbers)
+
+
 def _label_saving(saving: pd.DataFrame, most: int) -> Table:
     columns: list[tuple[str, list[str]]] = []
     for target in dict.fromkeys(saving.columns.get_level_values(0)):
@@ -328,8 +352,8 @@ def _tests(tests: pd.DataFrame, baseline: str) -> Table:
             "better in": [
                 f"{w} of {n}" for w, n in zip(tests["wins"], tests["seeds"], strict=True)
             ],
-            "p": tests["p"].map("{:.3f}".format),
-            "p, Holm": tests["p_holm"].map("{:.3f}".format),
+            "p": tests["p"].map(p_value),
+            "p, Holm": tests["p_holm"].map(p_value),
         }
     ).rename(index=str.upper)
     caption = f"Paired t-tests against {baseline.upper()}, macro F1; intervals are uncorrected"
@@ -342,6 +366,11 @@ def _wins(curves: pd.DataFrame) -> Table:
     cells = cells.rename(index=str.upper, columns=str.upper)
     caption = "Share of seeds in which the row's method has the greater AULC of macro F1"
     return Table("wins", caption, cells, numbers)
+
+
+def p_value(p: float) -> str:
+    """Three digits; what would be 0.000 as a bound."""
+    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
 
 
 def means_and_halves(numbers: pd.DataFrame, digits: int = 3) -> list[str]:

@@ -41,14 +41,14 @@ class RunConfig:
     out: Path
     """Folder for the results."""
     preset: tuple[str, ...] = ()
-    """Named experiments: paper-chestCT paper-retinopathy embedded retinamnist retinamnist-features
-    bloodcells-features."""
+    """Named experiments: paper-chestCT paper-retinopathy embedded retinamnist chestct-features
+    retinopathy-features retinamnist-features bloodcells-features."""
     dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"] | None = None
     """Data set to learn on, instead of a preset."""
     methods: tuple[str, ...] = ()
-    """Methods to compare; otherwise the preset's. random lc ms en fusion all; drla; badge coreset
-    typiclust probcover bald; sb3-ddpg sb3-td3 sb3-sac sb3-ppo sb3-a2c; controls: frozen eq3
-    eq3-oracle."""
+    """Methods to compare; otherwise the preset's. random lc ms en fusion all; drla drla-fixed
+    drla-set drla-set-credit drla-residual drla-transfer drla-embed; badge coreset typiclust
+    probcover bald; sb3-ddpg sb3-td3 sb3-sac sb3-ppo sb3-a2c; controls: frozen eq3 eq3-oracle."""
     seeds: int = 3
     """Number of seeds; all methods share the start of each."""
     profile: Literal["auto", "paper", "embedded"] | None = None

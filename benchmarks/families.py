@@ -1,0 +1,120 @@
+"""The four kinds of images that policies are trained on and, leaving one out, tested on.
+
+A policy is trained on the training side of a family alone. Of RetinaMNIST and the blood cells these
+are the training splits; of the phantoms, other scans and photographs than the experiment's,
+generated from another seed. The test images of no family are ever looked at.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from al_gym import ClassifierConfig, ImageDataset
+from al_gym.data import READERS, phantoms
+from al_gym.heads import make_classifiers
+from benchmarks.presets import PRESETS
+
+N_COMPONENTS = 256
+"""Directions of the features that are kept: episodes then take two thirds of the time. The kept
+part is a rotation, which leaves all distances, and so a linear layer's training, as they are."""
+TRAINING_SEED = 1
+"""Of the phantoms; the experiments' have 0."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of images."""
+
+    preset: str
+    """The experiment that it is tested in."""
+    source: str
+    """What the ``source`` of its data sets begins with."""
+    read: Callable[[Path], ImageDataset]
+    """All images of the training side, from a folder below which the real files are."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """The training side of a family, as classifiers meet it."""
+
+    values: torch.Tensor
+    """(N, 256) float32."""
+    labels: np.ndarray
+    """(N,) int64."""
+    groups: np.ndarray
+    """(N,) the scan or patient of each image."""
+
+
+def _photographs(data: Path) -> ImageDataset:
+    folder = phantoms.folder("Retinopathy", 1600, TRAINING_SEED)
+    return READERS["Retinopathy"](folder, n_train=1100, n_test=480, image_size=64)
+
+
+def _scans(data: Path) -> ImageDataset:
+    folder = phantoms.folder("chestCT", 100, TRAINING_SEED)
+    return READERS["chestCT"](folder, n_train=1000, n_test=350, patch_size=16)
+
+
+def _medmnist(flag: str, size: int) -> Callable[[Path], ImageDataset]:
+    def read(data: Path) -> ImageDataset:
+        name = f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
+        found = sorted(data.rglob(name))
+        if not found:
+            raise FileNotFoundError(f"there is no {name} in {data} or below")
+        return READERS["MedMNIST"](found[0].parent, flag=flag, size=size)
+
+    return read
+
+
+FAMILIES = {
+    "chestct": Family("chestct-features", "chestCT", _scans),
+    "retinopathy": Family("retinopathy-features", "Retinopathy", _photographs),
+    "retinamnist": Family(
+        "retinamnist-features", "MedMNIST retinamnist", _medmnist("retinamnist", 28)
+    ),
+    "bloodcells": Family("bloodcells-features", "MedMNIST bccd_cells", _medmnist("bccd_cells", 48)),
+}
+"""By name."""
+
+
+def family_of(source: str) -> str | None:
+    """The family of a data set, by its ``source``; None if it belongs to none."""
+    for name, family in FAMILIES.items():
+        if source.startswith(family.source):
+            return name
+    return None
+
+
+def training_features(name: str, data: Path) -> Features:
+    """The features of a family's training side, from the backbone of its experiment.
+
+    Args:
+        name: a key of ``FAMILIES``.
+        data: folder below which the npz files of the real images are.
+
+    Raises:
+        FileNotFoundError: they are not.
+    """
+    family = FAMILIES[name]
+    dataset = family.read(data)
+    rows = np.arange(len(dataset.labels)) if data_is_generated(name) else dataset.train
+    settings = PRESETS[family.preset].settings
+    config = ClassifierConfig(
+        network=settings["network"], weights=settings["weights"], trainable="head", device="cpu"
+    )
+    (classifier,) = make_classifiers(
+        np.ascontiguousarray(dataset.images[rows]), dataset.n_classes, np.arange(len(rows)), config
+    )
+    values = torch.from_numpy(classifier.embed(np.arange(len(rows))))
+    directions = torch.linalg.svd(values, full_matrices=False).Vh[:N_COMPONENTS]
+    return Features(
+        (values @ directions.T).contiguous(), dataset.labels[rows], dataset.groups[rows]
+    )
+
+
+def data_is_generated(name: str) -> bool:
+    """Whether a family's images are phantoms."""
+    return FAMILIES[name].source in phantoms.GENERATORS

@@ -1,0 +1,134 @@
+"""The ladder from the published agent to one that transfers, on all families of images.
+
+    python -m benchmarks.run --preset chestct-features retinopathy-features --methods ... --out A
+    python -m benchmarks.ladder A B --out ladder.md
+
+writes one Markdown file: for every data set the methods' area under the learning curve, as a whole
+and in the first, second and last third of the budget, beside MS; and for the policies that
+transfer the question that was put beforehand: above MS on data they have not seen? There Holm's
+correction is over both policies and all data sets; in the tables of the data sets it is over the
+methods.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import tyro
+from statsmodels.stats.multitest import multipletests
+
+from benchmarks import report, results, statistics
+from benchmarks.methods import TRANSFERRED
+
+METRIC = "macro_f1"
+
+
+@dataclass(frozen=True)
+class LadderConfig:
+    """Write the tables of the ladder."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that ``benchmarks.run --out`` has filled."""
+    out: Path
+    """The Markdown file."""
+
+
+def main(config: LadderConfig) -> int:
+    """Write the file; returns the exit status.
+
+    Raises:
+        FileNotFoundError: a folder holds no results.
+        ValueError: results that cannot be compared.
+    """
+    experiments = results.load(config.folders)
+    parts = [f"{each.name}:\n\n{markdown(table(each.curves))}" for each in experiments]
+    answer = question({each.name: each.curves for each in experiments})
+    if not answer.empty:
+        parts.append(f"Above MS on data not seen?\n\n{markdown(answer)}")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    config.out.write_text("\n\n".join(parts) + "\n")
+    for experiment in experiments:
+        print("\n".join(report.notes(experiment)))
+    print(config.out.read_text())
+    return 0
+
+
+def table(curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a method: AULC with its interval, its thirds, and the paired difference to MS."""
+    areas = statistics.aulc(curves, METRIC)
+    thirds = statistics.aulc_by_thirds(curves, METRIC).groupby(level="method").mean()
+    rewards = curves.groupby(["method", "seed"])["reward"].mean().groupby(level="method").mean()
+    usable = report.without_bounds(curves)
+    tests = statistics.paired_tests(usable, METRIC, "ms")
+    rows = {}
+    for method in statistics.learning_methods(curves):
+        row = {"AULC": report.plus_minus(*statistics.interval(areas[method].to_numpy()))}
+        row |= {name: f"{value:.3f}" for name, value in thirds.loc[method].items()}
+        row["reward"] = f"{rewards[method]:.3f}"
+        rows[report.label(method)] = row | (_beside(tests, method))
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("")
+
+
+def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """For each policy that transfers and each data set: difference to MS, corrected, and saving.
+
+    The saving is the labels that MS needs, over those that the policy needs, to first reach
+    RANDOM's final score; medians over seeds.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    uncorrected = []
+    for method in TRANSFERRED:
+        for name, each in curves.items():
+            tests = statistics.paired_tests(each, METRIC, "ms", [method])
+            if tests.empty:
+                continue
+            row = _beside(tests, method)
+            row.pop("p, Holm")
+            rows[f"{method.upper()}, {name}"] = row | {"saving": _saving(each, method)}
+            uncorrected.append(float(tests.loc[method, "p"]))
+    if rows:
+        corrected = multipletests(uncorrected, method="holm")[1]
+        for row, p in zip(rows.values(), corrected, strict=True):
+            row["p, Holm"] = report.p_value(p)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _beside(tests: pd.DataFrame, method: str) -> dict[str, str]:
+    """The columns of a paired test."""
+    if method not in tests.index:
+        return {}
+    test = tests.loc[method]
+    return {
+        "- MS": f"{test['difference']:+.4f}",
+        "95 % interval": f"[{test['low']:+.4f}, {test['high']:+.4f}]",
+        "better in": f"{test['wins']:.0f} of {test['seeds']:.0f}",
+        "p": report.p_value(test["p"]),
+        "p, Holm": report.p_value(test["p_holm"]),
+    }
+
+
+def _saving(curves: pd.DataFrame, method: str) -> str:
+    """Labels that MS needs over those that a method needs, both in brackets."""
+    random = curves[curves["method"] == "random"]
+    if random.empty:
+        return "-"
+    target = random.groupby("seed")[METRIC].last().mean()
+    median = statistics.labels_needed(curves, METRIC, target).groupby(level="method").median()
+    theirs, ours = median["ms"], median[method]
+    ratio = f"{theirs / ours:.2f}" if np.isfinite([theirs, ours]).all() else "-"
+    return f"{ratio} ({theirs:.0f} / {ours:.0f})"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table as GitHub shows it."""
+    return frame.to_markdown(disable_numparse=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(LadderConfig, description=__doc__)))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"benchmarks.ladder: {error}")

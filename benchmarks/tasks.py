@@ -1,0 +1,227 @@
+"""Active-learning tasks to train policies on: cheap, many, and unlike one another.
+
+A task is drawn from a family's training side: some of its classes, a class balance, a training and
+a validation set from different scans or patients, an initial fraction, a query size, and sometimes
+an annotator who errs. Its episodes are those of ``ActiveLearningEnv`` with a linear head on frozen
+features, many side by side.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig, ImageDataset, work
+from al_gym.classifier import Classifier
+from al_gym.heads import classifiers_over
+from al_gym.wrappers import ContextObservation
+from benchmarks.families import Features
+
+Signal = Literal["aulc", "loss", "eq3"]
+"""What an episode is worth: the area under the curve of macro F1 on the validation images, minus
+that of their cross-entropy, or the mean reward of Eq. 3."""
+Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
+"""From a context observation and n_s to scores."""
+
+VALIDATION_SHARE = 0.3
+"""Of the groups; a task's validation images come from these."""
+FEWEST = 6
+"""Images of a class in the training set, and in the validation set."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all episodes of one comparison have in common."""
+
+    family: str
+    config: EnvConfig
+    classifier: ClassifierConfig
+    labels: np.ndarray
+    """(N,) int64 of the family's images; those outside ``classes`` are not used."""
+    n_classes: int
+    train: tuple[np.ndarray, ...]
+    """Rows of the training set of each seed, equal numbers of each class."""
+    validation: tuple[np.ndarray, ...]
+    """Rows of the validation set of each seed, in the order of the classes."""
+
+
+def draw_task(family: str, features: Features, n_seeds: int, rng: np.random.Generator) -> Task:
+    """A random task of a family.
+
+    Args:
+        family: its name.
+        features: its training side.
+        n_seeds: starts; each has images of its own.
+        rng: decides everything.
+    """
+    present = np.unique(features.labels)
+    classes = present
+    if len(present) > 2 and rng.random() < 0.3:
+        n_kept = int(rng.integers(2, len(present)))
+        classes = np.sort(rng.choice(present, n_kept, replace=False))
+    relabel = np.full(present.max() + 1, -1)
+    relabel[classes] = np.arange(len(classes))
+    labels = relabel[features.labels]
+    sides = [_sides(features, labels, len(classes), rng) for _ in range(n_seeds)]
+    natural = np.bincount(labels[labels >= 0]) / (labels >= 0).sum()
+    share = natural ** (1.0 if rng.random() < 0.5 else rng.uniform(0, 1.3))
+    n_train = rng.uniform(350, 800)
+    counts = [
+        _counts(share / share.sum(), n, [side[i] for side in sides], labels, len(classes))
+        for i, n in enumerate((n_train, 350.0))
+    ]
+    train, validation = (
+        tuple(_draw(side[i], labels, counts[i], rng) for side in sides) for i in range(2)
+    )
+    n = len(train[0])
+    query_size = int(rng.choice([5, 10, 15]))
+    initial = max(float(np.exp(rng.uniform(np.log(0.01), np.log(0.06)))), 3 * len(classes) / n)
+    budget = min(0.6, initial + query_size * int(rng.integers(16, 26)) / n)
+    noise = float(rng.uniform(0, 0.15)) if rng.random() < 0.25 else 0.0
+    config = EnvConfig(
+        initial_fraction=initial, query_size=query_size, budget=budget, label_noise=noise
+    )
+    # batches and rate are twice the experiments': nearly the same in half the time
+    classifier = ClassifierConfig(
+        trainable="head", device="cpu", learning_rate=0.002, momentum=0.9, batch_size=32,
+        update_passes=int(rng.choice([5, 10])),
+    )  # fmt: skip
+    return Task(family, config, classifier, labels, len(classes), train, validation)
+
+
+def _sides(
+    features: Features, labels: np.ndarray, n_classes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a training and of a validation side without a group in common."""
+    names = np.unique(features.groups)
+    while True:
+        held_out = rng.choice(names, round(VALIDATION_SHARE * len(names)), replace=False)
+        mask = np.isin(features.groups, held_out)
+        sides = tuple(np.flatnonzero(side & (labels >= 0)) for side in (~mask, mask))
+        if all((np.bincount(labels[s], minlength=n_classes) >= FEWEST).all() for s in sides):
+            return sides[0], sides[1]
+
+
+def _counts(
+    share: np.ndarray, n: float, sides: list[np.ndarray], labels: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Images of each class: about ``share * n``, and no more than every side has."""
+    there = np.min([np.bincount(labels[side], minlength=n_classes) for side in sides], axis=0)
+    return np.clip(np.round(share * n), FEWEST, there).astype(int)
+
+
+def _draw(
+    rows: np.ndarray, labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """So many rows of each class, class by class."""
+    return np.concatenate(
+        [
+            rng.choice(rows[labels[rows] == label], count, replace=False)
+            for label, count in enumerate(counts)
+        ]
+    )
+
+
+class Episodes:
+    """Episodes of a task, side by side; each its own environment and head.
+
+    Args:
+        task: the task.
+        features: the family's.
+        seeds: the seed of each episode, a position in ``task.train``.
+        embeddings: whether observations have them.
+    """
+
+    def __init__(
+        self, task: Task, features: Features, seeds: Sequence[int], embeddings: bool
+    ) -> None:
+        labels = np.maximum(task.labels, 0)
+        self._classifiers: list[Classifier] = classifiers_over(
+            features.values, task.n_classes, task.classifier, len(seeds)
+        )
+        names = tuple(map(str, range(task.n_classes)))
+        images = np.zeros((len(labels), 1, 1, 1), np.uint8)  # whose features are all that is used
+        self.envs = [
+            ActiveLearningEnv(
+                ImageDataset(
+                    images, labels, names, np.arange(len(labels)),
+                    np.sort(task.train[seed]), task.validation[seed], task.family,
+                ),
+                task.config, task.classifier, learner=learner,
+            )
+            for seed, learner in zip(seeds, self._classifiers, strict=True)
+        ]  # fmt: skip
+        self._contexts = [ContextObservation(env, embeddings=embeddings) for env in self.envs]
+        self._advance(
+            [env.beginning(seed=seed) for env, seed in zip(self.envs, seeds, strict=True)]
+        )
+
+    def _advance(self, programs: list[work.Program]) -> None:
+        episodes = work.run(self._classifiers, programs)
+        for env, episode in zip(self.envs, episodes, strict=True):
+            env.adopt(episode)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is used up; all end together."""
+        return self.envs[0].is_over
+
+    def observations(self) -> list[dict[str, np.ndarray]]:
+        """What each agent sees."""
+        outcomes = [env.outcome() for env in self.envs]
+        return [
+            context.in_context(outcome[0], outcome[4])
+            for context, outcome in zip(self._contexts, outcomes, strict=True)
+        ]
+
+    def step(self, actions: Sequence[np.ndarray]) -> None:
+        """A query of each."""
+        self._advance([env.transition(a) for env, a in zip(self.envs, actions, strict=True)])
+
+    def worth(self, signal: Signal) -> np.ndarray:
+        """What the present step of each is worth by a signal."""
+        if signal == "eq3":
+            return np.array([env.outcome()[1] for env in self.envs])
+        scores = [env.scores for env in self.envs]
+        if signal == "loss":
+            return np.array([-each.cross_entropy for each in scores])
+        return np.array([each.macro_f1 for each in scores])
+
+    def go_on_from(self, k: int) -> None:
+        """Bring all episodes to where episode k is; they must have begun alike."""
+        source = self.envs[k]
+        weights, episode = self._classifiers[k].snapshot(), source.episode
+        state = source.np_random.bit_generator.state
+        for env, classifier in zip(self.envs, self._classifiers, strict=True):
+            classifier.restore(weights)
+            env.adopt(episode)
+            env.np_random.bit_generator.state = state
+
+
+def play(
+    task: Task, features: Features, policies: Sequence[Act], signals: Sequence[Signal],
+    embeddings: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Play a task's starts with each policy.
+
+    Args:
+        task: the task.
+        features: its family's.
+        policies: how each acts.
+        signals: what to measure.
+        embeddings: whether the policies look at them.
+
+    Returns:
+        (n_signals, n_policies, n_seeds), each the mean of a signal over the steps of an episode.
+    """
+    n_seeds = len(task.train)
+    episodes = Episodes(task, features, [*range(n_seeds)] * len(policies), embeddings)
+    acting = [act for act in policies for _ in range(n_seeds)]
+    worth = []
+    while not episodes.is_over:
+        seen = episodes.observations()
+        n = task.config.query_size
+        episodes.step([act(each, n) for act, each in zip(acting, seen, strict=True)])
+        worth.append([episodes.worth(signal) for signal in signals])
+    return np.mean(worth, axis=0).reshape(len(signals), len(policies), n_seeds)

@@ -57,8 +57,9 @@ class DDPGConfig:
     base: Literal["none", "lc", "ms", "en"] = "none"
     """With set networks: the strategy that the actor begins as, and learns a correction to."""
     credit: bool = False
-    """With set networks: learn each sample's summand of the reward by regression on those observed
-    (`info["sample_rewards"]`), so that TD learning is left with what the future brings."""
+    """With set networks: learn each sample's summand of Eq. 3 by regression on those observed
+    (`info["sample_rewards"]`), so that TD learning is left with what the future brings. It is for
+    the reward of Eq. 3, which is their mean."""
     learning_starts: int = 0
     """Steps at the beginning with uniformly random actions and without training. The paper has
     none: each of them spends annotations."""
@@ -86,6 +87,8 @@ class DDPGConfig:
                 raise ValueError(f"{field.name} must be one of {options}, got {value!r}")
         if self.networks != "set" and (self.base != "none" or self.credit):
             raise ValueError("base and credit are for networks='set'")
+        if self.networks == "set" and self.squash != "sigmoid":
+            raise ValueError("networks='set' end in a sigmoid: leave squash as it is")
         whole = {"learning_starts", "seed", "batch_size", "width", "buffer_size", "gradient_steps"}
         steps = () if self.gradient_steps == "pass" else ("gradient_steps",)
         checks = {

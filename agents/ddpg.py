@@ -356,18 +356,18 @@ class DDPG:
         actor = self.actor
         if self.num_timesteps < self.config.learning_starts:
             uniform = self.warm_up.uniform(actor.low, actor.high, self.buffer.actions.shape[1])
-            return torch.from_numpy(uniform.astype(np.float32)).to(self.device), 0.0
-        sample = self.noise()
-        noise = torch.from_numpy(sample).to(self.device)
+            action = torch.from_numpy(uniform.astype(np.float32)).to(self.device)
+            return self._masked(action, state), 0.0
+        noise = torch.from_numpy(self.noise()).to(self.device)
         logits = actor.logits(state)
         scores = logits if self.config.noise_space == "logit" else actor.squash(logits)
         if self.config.noise_scale == "spread":
-            noise = noise * scores[self.encode.in_pool(state)].std()
+            noise = noise * scores[self.encode.in_pool(state)].std(correction=0)
         if self.config.noise_space == "logit":
             action = actor.squash(scores + noise)
         else:
             action = (scores + noise).clamp(actor.low, actor.high)
-        return self._masked(action, state), float(np.sqrt(np.mean(sample**2)))
+        return self._masked(action, state), float(noise.square().mean().sqrt())
 
     def _act(self, actor: torch.nn.Module, states: Tensor) -> Tensor:
         """pi(S) of states (B, d), (B, k), with `mask` 0 for samples that have left the pool."""

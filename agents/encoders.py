@@ -78,6 +78,7 @@ class SetEncoder:
         """See ``Encoder``."""
         if not isinstance(observation, Mapping):
             raise ValueError("pass the observation's dictionary alone: `observation, info = ...`")
+        require(observation)
         shape, found = self.space["softmax"].shape, np.shape(observation["softmax"])
         if found != shape and found[1:] != shape:
             raise ValueError(f"the softmax of an observation has shape {shape}, got {found}")

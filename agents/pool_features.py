@@ -77,7 +77,7 @@ def unstacked(observations: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarr
 
 
 def describe(
-    observation: Mapping[str, np.ndarray], embeddings: bool = False, device: Any = "cpu"
+    observation: Mapping[str, np.ndarray], directions: Tensor | None = None, device: Any = "cpu"
 ) -> PoolState:
     """Features of every sample and the context of the pool.
 
@@ -86,7 +86,9 @@ def describe(
     classifier is calibrated; the *deficit*, the mean under p of log(a class's share in the pool's
     predictions / its share of the labels); the *rarity*, the mean under p of -log(M * its share of
     the labels). With embeddings the *novelty*: 1 minus the greatest cosine to a sample that has
-    left the pool, 0 before any has.
+    left the pool, that is, has been labelled in this episode; 0 before any has.
+
+    Shares of the labels are taken with a label more of each class than there is, so that none is 0.
 
     The context is 1; log10 of the number of labels, minus 2; the mean margin; the labelled
     fraction; the imbalance of the labels, 1 - their entropy / log M; 1 / M; and over the samples in
@@ -94,29 +96,35 @@ def describe(
 
     Args:
         observation: of ``al_gym.wrappers.ContextObservation``: ``softmax`` (n, M) with zeros where
-            a sample has left the pool, ``class_counts`` (M,), ``labelled_fraction`` (1,), and
-            ``embeddings`` (n, F) if asked for.
-        embeddings: whether to add the novelty.
+            a sample has left the pool, ``class_counts`` (M,), ``labelled_fraction`` (1,).
+        directions: (n, F), the ``normalised`` embeddings, to have the novelty too.
         device: where to compute.
+
+    Raises:
+        TypeError: a part is missing.
     """
+    require(observation)
     softmax = torch.as_tensor(observation["softmax"], device=device)
     counts = torch.as_tensor(observation["class_counts"], device=device)
     n_classes = softmax.shape[1]
     in_pool = softmax.any(1)
     n_in_pool = int(in_pool.sum())
-    # with a label more of each class than there is, so that none has a share of 0
     labelled = (counts + 1) / (counts.sum() + n_classes)
     predicted = (softmax.sum(0) + 1) / (n_in_pool + n_classes)
     logs = torch.stack([(predicted / labelled).log(), -(n_classes * labelled).log()])
-    features = softmax.new_empty(len(FEATURES) + embeddings, len(softmax))
+    features = softmax.new_empty(len(FEATURES) + (directions is not None), len(softmax))
     for part, out in zip(softmax.split(CHUNK), features.split(CHUNK, dim=1), strict=True):
         _describe_samples(part, logs, out)
-    if embeddings:
-        vectors = torch.as_tensor(observation["embeddings"], device=device)
-        features[-1] = novelty(normalised(vectors), in_pool) * in_pool
+    if directions is not None:
+        features[-1] = novelty(directions, in_pool) * in_pool
     shares = labelled * labelled.log()
     mean = features.sum(1) / max(n_in_pool, 1)
-    square = features.square().sum(1) / max(n_in_pool, 1)
+    # around the mean, as differences of squares would cancel
+    square = sum(
+        (part - mean[:, None]).square_().mul_(mask).sum(1)
+        for part, mask in zip(features.split(CHUNK, dim=1), in_pool.split(CHUNK), strict=True)
+    )
+    spread = (square / max(n_in_pool, 1)).sqrt()
     whole = [
         1.0,
         math.log10(max(float(counts.sum()), 1.0)) - 2,
@@ -125,7 +133,6 @@ def describe(
         1 + float(shares.sum()) / math.log(n_classes),
         1 / n_classes,
     ]
-    spread = (square - mean.square()).clamp_min(0).sqrt()
     return PoolState(features, torch.cat([features.new_tensor(whole), mean, spread]))
 
 
@@ -148,9 +155,10 @@ def _describe_samples(softmax: Tensor, logs: Tensor, out: Tensor) -> None:
     torch.mm(logs, classes, out=out[6:8])
 
 
-def normalised(embeddings: Tensor) -> Tensor:
+def normalised(embeddings: np.ndarray) -> Tensor:
     """Embeddings (n, F) around their mean, at length 1: their products are cosines."""
-    return F.normalize(embeddings - embeddings.mean(0), dim=1)
+    vectors = torch.as_tensor(embeddings)
+    return F.normalize(vectors - vectors.mean(0), dim=1)
 
 
 def novelty(directions: Tensor, in_pool: Tensor) -> Tensor:

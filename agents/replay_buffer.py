@@ -170,7 +170,6 @@ class ReplayBuffer:
             "actions": self.actions[rows],
             "rewards": self.rewards[rows],
             "terminated": self.terminated[rows],
-            "credits": self.credits[rows],
             "slots": (self.slots[rows] - self._first_slot) % len(self.states),
             "generator": self.generator.get_state(),
         }

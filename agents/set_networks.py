@@ -6,14 +6,14 @@ and the networks fit any pool and any number of classes.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from agents.pool_features import CHUNK, FEATURES, PROGRESS, PoolState, context_size, unflatten
 
-WIDTH = 48
+WIDTH = 40
 """Hidden units; actor and critic together have about 10^4 weights."""
 Base = Literal["none", "lc", "ms", "en"]
 
@@ -71,6 +71,9 @@ class SetActor(nn.Module):
         n_features: K.
         generator: source of the network's initial weights.
 
+    Raises:
+        ValueError: no such strategy.
+
     With a base the network's last layer begins at 0, so that the actor begins as the strategy. The
     linear part always begins at 0.
     """
@@ -85,6 +88,8 @@ class SetActor(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if base not in get_args(Base):
+            raise ValueError(f"base must be one of {get_args(Base)}, not {base!r}")
         self.base, self.n_features = base, n_features
         self.net = SharedNetwork(n_features, context_size(n_features), 1, generator)
         if base != "none":
@@ -121,8 +126,9 @@ class SetCritic(nn.Module):
     A shared network sees each sample's features, its score, and whether it is among the n_s
     selected. Its outputs are averaged over the pool and over the selected, and a layer makes the
     value of both means and the context. The selection is passed through as it is; its gradient is
-    that of a sigmoid around the score of the last selected (a straight-through estimator, Bengio et
-    al., 2013), so that Eq. 4 can tell the actor whom to select.
+    that of a sigmoid around the score of the last selected, as wide as the scores in the pool are
+    spread (a straight-through estimator, Bengio et al., 2013), so that Eq. 4 can tell the actor
+    whom to select.
 
     With credit there is a second network that predicts each sample's summand of Eq. 3, from its
     features: the reward is the mean of those selected, so that this part of Q is a regression on
@@ -172,15 +178,21 @@ class SetCritic(nn.Module):
         assert self.credit is not None
         seen = ~credits.isnan()
         predicted = self.credit(*unflatten(flat, self.n_features))[:, 0]
-        return (predicted[seen] - credits[seen]).square().mean()
+        errors = (predicted - credits.nan_to_num()).square() * seen
+        return errors.sum() / seen.sum().clamp_min(1)
 
     def selected(self, action: Tensor, in_pool: Tensor) -> Tensor:
-        """1 for the n_s highest scores in the pool, else 0, (B, n); with a sigmoid's gradient."""
+        """1 for the n_s highest scores in the pool, else 0, (B, n); with a sigmoid's gradient.
+
+        Fewer if fewer are left. Of equal scores at the end any are taken.
+        """
         among = action.masked_fill(in_pool == 0, -torch.inf)
-        n = min(self.query_size, action.shape[1])
-        last = among.detach().topk(n, dim=1).values[:, -1:]
-        hard = (among.detach() >= last).float() * in_pool
-        spread = action.detach().std(dim=1, keepdim=True).clamp_min(1e-6)
+        best = among.detach().topk(min(self.query_size, action.shape[1]), dim=1)
+        last = best.values[:, -1:]
+        hard = torch.zeros_like(action).scatter_(1, best.indices, 1.0) * in_pool
+        weights = in_pool[:, None]
+        mean = _mean(action.detach()[:, None], weights)
+        spread = _mean((action.detach() - mean)[:, None].square(), weights).sqrt().clamp_min(1e-6)
         soft = torch.sigmoid((action - last.nan_to_num(neginf=0.0)) / spread) * in_pool
         return hard + soft - soft.detach()
 

@@ -88,29 +88,31 @@ class TransferPolicy:
         Raises:
             TypeError: the observation lacks a part.
         """
-        require(observation, self.embeddings)
+        require(observation if isinstance(observation, Mapping) else (), self.embeddings)
         actions = [self.act(one, N_RANKED) for one in unstacked(observation)]
         return np.stack(actions) if np.ndim(observation["softmax"]) == 3 else actions[0], state
 
     def act(self, observation: Mapping[str, np.ndarray], n_ranked: int) -> np.ndarray:
         """``predict`` with only so many ranked, which is enough if a query takes no more."""
-        pool = describe(observation, self.embeddings)
+        directions = normalised(observation["embeddings"]) if self.embeddings else None
+        pool = describe(observation, directions)
         in_pool = pool.features[FEATURES.index("p1")] > 0
         scores = self.actor.scores(pool).masked_fill_(~in_pool, -torch.inf)
-        action = torch.sigmoid(scores) / 2  # below those that are ranked
         n_left = int(in_pool.sum())
+        if n_left == 0:
+            return np.zeros(len(scores), np.float32)
+        low, high = scores[in_pool].aminmax()
+        # below those that are ranked; not by a sigmoid, which would make large scores equal
+        relative = (scores - low) / (high - low).clamp_min(1e-12)
+        action = (0.1 + 0.4 * relative).masked_fill_(~in_pool, 0)
         best = scores.topk(min(N_CANDIDATES, n_left)).indices
         weight = max(0.0, float(self.diversity @ pool.context[: len(PROGRESS)]))
         if weight > 0:
-            order = spread_out(scores[best], self._vectors(observation, best), weight, n_ranked)
+            if directions is None:
+                directions = torch.as_tensor(observation["softmax"]).sqrt()
+            order = spread_out(scores[best], directions[best], weight, n_ranked)
             action[best[order]] = torch.linspace(1, 0.6, len(order))
         return action.numpy()
-
-    def _vectors(self, observation: Mapping[str, np.ndarray], rows: Tensor) -> Tensor:
-        """Vectors (m, F) at length 1 whose products are the similarities of samples."""
-        if self.embeddings:
-            return normalised(torch.as_tensor(observation["embeddings"]))[rows]
-        return torch.as_tensor(observation["softmax"])[rows].sqrt()
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -150,7 +152,7 @@ class TransferPolicy:
             policy.diversity = tensors.pop("diversity")
             policy.actor.load_state_dict(tensors)
             policy.card = json.loads(header["card"])
-        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a policy that can be used: {error}") from error
         return policy
 

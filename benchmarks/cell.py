@@ -305,7 +305,7 @@ def _run(
     if changed:
         raise RuntimeError(f"data or settings are not what {CONFIG} says: {changed}")
     recorder = Recorder(env, config, folder)
-    player = methods.make(config["method"], recorder, config["seed"])
+    player = methods.make(config["method"], recorder, config["seed"], config["agent"])
     if (folder / CHECKPOINT).exists():
         saved = checkpoint.read(folder / CHECKPOINT)
         lines = saved["recorder"]["lines"]

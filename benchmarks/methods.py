@@ -94,16 +94,23 @@ def check(names: tuple[str, ...]) -> None:
         raise ValueError(f"a method is named twice: {' '.join(names)}")
 
 
-def make(name: str, env: gym.Env[Any, Any], seed: int) -> Player:
-    """The method of a name on an environment; see ``METHODS``."""
+def make(name: str, env: gym.Env[Any, Any], seed: int, agent: dict[str, Any]) -> Player:
+    """The method of a name on an environment; see ``METHODS``.
+
+    Args:
+        name: of the method.
+        env: the environment.
+        seed: of the episode and the method.
+        agent: what ``settings`` has said of it.
+    """
     query_size = env.get_wrapper_attr("query_size")
     if name == "all":
         return FullySupervised(env, seed)
     if name in ONLINE:
-        config = agent_config(name, seed)
+        config = DDPGConfig(**agent)
         return Online(env if config.networks == "mlp" else ContextObservation(env), config)
     if name in TRANSFERRED:
-        policy = load_pretrained(policy_name(name, env))
+        policy = load_pretrained(agent["policy"])
         return Choosing(ContextObservation(env, embeddings=policy.embeddings), policy, seed)
     if name.startswith("sb3-"):
         return StableBaselines(env, name.removeprefix("sb3-"), seed)
@@ -114,10 +121,19 @@ def make(name: str, env: gym.Env[Any, Any], seed: int) -> Player:
     return Choosing(env, strategies.make(name, query_size=query_size, seed=seed), seed)
 
 
-def settings(name: str, env: gym.Env[Any, Any], seed: int) -> dict[str, Any]:
-    """Settings of an agent that learns or has learned, for the record; others have none."""
+def settings(
+    name: str, env: gym.Env[Any, Any], seed: int, changes: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Settings of an agent that learns or has learned; others have none.
+
+    Args:
+        name: of the method.
+        env: the environment.
+        seed: of the episode and the method.
+        changes: fields of ``DDPGConfig`` for the agents of ``ONLINE``, in place of theirs.
+    """
     if name in ONLINE:
-        return asdict(agent_config(name, seed))
+        return asdict(DDPGConfig(**{"seed": seed, **ONLINE[name], **(changes or {})}))
     if name in TRANSFERRED:
         return {"policy": policy_name(name, env)}
     if name.startswith("sb3-"):
@@ -132,11 +148,6 @@ def settings(name: str, env: gym.Env[Any, Any], seed: int) -> dict[str, Any]:
             for key, value in chosen.items()
         }
     return {}
-
-
-def agent_config(name: str, seed: int) -> DDPGConfig:
-    """The settings of an agent of ``ONLINE``."""
-    return DDPGConfig(seed=seed, **ONLINE[name])
 
 
 def policy_name(name: str, env: gym.Env[Any, Any]) -> str:

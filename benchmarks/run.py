@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +63,13 @@ class RunConfig:
     """Samples annotated in a step; otherwise the preset's or profile's."""
     dropout: float | None = None
     """Probability of dropout before the classifier's last layer, which BALD needs."""
+    reward: str | None = None
+    """What a step pays: misclassification (Eq. 3), f1_gain or loss_gain; it changes what agents
+    learn, and what is reported as reward."""
+    validation_fraction: float | None = None
+    """Share of the training set held out for rewards that need it; otherwise the reward decides."""
+    agent: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Fields of agents.ddpg.DDPGConfig in place of those of the drla agents, from Python only."""
     retrain_eval: bool = False
     """At the report's labelled fractions also train a classifier from scratch on what is labelled,
     so that the choice of samples is told from the order in which the network saw them."""
@@ -166,6 +173,8 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
         "budget": config.budget,
         "query_size": config.query_size,
         "dropout": config.dropout,
+        "reward": config.reward,
+        "validation_fraction": config.validation_fraction,
     }
     if any(value is not None for key, value in given.items() if key != "root"):
         name = None  # no longer the experiment of that name
@@ -205,7 +214,7 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:
-            agent = methods.settings(method, env, seed)
+            agent = methods.settings(method, env, seed, config.agent)
             record = {**shared, "method": method, "seed": seed, "agent": agent}
             folder = config.out / experiment.name / method / f"seed{seed}"
             records[folder] = json.loads(json.dumps(record))

@@ -1,9 +1,9 @@
 """Active-learning tasks to train policies on: cheap, many, and unlike one another.
 
 A task is drawn from a family's training side: some of its classes, a class balance, a training and
-a validation set from different scans or patients, an initial fraction, a query size, and sometimes
-an annotator who errs. Its episodes are those of ``ActiveLearningEnv`` with a linear head on frozen
-features, many side by side.
+a validation set from different scans, patients or photographs, an initial fraction, a query size,
+and sometimes an annotator who errs. Its episodes are those of ``ActiveLearningEnv`` with a linear
+head on frozen features, many side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,19 +40,21 @@ class Task:
     labels: np.ndarray
     """(N,) int64 of the family's images; those outside ``classes`` are not used."""
     n_classes: int
+    seeds: tuple[int, ...]
+    """Of the environment, one a start; never those that experiments count from 0."""
     train: tuple[np.ndarray, ...]
-    """Rows of the training set of each seed, equal numbers of each class."""
+    """Rows of the training set of each start, equal numbers of each class."""
     validation: tuple[np.ndarray, ...]
-    """Rows of the validation set of each seed, in the order of the classes."""
+    """Rows of the validation set of each start, in the order of the classes."""
 
 
-def draw_task(family: str, features: Features, n_seeds: int, rng: np.random.Generator) -> Task:
+def draw_task(family: str, features: Features, n_starts: int, rng: np.random.Generator) -> Task:
     """A random task of a family.
 
     Args:
         family: its name.
         features: its training side.
-        n_seeds: starts; each has images of its own.
+        n_starts: of the task; each has images of its own.
         rng: decides everything.
     """
     present = np.unique(features.labels)
@@ -63,7 +65,7 @@ def draw_task(family: str, features: Features, n_seeds: int, rng: np.random.Gene
     relabel = np.full(present.max() + 1, -1)
     relabel[classes] = np.arange(len(classes))
     labels = relabel[features.labels]
-    sides = [_sides(features, labels, len(classes), rng) for _ in range(n_seeds)]
+    sides = [_sides(features, labels, len(classes), rng) for _ in range(n_starts)]
     natural = np.bincount(labels[labels >= 0]) / (labels >= 0).sum()
     share = natural ** (1.0 if rng.random() < 0.5 else rng.uniform(0, 1.3))
     n_train = rng.uniform(350, 800)
@@ -87,7 +89,8 @@ def draw_task(family: str, features: Features, n_seeds: int, rng: np.random.Gene
         trainable="head", device="cpu", learning_rate=0.002, momentum=0.9, batch_size=32,
         update_passes=int(rng.choice([5, 10])),
     )  # fmt: skip
-    return Task(family, config, classifier, labels, len(classes), train, validation)
+    seeds = tuple(rng.integers(2**32, 2**33, n_starts).tolist())
+    return Task(family, config, classifier, labels, len(classes), seeds, train, validation)
 
 
 def _sides(
@@ -129,16 +132,16 @@ class Episodes:
     Args:
         task: the task.
         features: the family's.
-        seeds: the seed of each episode, a position in ``task.train``.
+        starts: which of the task's each begins from.
         embeddings: whether observations have them.
     """
 
     def __init__(
-        self, task: Task, features: Features, seeds: Sequence[int], embeddings: bool
+        self, task: Task, features: Features, starts: Sequence[int], embeddings: bool
     ) -> None:
         labels = np.maximum(task.labels, 0)
         self._classifiers: list[Classifier] = classifiers_over(
-            features.values, task.n_classes, task.classifier, len(seeds)
+            features.values, task.n_classes, task.classifier, len(starts)
         )
         names = tuple(map(str, range(task.n_classes)))
         images = np.zeros((len(labels), 1, 1, 1), np.uint8)  # whose features are all that is used
@@ -146,15 +149,18 @@ class Episodes:
             ActiveLearningEnv(
                 ImageDataset(
                     images, labels, names, np.arange(len(labels)),
-                    np.sort(task.train[seed]), task.validation[seed], task.family,
+                    np.sort(task.train[start]), task.validation[start], task.family,
                 ),
                 task.config, task.classifier, learner=learner,
             )
-            for seed, learner in zip(seeds, self._classifiers, strict=True)
+            for start, learner in zip(starts, self._classifiers, strict=True)
         ]  # fmt: skip
         self._contexts = [ContextObservation(env, embeddings=embeddings) for env in self.envs]
         self._advance(
-            [env.beginning(seed=seed) for env, seed in zip(self.envs, seeds, strict=True)]
+            [
+                env.beginning(seed=task.seeds[start])
+                for env, start in zip(self.envs, starts, strict=True)
+            ]
         )
 
     def _advance(self, programs: list[work.Program]) -> None:
@@ -213,15 +219,15 @@ def play(
         embeddings: whether the policies look at them.
 
     Returns:
-        (n_signals, n_policies, n_seeds), each the mean of a signal over the steps of an episode.
+        (n_signals, n_policies, n_starts), each the mean of a signal over the steps of an episode.
     """
-    n_seeds = len(task.train)
-    episodes = Episodes(task, features, [*range(n_seeds)] * len(policies), embeddings)
-    acting = [act for act in policies for _ in range(n_seeds)]
+    n_starts = len(task.seeds)
+    episodes = Episodes(task, features, [*range(n_starts)] * len(policies), embeddings)
+    acting = [act for act in policies for _ in range(n_starts)]
     worth = []
     while not episodes.is_over:
         seen = episodes.observations()
         n = task.config.query_size
         episodes.step([act(each, n) for act, each in zip(acting, seen, strict=True)])
         worth.append([episodes.worth(signal) for signal in signals])
-    return np.mean(worth, axis=0).reshape(len(signals), len(policies), n_seeds)
+    return np.mean(worth, axis=0).reshape(len(signals), len(policies), n_starts)

@@ -5,20 +5,22 @@
 trains all that ship with the package, from scratch. Each is trained on the training sides of some
 families (``benchmarks.families``), by one of
 
-- ``evolve``: CMA-ES (Hansen, 2006; diagonal, mirrored, from the package ``cma``) over the linear
-  part of the correction and the diversity, 27 to 30 numbers that begin at 0, where the policy is
-  MS. Every generation meets new tasks, on which all candidates play the same starts;
+- ``evolve``: CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over the diversity
+  and part of the correction, 10 to 12 numbers that begin at 0, where the policy is MS. Every
+  generation meets new tasks, on which all candidates play the same starts;
 - ``imitate``: regression on a look-ahead oracle (Konyushkova et al., Learning active learning from
   data, NeurIPS 2017): from one state many queries are tried, each is worth what the classifier
   gains on the validation images, and a score for each sample is fitted whose mean over a query,
   less its redundancy, tells the queries apart.
 
-Afterwards every policy plays tasks that it has not met, of the families that it was trained on,
-beside MS; ``training.json`` keeps what came of it. Test images and test seeds are not used.
+Afterwards every policy plays new tasks of the families that it was trained on, beside MS: other
+splits, starts and settings, of the same images. A file of JSON beside each policy keeps what came
+of it. Test images and test seeds are not used.
 """
 
 import functools
 import json
+import math
 import multiprocessing
 import sys
 import time
@@ -60,9 +62,9 @@ class TrainConfig:
     """How."""
     signal: Signal = "aulc"
     """What for: the area under the curve of macro F1, the fall of the cross-entropy, or Eq. 3."""
-    generations: int = 40
+    generations: int = 30
     """Of evolve."""
-    population: int = 20
+    population: int = 16
     """Candidates a generation, of evolve."""
     tasks: int = 3
     """Tasks of each family a generation, of evolve; of imitate, this times ``generations`` / 4."""
@@ -164,25 +166,46 @@ def _worth(
 # --- CMA-ES ---------------------------------------------------------------------------------------
 
 
+SHORTENED = (0.0, 0.5, 1.0)
+"""Parts of the way from MS to what the search has reached, of which one is kept."""
+SELECTION, VALIDATION = 10**6, 2 * 10**6
+"""Keys of the tasks that choose among ``SHORTENED``, and of those that judge; a search has other
+keys."""
+EVOLVED = ("entropy", "expected reward", "deficit", "rarity")
+"""Features whose weights are searched, with the novelty where there is one. The others are the
+margin, which the policy begins with, and what together makes it up."""
+FOLLOWED = (PROGRESS.index("constant"), PROGRESS.index("uncertainty"))
+"""What the weights follow. Of 27 numbers, with all features and the labels, the search let many
+drift: its signal is noise for the most part."""
+
+
+def n_parameters(job: Job) -> int:
+    """Of ``policy_of``."""
+    return (len(EVOLVED) + job.embeddings + 1) * len(FOLLOWED)
+
+
 def policy_of(theta: np.ndarray, job: Job) -> TransferPolicy:
-    """The policy of K * 3 + 3 parameters: the linear part of the correction, and the diversity."""
+    """The policy of parameters: weights of the features, and of the diversity, 2 numbers each."""
     policy = TransferPolicy(job.embeddings)
-    values = torch.as_tensor(theta, dtype=torch.float32).view(-1, len(PROGRESS))
-    policy.actor.linear.copy_(values[:-1])
-    policy.diversity = values[-1]
+    values = torch.as_tensor(theta, dtype=torch.float32).view(-1, len(FOLLOWED))
+    rows = [FEATURES.index(name) for name in EVOLVED]
+    rows += [len(FEATURES)] * job.embeddings  # the novelty
+    policy.actor.linear[torch.tensor(rows)[:, None], torch.tensor(FOLLOWED)] = values[:-1]
+    policy.diversity[list(FOLLOWED)] = values[-1]
     return policy
 
 
 def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[dict[str, Any]]]:
-    """CMA-ES from MS; the outcome is the average of its means over the last half.
+    """CMA-ES from MS, and as much of the way that it went as new tasks vouch for.
 
-    Where the signal is noise for the most part the mean wanders around the optimum; averaging what
-    it has passed through is the better estimate (Polyak and Juditsky, 1992).
+    The signal is noise for the most part, so that the mean wanders around an optimum, or, where
+    there is none, away. Its average over the last half (Polyak and Juditsky, 1992), shortened by
+    the factors of ``SHORTENED``, plays new tasks; the factor that does best is kept. 0 is MS.
     """
     config = job.config
-    n = (job.n_features + 1) * len(PROGRESS)
+    n = n_parameters(job)
     options = {
-        "popsize": config.population, "CMA_diagonal": True, "CMA_mirrors": True,
+        "popsize": config.population, "CMA_diagonal": True,
         "seed": config.seed + 1, "verbose": -9, "maxiter": config.generations,
     }  # fmt: skip
     search = cma.CMAEvolutionStrategy(np.zeros(n), config.step_size, options)
@@ -201,7 +224,13 @@ def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[di
             gains.setdefault(family, []).append(float((worth[1] - worth[0]).mean()))
         history.append({family: float(np.mean(each)) for family, each in gains.items()})
         bar.set_postfix({f: f"{g:+.4f}" for f, g in history[-1].items()})
-    return policy_of(np.mean(means[len(means) // 2 :], axis=0), job), history
+    reached = np.mean(means[len(means) // 2 :], axis=0)
+    thetas = [factor * reached for factor in SHORTENED]
+    places = [(f, SELECTION, k) for f in job.families for k in range(config.validation_tasks)]
+    outcomes = pool.map(functools.partial(_worth, job, thetas, (config.signal,)), places)
+    values = fitness([worth[0] for worth in outcomes])
+    history.append(dict(zip(map(str, SHORTENED), values.tolist(), strict=True)))
+    return policy_of(thetas[int(np.argmax(values))], job), history
 
 
 def fitness(worths: Sequence[np.ndarray]) -> np.ndarray:
@@ -226,7 +255,9 @@ def fitness(worths: Sequence[np.ndarray]) -> np.ndarray:
 N_QUERIES = 32
 """Tried from one state."""
 N_STATES = 10
-"""Looked at in an episode."""
+"""Looked at in an episode, at most."""
+N_EPOCHS = 12
+"""Of the regression."""
 
 
 @dataclass(frozen=True)
@@ -250,14 +281,15 @@ def imitate(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[d
     looks = tqdm(
         pool.map(functools.partial(_look_ahead, job), places), total=len(places), desc=job.name
     )
-    states = [state for each in looks for state in each]
-    n_held_out = max(1, len(states) // 10)
+    by_task = list(looks)
+    states = [state for each in by_task for state in each]
+    n_held_out = sum(len(each) for each in by_task[-max(1, len(by_task) // 10) :])
     generator = torch.Generator().manual_seed(job.config.seed)
     actor = SetActor("none", job.n_features, generator)
     diversity = torch.zeros(len(PROGRESS), requires_grad=True)
     adam = torch.optim.AdamW([*actor.parameters(), diversity], lr=1e-3, weight_decay=1e-2)
     best, history = (np.inf, actor.state_dict(), diversity), []
-    for _ in range(40):
+    for _ in range(N_EPOCHS):
         order = torch.randperm(len(states) - n_held_out, generator=generator).tolist()
         for start in range(0, len(order), 8):
             loss = torch.stack(
@@ -291,10 +323,10 @@ def _look_ahead(job: Job, where: tuple[str, int, int]) -> list[Lookahead]:
     """The states of an episode of MS, and what random policies' queries would gain there."""
     family, *key = where
     task, features = _draw(job, family, key), _FEATURES[family]
-    rng = np.random.default_rng([job.config.seed, 1, *key])
+    rng = np.random.default_rng([job.config.seed, 10 + list(FAMILIES).index(family), *key])
     n = task.config.query_size
     episodes = Episodes(task, features, [0] * N_QUERIES, job.embeddings)
-    every = max(1, episodes.envs[0].max_steps // N_STATES)
+    every = math.ceil(episodes.envs[0].max_steps / N_STATES)
     ms = TransferPolicy(job.embeddings)
     states, step = [], 0
     while True:
@@ -302,8 +334,8 @@ def _look_ahead(job: Job, where: tuple[str, int, int]) -> list[Lookahead]:
         expected = ms.act(seen, n)
         if step % every == 0:
             before = episodes.worth(job.config.signal)
-            size = (job.n_features + 1) * len(PROGRESS)
-            tried = [policy_of(rng.normal(0, 0.5, size), job) for _ in range(N_QUERIES - 1)]
+            thetas = rng.normal(0, 0.5, (N_QUERIES - 1, n_parameters(job)))
+            tried = [policy_of(theta, job) for theta in thetas]
             actions = [expected, *(policy.act(seen, n) for policy in tried)]
         else:
             actions = [expected] * N_QUERIES
@@ -316,18 +348,15 @@ def _look_ahead(job: Job, where: tuple[str, int, int]) -> list[Lookahead]:
             episodes.go_on_from(0)
         step += 1
         if episodes.is_over:
-            return [state for state in states if state is not None]
+            return states
 
 
 def _lookahead(
     seen: dict[str, np.ndarray], selected: list[np.ndarray], gain: np.ndarray, embeddings: bool
 ) -> Lookahead:
-    pool = describe(seen, embeddings)
-    vectors = (
-        normalised(torch.as_tensor(seen["embeddings"]))
-        if embeddings
-        else torch.as_tensor(seen["softmax"]).sqrt()
-    )
+    directions = normalised(seen["embeddings"]) if embeddings else None
+    pool = describe(seen, directions)
+    vectors = torch.as_tensor(seen["softmax"]).sqrt() if directions is None else directions
     rows = torch.as_tensor(np.stack(selected))
     similar = vectors[rows] @ vectors[rows].transpose(1, 2)  # (Q, n_s, n_s)
     before = similar.tril(-1).clamp_min(0).amax(2)
@@ -343,12 +372,13 @@ def _lookahead(
 def validate(
     job: Job, policy: TransferPolicy, pool: ProcessPoolExecutor
 ) -> dict[str, dict[str, float]]:
-    """The policy beside MS on tasks that neither has met, by family; paired over starts."""
+    """The policy beside MS on new tasks, by family; paired over tasks."""
     outcome = {}
     for family in job.families:
-        places = [(family, 10**6, k) for k in range(job.config.validation_tasks)]
+        places = [(family, VALIDATION, k) for k in range(job.config.validation_tasks)]
         worths = pool.map(functools.partial(_beside_ms, job, policy), places)
-        ours, theirs = np.concatenate(list(worths), axis=1)
+        # the starts of a task are alike: a task counts once
+        ours, theirs = np.mean(list(worths), axis=2).T
         test = stats.ttest_rel(ours, theirs)
         low, high = test.confidence_interval()
         outcome[family] = {

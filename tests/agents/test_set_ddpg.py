@@ -1,0 +1,393 @@
+"""DDPG with set networks, masks, credits and scaled noise, on a small environment."""
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from agents import checkpoint, strategies
+from agents.ddpg import DDPG, DDPGConfig
+from agents.pool_features import FEATURES
+from al_gym import ActiveLearningEnv, EnvConfig
+from al_gym.wrappers import ContextObservation
+from tests.samples import FAST, make_dataset
+
+TASK = EnvConfig(initial_fraction=0.1, query_size=4, budget=0.4)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return make_dataset()
+
+
+@pytest.fixture
+def make_env(images):
+    def make(networks="set", **change):
+        config = EnvConfig(**{**vars(TASK), **change})
+        env = ActiveLearningEnv(images, config, FAST)
+        return ContextObservation(env) if networks == "set" else env
+
+    return make
+
+
+@pytest.fixture
+def make_agent(make_env):
+    def make(env=None, **change):
+        settings = {"networks": "set", "seed": 0, "width": 16, "device": "cpu", **change}
+        return DDPG(env or make_env(settings["networks"]), DDPGConfig(**settings))
+
+    return make
+
+
+def learn(agent, steps, **keywords):
+    """Learn, and what happened: the callback's locals of every step."""
+    seen = []
+    agent.learn(steps, lambda local, _: seen.append(dict(local)), **keywords)
+    return seen
+
+
+def weights(network):
+    return torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+
+
+def selected(seen):
+    return [local["info"]["selected"].tolist() for local in seen]
+
+
+def everything(agent):
+    return agent.buffer._gather(torch.arange(len(agent.buffer)))
+
+
+def departed(agent):
+    """(steps, n_u), what had left the pool before each stored action."""
+    return ~agent.encode.in_pool(everything(agent).observations)
+
+
+# --- an episode ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"base": "en", "mask": True},
+        {"credit": True, "noise_scale": "spread", "noise_space": "logit"},
+        {"base": "ms", "credit": True, "gradient_steps": 2, "optimizer_impl": "default"},
+        {"credit": True, "storage": "float16", "target_update": "epoch", "learning_starts": 2},
+    ],
+)
+def test_it_learns_to_the_end_of_an_episode(make_agent, change, untouched_globals):
+    agent = make_agent(**change)
+    names = ("actor", "critic", "actor_target", "critic_target")
+    before = {name: weights(getattr(agent, name)) for name in names}
+    steps = agent.env.get_wrapper_attr("max_steps")
+    seen = learn(agent, steps)
+    assert [local["terminated"] for local in seen] == [False] * (steps - 1) + [True]
+    assert agent.episodes == 1 and len(agent.buffer) == agent.buffer.capacity == steps
+    seen += learn(agent, 1, reset_num_timesteps=False)
+    for local in seen:
+        assert agent.action_space.contains(local["executed"])
+    for name, old in before.items():
+        assert weights(getattr(agent, name)).isfinite().all()
+        assert not torch.equal(weights(getattr(agent, name)), old)
+
+
+def test_equal_seeds_choose_equal_samples(make_agent):
+    runs = [
+        selected(learn(make_agent(seed=seed, base="ms", credit=True, mask=True), 7))
+        for seed in (0, 0, 1)
+    ]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_state_is_what_the_features_say(make_agent):
+    agent = make_agent()
+    observation, _ = agent.env.reset(seed=0)
+    states, single = agent.encode(observation)
+    assert single and states.shape == (1, agent.encode.size)
+    n = agent.action_space.shape[0]
+    p1 = states[0, -len(FEATURES) * n :][:n]
+    np.testing.assert_allclose(p1, observation["softmax"].max(1))
+
+
+def test_it_begins_by_its_strategy(make_agent, make_env):
+    """Without noise and before any gradient step: the whole episode of MS."""
+    env, ms = make_env("mlp"), strategies.make("ms", query_size=4, seed=0)
+    observation, _ = env.reset(seed=0)
+    expected, terminated = [], False
+    while not terminated:
+        observation, _, terminated, _, info = env.step(ms.predict(observation)[0])
+        expected.append(info["selected"].tolist())
+    agent = make_agent(base="ms", noise="none", gradient_steps=0)
+    assert selected(learn(agent, len(expected))) == expected
+    trained = make_agent(base="ms", noise="none")
+    assert selected(learn(trained, 1)) == expected[:1]
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("networks", ["set", "mlp"])
+@pytest.mark.parametrize("noise_space", ["action", "logit"])
+def test_departed_samples_score_zero(make_agent, networks, noise_space):
+    agent = make_agent(networks=networks, mask=True, noise_space=noise_space)
+    seen = learn(agent, 5)
+    gone, actions = departed(agent), everything(agent).actions
+    assert gone.sum(1).tolist() == [0, 4, 8, 12, 16]
+    assert (actions[gone] == 0).all() and (actions[~gone] > 0).float().mean() > 0.5
+    observation = seen[-1]["observation"]
+    scores, _ = agent.predict(observation)
+    available = seen[-1]["info"]["available"]
+    assert (~available).sum() == 20
+    assert (scores[~available] == 0).all() and (scores[available] > 0).all()
+
+
+def test_departed_samples_score_zero_in_the_warm_up(make_agent):
+    agent = make_agent(mask=True, learning_starts=3)
+    learn(agent, 3)
+    assert (everything(agent).actions[departed(agent)] == 0).all()
+
+
+@pytest.mark.parametrize("networks", ["set", "mlp"])
+def test_without_a_mask_they_do_not(make_agent, networks):
+    agent = make_agent(networks=networks, noise_space="logit")
+    learn(agent, 3)
+    assert (everything(agent).actions[departed(agent)] > 0).all()
+
+
+def test_targets_see_masked_actions(make_agent, monkeypatch):
+    """In Eq. 6 and in Eq. 4."""
+    agent = make_agent(mask=True, gradient_steps=0, noise_space="logit")
+    learn(agent, 4)
+    batch, seen = everything(agent), []
+    for name, states in (("critic_target", "next_observations"), ("critic", "observations")):
+        forward, gone = getattr(agent, name).forward, ~agent.encode.in_pool(getattr(batch, states))
+
+        def watched(flat, actions, forward=forward, gone=gone):
+            seen.append(bool((actions[gone] == 0).all() and (actions[~gone] > 0).all()))
+            return forward(flat, actions)
+
+        monkeypatch.setattr(getattr(agent, name), "forward", watched)
+    agent.train_step(batch)
+    assert seen == [True, True, True]
+
+
+# --- noise --------------------------------------------------------------------------------------
+
+
+def logit_noise(agent, steps):
+    """What was added to the logits of every step, and those logits."""
+    learn(agent, steps)
+    batch = everything(agent)
+    with torch.no_grad():
+        logits = agent.actor.logits(batch.observations)
+    return torch.logit(batch.actions.double()) - logits, logits
+
+
+def test_noise_follows_the_spread_of_the_scores(make_agent):
+    """The margin, and ten times the margin minus 5, whose deviation is ten times as large."""
+    settings = {"base": "ms", "gradient_steps": 0, "noise_space": "logit"}
+    agents = [make_agent(**settings, noise_scale=scale) for scale in ("fixed", "spread", "spread")]
+    with torch.no_grad():
+        agents[2].actor.linear[FEATURES.index("margin"), 0] = 9
+        agents[2].actor.net.out_bias.fill_(-5)
+    (plain, _), (one, logits), (ten, larger) = (logit_noise(agent, 4) for agent in agents)
+    np.testing.assert_allclose(ten[0], 10 * one[0], rtol=1e-2, atol=2e-3)
+    for agent, noise, scores in ((agents[1], one, logits), (agents[2], ten, larger)):
+        for t, gone in enumerate(departed(agent)):
+            scale = float(scores[t, ~gone].std())
+            np.testing.assert_allclose(noise[t], scale * plain[t], rtol=1e-2, atol=2e-3)
+
+
+def test_spread_of_squashed_scores_in_action_space(make_agent):
+    agent, plain = (
+        make_agent(base="ms", gradient_steps=0, noise_sigma=0.1, noise_scale=scale)
+        for scale in ("spread", "fixed")
+    )
+    for each in (agent, plain):
+        learn(each, 1)
+    batch = everything(agent)
+    with torch.no_grad():
+        scores = agent.actor(batch.observations)
+    noise, unscaled = batch.actions - scores, everything(plain).actions - scores
+    inside = (everything(plain).actions > 0) & (everything(plain).actions < 1)
+    np.testing.assert_allclose(
+        noise[inside], (scores.std(correction=0) * unscaled)[inside], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("networks", ["set", "mlp"])
+def test_the_last_sample_of_a_pool_has_no_spread(make_agent, make_env, networks):
+    """Two queries, of which the second finds one sample left."""
+    n = make_env(networks).action_space.shape[0]
+    env = make_env(networks, query_size=n - 1, budget=1.0)
+    agent = make_agent(env, networks=networks, noise_scale="spread", gradient_steps=0)
+    seen = learn(agent, 2)
+    assert seen[-1]["terminated"] and everything(agent).actions.isfinite().all()
+
+
+# --- credits ------------------------------------------------------------------------------------
+
+
+def test_credits_are_the_summands_of_the_reward(make_agent):
+    agent = make_agent(credit=True)
+    seen = learn(agent, 5)
+    batch = everything(agent)
+    for local, credits, reward in zip(seen, batch.credits, batch.rewards, strict=True):
+        info = local["info"]
+        expected = np.full(len(credits), math.nan, np.float32)
+        expected[info["selected"]] = info["sample_rewards"]
+        np.testing.assert_array_equal(credits, expected)
+        assert (~credits.isnan()).sum() == 4
+        assert float(credits.nanmean()) == pytest.approx(float(reward), abs=1e-6)
+
+
+def test_without_credit_none_are_kept(make_agent):
+    agent = make_agent()
+    learn(agent, 2)
+    assert everything(agent).credits.shape == (2, 0)
+
+
+def test_a_gradient_step_lowers_the_credit_loss(make_agent):
+    agent = make_agent(credit=True, gradient_steps=0)
+    learn(agent, 6)
+    batch = everything(agent)
+
+    def loss():
+        with torch.no_grad():
+            return agent.critic.credit_loss(batch.observations, batch.credits).item()
+
+    before = loss()
+    for _ in range(60):
+        assert agent.train_step(batch).finite == 1
+    assert loss() < 0.7 * before
+
+
+def test_the_critics_loss_has_both_parts(make_agent):
+    agent = make_agent(credit=True, gradient_steps=0, mask=True)
+    learn(agent, 4)
+    batch = everything(agent)
+    with torch.no_grad():
+        actions = agent.actor_target(batch.next_observations)
+        gone = ~agent.encode.in_pool(batch.next_observations)
+        q = agent.critic_target(batch.next_observations, actions.masked_fill(gone, 0))
+        error = batch.rewards + 0.99 * (1 - batch.terminated) * q
+        error = error - agent.critic(batch.observations, batch.actions)
+        credits = agent.critic.credit_loss(batch.observations, batch.credits)
+    expected = float(error.square().mean() + credits)
+    assert agent.train_step(batch).critic.item() == pytest.approx(expected, rel=1e-5)
+
+
+# --- going on -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"credit": True, "base": "ms", "mask": True, "noise_scale": "spread"},
+        {"credit": True, "gradient_steps": 1, "buffer_size": 3, "storage": "float16"},
+        {"gradient_steps": 1},
+    ],
+)
+def test_it_goes_on_within_an_episode(make_agent, make_env, tmp_path, change):
+    """The environment is brought to the same point by the same seed and the same actions."""
+    agent = make_agent(**change)
+    first = learn(agent, 3)
+    agent.save(tmp_path / "saved")
+    held = checkpoint.read(tmp_path / "saved")
+    expected = learn(agent, 5, reset_num_timesteps=False)
+
+    env = make_env()
+    env.reset(seed=0)
+    for local in first:
+        env.step(local["executed"])
+    loaded = DDPG.load(tmp_path / "saved", env, force_reset=False)
+    restored = make_agent(**change)
+    restored.load_state_dict(held)
+    np.testing.assert_equal(
+        {name: np.asarray(each) for name, each in restored.buffer.state_dict().items()},
+        {name: np.asarray(each) for name, each in held["buffer"].items()},
+    )
+    found = learn(loaded, 5, reset_num_timesteps=False)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one["executed"], other["executed"])
+        assert one["scalars"] == other["scalars"]
+    for name in ("actor", "critic", "actor_target", "critic_target"):
+        assert torch.equal(weights(getattr(loaded, name)), weights(getattr(agent, name)))
+    for one, other in zip(everything(loaded), everything(agent), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# --- predict ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_predict_on_one_and_on_many(make_agent, mask):
+    agent = make_agent(base="en", credit=True, mask=mask)
+    each = [local["observation"] for local in learn(agent, 4)]
+    stacked = {name: np.stack([one[name] for one in each]) for name in each[0]}
+    actions, state = agent.predict(stacked, state="mine")
+    assert state == "mine" and actions.shape == (4, *agent.action_space.shape)
+    for action, one in zip(actions, each, strict=True):
+        alone, _ = agent.predict(one)
+        assert agent.action_space.contains(alone)
+        np.testing.assert_allclose(alone, action, atol=1e-6)
+
+
+def test_observations_of_another_form_are_refused(make_agent):
+    agent = make_agent()
+    observation, info = agent.env.reset(seed=0)
+    with pytest.raises(ValueError, match="pass the observation's dictionary alone"):
+        agent.predict((observation, info))
+    with pytest.raises(ValueError, match=r"has shape \(\d+, 3\), got \(5, 3\)"):
+        agent.predict(observation | {"softmax": observation["softmax"][:5]})
+    observation["softmax"][0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        agent.predict(observation)
+
+
+# --- settings that do not fit -------------------------------------------------------------------
+
+
+def test_set_networks_need_the_context(make_agent, make_env, score_env):
+    for env in (make_env("mlp"), score_env()):
+        with pytest.raises(TypeError, match=r"no softmax, .*ContextObservation\(env\)"):
+            make_agent(env)
+
+
+def test_set_networks_need_a_query_size(make_agent, make_env):
+    class Toy(gym.Env):
+        observation_space = make_env().observation_space
+        action_space = make_env().action_space
+
+    with pytest.raises(ValueError, match="no query_size"):
+        make_agent(Toy())
+
+
+@pytest.mark.parametrize("change", [{"base": "ms"}, {"credit": True}])
+def test_base_and_credit_are_for_sets(change):
+    with pytest.raises(ValueError, match="base and credit are for networks='set'"):
+        DDPGConfig(**change)
+    DDPGConfig(networks="set", **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"networks": "cnn"}, "networks"),
+        ({"networks": "set", "base": "random"}, "base"),
+        ({"noise_scale": "large"}, "noise_scale"),
+    ],
+)
+def test_unknown_options(change, name):
+    with pytest.raises(ValueError, match=rf"{name} must be one of"):
+        DDPGConfig(**change)
+
+
+@pytest.mark.parametrize("change", [{"mask": True}, {"noise_scale": "spread"}])
+def test_a_mask_needs_a_row_for_every_score(make_agent, score_env, change):
+    make_agent(score_env(), networks="mlp", **change)
+    with pytest.raises(ValueError, match=r"need observations \(n_u, M\) .* got \(3,\) and \(1,\)"):
+        make_agent(gym.make("Pendulum-v1"), networks="mlp", **change)

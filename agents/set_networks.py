@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from agents.pool_features import CHUNK, FEATURES, PROGRESS, PoolState, context_size, unflatten
 
 WIDTH = 40
-"""Hidden units; actor and critic together have about 10^4 weights."""
+"""Hidden units; actor and critic together have 6,800 weights, with credit 9,700."""
 Base = Literal["none", "lc", "ms", "en"]
 
 

@@ -189,7 +189,12 @@ def load_pretrained(name: str) -> TransferPolicy:
     Raises:
         ValueError: there is none of that name.
     """
+    return TransferPolicy.load(pretrained_path(name))
+
+
+def pretrained_path(name: str) -> Path:
+    """The file of a policy that comes with the package; raises as ``load_pretrained`` does."""
     known = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
     if name not in known:
         raise ValueError(f"no pretrained policy {name!r}, choose from {known}{hint(name, known)}")
-    return TransferPolicy.load(POLICIES / f"{name}.safetensors")
+    return POLICIES / f"{name}.safetensors"

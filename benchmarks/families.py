@@ -48,7 +48,9 @@ class Features:
     labels: np.ndarray
     """(N,) int64."""
     groups: np.ndarray
-    """(N,) the scan or patient of each image."""
+    """(N,) the scan, patient or photograph of each image."""
+    fingerprint: str
+    """Of the data set that they were made of."""
 
 
 def _photographs(data: Path) -> ImageDataset:
@@ -121,7 +123,10 @@ def training_features(name: str, data: Path) -> Features:
     values = torch.from_numpy(classifier.embed(np.arange(len(rows))))
     directions = torch.linalg.svd(values, full_matrices=False).Vh[:N_COMPONENTS]
     return Features(
-        (values @ directions.T).contiguous(), dataset.labels[rows], dataset.groups[rows]
+        (values @ directions.T).contiguous(),
+        dataset.labels[rows],
+        dataset.groups[rows],
+        dataset.fingerprint(),
     )
 
 

@@ -7,7 +7,8 @@ writes one Markdown file: for every data set the methods' area under the learnin
 and in the first, second and last third of the budget, beside MS; and for the policies that
 transfer the question that was put beforehand: above MS on data they have not seen? There Holm's
 correction is over both policies and all data sets; in the tables of the data sets it is over the
-methods.
+methods. Whether a policy is *below* MS is judged without correction, which would be to its favour.
+Tests and intervals are over seeds, that is over starts and initial weights, on one test set each.
 """
 
 import sys
@@ -76,8 +77,15 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """For each policy that transfers and each data set: difference to MS, corrected, and saving.
 
     The saving is the labels that MS needs, over those that the policy needs, to first reach
-    RANDOM's final score; medians over seeds.
+    RANDOM's final score: medians over seeds, with a bootstrap interval over them.
+
+    Raises:
+        ValueError: the policies and MS have not the same seeds everywhere.
     """
+    for name, each in curves.items():
+        own = {m: set(each[each["method"] == m]["seed"]) for m in (*TRANSFERRED, "ms")}
+        if len({frozenset(seeds) for seeds in own.values()}) > 1:
+            raise ValueError(f"{name}: {own} are not the same seeds; finish the run first")
     rows: dict[str, dict[str, Any]] = {}
     uncorrected = []
     for method in TRANSFERRED:
@@ -87,7 +95,7 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 continue
             row = _beside(tests, method)
             row.pop("p, Holm")
-            rows[f"{method.upper()}, {name}"] = row | {"saving": _saving(each, method)}
+            rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:
         corrected = multipletests(uncorrected, method="holm")[1]
@@ -110,16 +118,24 @@ def _beside(tests: pd.DataFrame, method: str) -> dict[str, str]:
     }
 
 
+N_RESAMPLES = 2000
+
+
 def _saving(curves: pd.DataFrame, method: str) -> str:
-    """Labels that MS needs over those that a method needs, both in brackets."""
+    """Labels that MS needs over those that a method needs, an interval, and both numbers."""
     random = curves[curves["method"] == "random"]
     if random.empty:
         return "-"
     target = random.groupby("seed")[METRIC].last().mean()
-    median = statistics.labels_needed(curves, METRIC, target).groupby(level="method").median()
-    theirs, ours = median["ms"], median[method]
-    ratio = f"{theirs / ours:.2f}" if np.isfinite([theirs, ours]).all() else "-"
-    return f"{ratio} ({theirs:.0f} / {ours:.0f})"
+    needed = statistics.labels_needed(curves, METRIC, target).unstack("method")
+    both = needed[["ms", method]].to_numpy()
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(len(both), size=(N_RESAMPLES, len(both)))
+    medians = np.median(both[chosen], axis=1)
+    with np.errstate(invalid="ignore"):
+        low, high = np.nanpercentile(medians[:, 0] / medians[:, 1], (2.5, 97.5))
+    theirs, ours = np.median(both, axis=0)
+    return f"{theirs / ours:.2f} [{low:.2f}, {high:.2f}] ({theirs:.0f} / {ours:.0f})"
 
 
 def markdown(frame: pd.DataFrame) -> str:

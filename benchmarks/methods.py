@@ -4,6 +4,7 @@ A method sees the environment through the Gymnasium API and documented attribute
 get the same budget, start and classifier.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import numpy as np
 from agents import load_pretrained, modern, sb3, strategies
 from agents.ddpg import DDPG, DDPGConfig
 from agents.spelling import hint
+from agents.transfer import pretrained_path
 from al_gym.wrappers import ContextObservation
 from benchmarks.families import family_of
 
@@ -32,6 +34,7 @@ METHODS = {
     "drla-transfer": "a policy trained on many episodes of other data, applied unchanged",
     "drla-embed": "the same with the pool's embeddings",
     "frozen": "control: DRLA's untrained actor with the same noise, to tell what it learned",
+    "frozen-set": "control: DRLA-SET's untrained actor with the same noise",
     "eq3": "control: greedy on max p - sum p^2, what Eq. 3 pays if the classifier is calibrated",
     "eq3-oracle": "bound, not a method: greedy on the true Eq. 3, peeking at the labels",
     "badge": "BADGE: k-means++ over gradient embeddings",
@@ -51,6 +54,7 @@ ONLINE: dict[str, dict[str, Any]] = {
     "drla-set": SET,
     "drla-set-credit": {**SET, "credit": True},
     "drla-residual": {**SET, "credit": True, "base": "ms", "noise": "none"},
+    "frozen-set": {**SET, "gradient_steps": 0},
 }
 """Agents that learn on the episode that they are measured on -> what differs from the paper's."""
 TRANSFERRED = ("drla-transfer", "drla-embed")
@@ -135,7 +139,9 @@ def settings(
     if name in ONLINE:
         return asdict(DDPGConfig(**{"seed": seed, **ONLINE[name], **(changes or {})}))
     if name in TRANSFERRED:
-        return {"policy": policy_name(name, env)}
+        policy = policy_name(name, env)
+        content = pretrained_path(policy).read_bytes()
+        return {"policy": policy, "digest": hashlib.blake2b(content, digest_size=16).hexdigest()}
     if name.startswith("sb3-"):
         chosen = sb3.settings(
             name.removeprefix("sb3-"),

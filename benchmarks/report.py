@@ -27,8 +27,10 @@ from benchmarks.results import Experiment
 METRICS = {"macro_f1": "Macro F1", "micro_f1": "Micro F1"}
 PUBLISHED_PRESET = "paper-chestCT"
 """The paper's Tables 1 and 2 are of this data set."""
-BASELINES: dict[str, tuple[str, ...] | None] = {"random": None, "ms": None, "frozen": ("drla",)}
-"""Baseline -> the methods tested against it; None: all. DRLA must beat its untrained actor."""
+BASELINES: dict[str, tuple[str, ...] | None] = {
+    "random": None, "ms": None, "frozen": ("drla",), "frozen-set": ("drla-set", "drla-set-credit"),
+}  # fmt: skip
+"""Baseline -> the methods tested against it; None: all. Agents must beat their untrained actors."""
 
 
 @dataclass(frozen=True)

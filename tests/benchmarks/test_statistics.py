@@ -55,6 +55,16 @@ def test_aulc_is_the_mean_over_the_curve_and_all_has_none():
     assert "all" not in areas.index.get_level_values(0)
 
 
+def test_thirds_are_those_of_the_steps():
+    values = [0.1, 0.2, 0.3, 0.4, 0.6, 0.6, 0.9]
+    curves = pd.concat([curve("lc", 0, list(np.linspace(0.1, 0.7, 7)), values), CURVES])
+    thirds = statistics.aulc_by_thirds(curves, "macro_f1")
+    # steps 0, 1, 2; 3, 4; 5, 6: where 3 * step // 7 is 0, 1, 2
+    assert thirds.loc["lc", 0].tolist() == pytest.approx([0.2, 0.5, 0.75])
+    assert thirds.loc["ms", 1].tolist() == pytest.approx([0.5, 0.7, 0.8])
+    assert "all" not in thirds.index.get_level_values(0)
+
+
 def test_table():
     table = statistics.table(CURVES, "macro_f1", [0.1, 0.3, 1.0])
     assert list(table.index) == ["random", "ms", "all"]

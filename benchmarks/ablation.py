@@ -1,0 +1,118 @@
+"""What discount, reward and noise are worth to an agent that learns online: ``drla-set``.
+
+    python -m benchmarks.ablation --preset retinamnist-features --root DIR --seeds 10 --out runs/ab
+
+runs the agent once for each of ``VARIANTS``, each of which changes one setting, and writes a table
+of them beside the first, ``ablation.md``. A tenth of the training images is held out throughout, as
+two of the rewards need it. The same command again goes on where it was stopped.
+"""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tyro
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from benchmarks import report, results, run, statistics
+
+METHOD, METRIC = "drla-set", "macro_f1"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gamma 0.99, Eq. 3, noise 0.2": {},
+    "gamma 0.9": {"agent": {"gamma": 0.9}},
+    "gamma 0.5": {"agent": {"gamma": 0.5}},
+    "gamma 0": {"agent": {"gamma": 0.0}},
+    "reward f1_gain": {"reward": "f1_gain"},
+    "reward loss_gain": {"reward": "loss_gain"},
+    "noise 0.05": {"agent": {"noise_sigma": 0.05}},
+    "noise 0.8": {"agent": {"noise_sigma": 0.8}},
+    "no noise": {"agent": {"noise": "none"}},
+    "noise not scaled to the spread": {"agent": {"noise_scale": "fixed"}},
+}
+"""What differs from the first: settings of the run and of ``agents.ddpg.DDPGConfig``."""
+CONTROLS = ("random", "ms", "frozen-set")
+"""Run beside the first."""
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """Run every variant and write the table."""
+
+    preset: str
+    """The experiment."""
+    out: Path
+    """Folder for the results, one below it for each variant."""
+    root: Path | None = None
+    """Folder of the data."""
+    seeds: int = 10
+    """Number of seeds; all variants share the start of each."""
+    workers: int = 1
+    """Cells at a time."""
+
+
+def main(config: AblationConfig) -> int:
+    """Run, and write ``ablation.md``; returns the exit status.
+
+    Raises:
+        ValueError: an unknown preset, or a folder with results of other settings.
+        FileNotFoundError: the data is not there.
+    """
+    curves = []
+    for number, (name, changes) in enumerate(VARIANTS.items()):
+        folder = config.out / re.sub(r"\W+", "-", name.lower())
+        methods = (METHOD,) if number else (METHOD, *CONTROLS)
+        status = run.main(run.RunConfig(
+            out=folder, preset=(config.preset,), methods=methods, root=config.root,
+            seeds=config.seeds, workers=config.workers, validation_fraction=0.1, **changes,
+        ))  # fmt: skip
+        if status:
+            return status
+        (experiment,) = results.load([folder])
+        found = experiment.curves
+        curves.append(found.assign(method=found["method"].replace(METHOD, name)))
+    text = table(pd.concat(curves, ignore_index=True)).to_markdown(disable_numparse=True)
+    (config.out / "ablation.md").write_text(text + "\n")
+    print(f"\n{text}")
+    return 0
+
+
+def table(curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a variant: AULC with its interval, and the paired difference to the first.
+
+    Holm's correction is over the variants; the controls are not tested.
+    """
+    areas = statistics.aulc(curves, METRIC).unstack("seed")
+    rewards = curves.groupby(["method", "seed"])["reward"].mean().groupby(level="method").mean()
+    first, *others = VARIANTS
+    rows: dict[str, dict[str, str]] = {}
+    p_values = []
+    for name in (first, *others, *CONTROLS):
+        values = areas.loc[name].to_numpy()
+        rows[name] = {
+            "AULC": report.plus_minus(*statistics.interval(values)),
+            "reward, its own": f"{rewards[name]:.3f}",
+        }
+        if name in others:
+            test = stats.ttest_rel(values, areas.loc[first].to_numpy())
+            low, high = test.confidence_interval()
+            rows[name]["- the first"] = f"{(values - areas.loc[first]).mean():+.4f}"
+            rows[name]["95 % interval"] = f"[{low:+.4f}, {high:+.4f}]"
+            rows[name]["p"] = report.p_value(float(test.pvalue))
+            p_values.append(float(test.pvalue))
+    for name, p in zip(others, multipletests(p_values, method="holm")[1], strict=True):
+        rows[name]["p, Holm"] = report.p_value(p)
+    return pd.DataFrame.from_dict(
+        {name.upper() if name in CONTROLS else name: row for name, row in rows.items()},
+        orient="index",
+    ).fillna("")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(AblationConfig, description=__doc__)))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"benchmarks.ablation: {error}")

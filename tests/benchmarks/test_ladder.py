@@ -1,0 +1,96 @@
+"""The ladder's tables and the ablation's against numbers worked by hand, and both programs run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks import ablation, ladder
+from tests.benchmarks.test_statistics import curve
+
+LABELS = [0.1, 0.2, 0.3]
+GAINS = [0.01, 0.02, 0.03, 0.04, 0.05]
+"""Of drla-transfer over MS, by seed, in every step but the first."""
+
+
+def made(gains=GAINS, methods=("drla-transfer", "drla-embed")):
+    parts = []
+    for seed, gain in enumerate(gains):
+        parts.append(curve("random", seed, LABELS, [0.3, 0.4 + 0.01 * seed, 0.5]))
+        parts.append(curve("ms", seed, LABELS, [0.3, 0.45, 0.55]))
+        for method in methods:
+            shift = gain if method == "drla-transfer" else 0.01 * (-1) ** seed
+            f1 = [0.3, 0.45 + shift, 0.55 + shift]
+            parts.append(curve(method, seed, LABELS, f1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_a_row_has_the_area_its_thirds_and_the_difference_to_ms():
+    row = ladder.table(made()).loc["DRLA-TRANSFER"]
+    areas = 1.3 / 3 + 2 / 3 * np.array(GAINS)
+    half = stats.t.ppf(0.975, 4) * stats.sem(areas)
+    assert row["AULC"] == f"{areas.mean():.3f} ± {half:.3f}"
+    assert (row["early"], row["middle"], row["late"]) == ("0.300", "0.480", "0.580")
+    assert row["- MS"] == "+0.0200" and row["better in"] == "5 of 5" and row["reward"] == "0.100"
+    low, high = stats.ttest_1samp(2 / 3 * np.array(GAINS), 0).confidence_interval()
+    assert row["95 % interval"] == f"[{low:+.4f}, {high:+.4f}]"
+    assert ladder.table(made()).loc["MS", "p"] == ""
+
+
+def test_the_question_corrects_over_policies_and_data_sets_and_counts_labels():
+    answer = ladder.question({"one": made(), "two": made()})
+    assert len(answer) == 4
+    row = answer.loc["DRLA-TRANSFER, one"]
+    p = stats.ttest_1samp(GAINS, 0).pvalue
+    assert row["p"] == f"{p:.3f}"
+    # the smallest of four counts four times
+    assert row["p, Holm"] == f"{4 * p:.3f}"
+    assert answer.loc["DRLA-EMBED, two", "p, Holm"] == "1.000"
+    # RANDOM ends at 0.5: MS reaches it with 30 labels, drla-transfer in the last seed with 20
+    assert row["label saving"].startswith("1.00 [1.00, 1.50] (30 / 30)")
+    more = ladder.question({"one": made([0.05, 0.06, 0.07, 0.08, 0.09])})
+    assert more.loc["DRLA-TRANSFER, one", "label saving"] == "1.50 [1.50, 1.50] (30 / 20)"
+
+
+def test_a_policy_that_lacks_seeds_is_not_judged():
+    curves = made()
+    short = curves[(curves["method"] != "drla-embed") | (curves["seed"] != 2)]
+    with pytest.raises(ValueError, match="one: .* not the same seeds"):
+        ladder.question({"one": short})
+
+
+def test_the_program_writes_what_it_prints(finished, tmp_path, capsys):
+    out = tmp_path / "tables" / "ladder.md"
+    assert ladder.main(ladder.LadderConfig((finished,), out)) == 0
+    text = out.read_text()
+    assert text.startswith("Folder:") and "| DRLA " in text and "Above MS" not in text
+    assert text.strip() in capsys.readouterr().out
+
+
+def test_the_ablation_compares_with_its_first():
+    first, *others = ablation.VARIANTS
+    parts = []
+    for seed in range(3):
+        for i, name in enumerate((first, *others, *ablation.CONTROLS)):
+            parts.append(curve(name, seed, LABELS, [0.3, 0.4, 0.5 + 0.03 * i + 0.003 * seed * i]))
+    table = ablation.table(pd.concat(parts, ignore_index=True))
+    assert list(table.index)[:2] == [first, others[0]] and table.index[-1] == "FROZEN-SET"
+    assert table.loc[first, "p"] == "" == table.loc["RANDOM", "p"]
+    assert table.loc[others[0], "- the first"] == "+0.0110"
+    assert float(table.loc[others[0], "p, Holm"]) >= float(table.loc[others[0], "p"])
+
+
+def test_the_ablation_runs_and_goes_on(folder_root, tmp_path, monkeypatch, capsys):
+    from benchmarks.presets import PRESETS, Preset
+
+    settings = {"root": str(folder_root), "query_size": 10, "budget": 0.3}
+    monkeypatch.setitem(PRESETS, "small", Preset("Folder", settings))
+    chosen = ("gamma 0.99, Eq. 3, noise 0.2", "gamma 0", "reward loss_gain", "no noise")
+    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in chosen})
+    config = ablation.AblationConfig("small", tmp_path / "ab", seeds=2)
+    assert ablation.main(config) == 0
+    first = (tmp_path / "ab" / "ablation.md").read_text()
+    assert all(name in first for name in (*chosen, "RANDOM", "MS", "FROZEN-SET"))
+    assert ablation.main(config) == 0
+    assert (tmp_path / "ab" / "ablation.md").read_text() == first
+    assert "2 of 2 cells are finished already" in capsys.readouterr().out

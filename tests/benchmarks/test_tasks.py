@@ -1,0 +1,132 @@
+"""Tasks to train policies on: groups apart, equal sizes, episodes as the environment's own."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents import strategies
+from agents.transfer import TransferPolicy
+from al_gym.data.dataset import ImageDataset
+from benchmarks import families, tasks
+from benchmarks.families import Features
+
+
+@pytest.fixture(scope="module")
+def features() -> Features:
+    """600 samples of three unequal classes, told by their features, three to a group."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat([0, 1, 2], [400, 150, 50]))
+    values = rng.normal(0, 1, (600, 8)) + 1.5 * np.eye(8)[labels]
+    groups = np.arange(600) // 3
+    return Features(torch.from_numpy(values).float(), labels, groups, "made")
+
+
+def draw(features, key, n_starts=2):
+    return tasks.draw_task("made", features, n_starts, np.random.default_rng(key))
+
+
+@pytest.mark.parametrize("key", range(12))
+def test_a_task_keeps_groups_apart_and_sizes_equal(features, key):
+    task = draw(features, key, 3)
+    assert len(set(task.seeds)) == 3 and min(task.seeds) >= 2**32
+    counts = []
+    for train, validation in zip(task.train, task.validation, strict=True):
+        assert not set(features.groups[train]) & set(features.groups[validation])
+        assert len(set(train)) == len(train) and len(set(validation)) == len(validation)
+        assert (task.labels[np.concatenate([train, validation])] >= 0).all()
+        assert (np.diff(task.labels[validation]) >= 0).all()
+        counts.append(np.bincount(task.labels[train], minlength=task.n_classes).tolist())
+        assert min(counts[-1]) >= tasks.FEWEST
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_tasks_differ_and_a_key_decides_them(features):
+    drawn = [draw(features, key) for key in range(40)]
+    assert {task.n_classes for task in drawn} == {2, 3}
+    assert len({task.config.query_size for task in drawn}) == 3
+    assert 0 < np.mean([task.config.label_noise > 0 for task in drawn]) < 0.6
+    again = draw(features, 7)
+    assert again.config == drawn[7].config and again.seeds == drawn[7].seeds
+    np.testing.assert_array_equal(again.train[1], drawn[7].train[1])
+
+
+def test_episodes_are_those_of_single_environments(features):
+    """The same policy on the same start, alone and beside others."""
+    task = draw(features, 1)
+    ms, other = TransferPolicy(), TransferPolicy()
+    other.diversity[0] = 0.5
+    together = tasks.play(task, features, [ms.act, other.act], ("aulc", "loss", "eq3"))
+    assert together.shape == (3, 2, 2)
+    for start in (0, 1):
+        episodes = tasks.Episodes(task, features, [start], embeddings=False)
+        (env,) = episodes.envs
+        rewards, scores = [], []
+        while not env.is_over:
+            observation, *_ = env.outcome()
+            action, _ = strategies.make("ms", query_size=1, seed=0).predict(observation)
+            _, reward, _, _, info = env.step(action)
+            rewards.append(reward)
+            scores.append(info["macro_f1"])
+        np.testing.assert_allclose(together[0, 0, start], np.mean(scores), atol=1e-5)
+        np.testing.assert_allclose(together[2, 0, start], np.mean(rewards), atol=1e-5)
+    assert (together[:, 0] != together[:, 1]).any()
+
+
+def test_going_on_from_one_brings_all_to_the_same_point(features):
+    task = draw(features, 2)
+    episodes = tasks.Episodes(task, features, [0] * 3, embeddings=True)
+    rng = np.random.default_rng(0)
+    n = len(episodes.observations()[0]["softmax"])
+    episodes.step([rng.random(n) for _ in range(3)])
+    assert len(set(episodes.worth("loss"))) == 3
+    episodes.go_on_from(1)
+    assert len(set(episodes.worth("loss"))) == 1
+    expected = episodes.observations()[1]
+    for seen in episodes.observations():
+        for key, value in seen.items():
+            np.testing.assert_array_equal(value, expected[key])
+    action = rng.random(n)
+    episodes.step([action] * 3)
+    assert np.ptp(episodes.worth("loss")) < 1e-6
+
+
+def test_training_features_hold_nothing_of_the_test_side(tmp_path, monkeypatch):
+    """Images of the test side are spoiled: the features stay as they are."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 3, 28, 28), dtype=np.uint8)
+
+    def dataset(spoiled):
+        changed = images.copy()
+        changed[20:] = 255 if spoiled else changed[20:]
+        return ImageDataset(
+            changed, np.arange(30) % 5, tuple("abcde"), np.arange(30), np.arange(20),
+            np.arange(20, 30), "MedMNIST retinamnist, made",
+        )  # fmt: skip
+
+    kept = []
+    for spoiled in (False, True):
+        family = families.FAMILIES["retinamnist"]
+        fake = families.Family(family.preset, family.source, lambda _, s=spoiled: dataset(s))
+        monkeypatch.setitem(families.FAMILIES, "retinamnist", fake)
+        kept.append(families.training_features("retinamnist", tmp_path))
+    assert kept[0].values.shape == (20, 20) and len(kept[0].labels) == 20
+    assert torch.equal(kept[0].values, kept[1].values)
+
+
+def test_families_are_told_by_the_source_of_a_data_set():
+    assert families.family_of("chestCT, /somewhere") == "chestct"
+    assert families.family_of("MedMNIST bccd_cells_48, /somewhere.npz") == "bloodcells"
+    assert families.family_of("Folder, /somewhere") is None
+    assert families.family_of("MedMNIST organmnist3d, x") is None
+    assert families.data_is_generated("chestct") and not families.data_is_generated("bloodcells")
+
+
+def test_the_real_files_are_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no retinamnist\.npz in"):
+        families.training_features("retinamnist", tmp_path)
+
+
+def test_blood_cells_are_grouped_by_their_photographs(medmnist_root):
+    dataset = families.FAMILIES["bloodcells"].read(medmnist_root.parent)
+    n_groups = len(np.unique(dataset.groups[dataset.train]))
+    assert n_groups < len(dataset.train) / 5

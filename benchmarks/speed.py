@@ -32,6 +32,7 @@ from stable_baselines3.common import logger
 from torch import nn
 from tqdm import tqdm
 
+from agents import TransferPolicy
 from agents.ddpg import DDPG, DDPGConfig
 from al_gym import (
     ActiveLearningEnv,
@@ -387,7 +388,24 @@ def growth(rounds: int) -> tuple[list[Comparison], dict[str, dict[str, float]]]:
     }
     one, sixteen = times["1"], tuple(seconds / 16 for seconds in times["16"])
     comparison = Comparison("step of 16 heads at once", sixteen, one, "one environment", 4.0)
+    acting = {f"{n:,} samples of 4 classes": _acting_on(n) for n in (1_000, 30_000, 1_000_000)}
+    title = "a policy that transfers, predict, ms"
+    times = take_turns(title, acting, rounds=rounds)
+    tables[title] = {name: 1e3 * statistics.median(times[name]) for name in acting}
     return [comparison], tables
+
+
+def _acting_on(n: int) -> Work:
+    """What ``drla-transfer`` does in a step: describe the pool, score it, rank the best."""
+    policy = TransferPolicy()
+    policy.diversity[0] = 0.5
+    softmax = np.random.default_rng(0).dirichlet(np.ones(4), n).astype(np.float32)
+    observation = {
+        "softmax": softmax,
+        "class_counts": np.array([20, 10, 15, 5], np.float32),
+        "labelled_fraction": np.array([0.1], np.float32),
+    }
+    return lambda: policy.predict(observation)
 
 
 def _on_features(

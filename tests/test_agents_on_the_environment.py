@@ -6,8 +6,11 @@ import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import al_gym  # noqa: F401  registers the ids
-from agents import sb3
+from agents import load_pretrained, sb3, strategies
 from agents.ddpg import DDPG, DDPGConfig
+from agents.transfer import POLICIES
+from al_gym.wrappers import ContextObservation
+from benchmarks.presets import PRESETS
 
 
 @pytest.fixture
@@ -64,3 +67,57 @@ def test_drla_is_repeatable_and_chooses_otherwise_than_its_noise_free_actor(env)
         )
         runs.append(np.concatenate(picked).tolist())
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_agents_that_see_the_context_train_and_act(env):
+    context = ContextObservation(env)
+    max_steps = env.get_wrapper_attr("max_steps")
+    for agent in (
+        sb3.make("td3", context, seed=0),
+        DDPG(context, DDPGConfig(seed=0, networks="set", mask=True, credit=True, base="ms")),
+    ):
+        agent.learn(max_steps)
+        selected = act(agent, context)
+        assert len(selected) == len(set(selected)) > 20
+
+
+def test_the_pretrained_policy_on_retinamnist(medmnist_root):
+    """Trained without these images: scores in the action space, repeatable, better than RANDOM."""
+    settings = PRESETS["retinamnist-features"].settings
+    envs = gym.make_vec(
+        "ActiveLearning-MedMNIST-v0", 10, "vector_entry_point", root=str(medmnist_root), **settings
+    ).unwrapped
+    policy = load_pretrained("drla-transfer-v0-without-retinamnist")
+    random = strategies.make("random", query_size=10, seed=0)
+    contexts = [ContextObservation(each) for each in envs.envs[:5]]
+    observations, _ = envs.reset(seed=[*range(5)] * 2)
+    curves = []
+    for _ in range(envs.max_steps):
+        actions = random.predict(observations)[0]
+        for k, context in enumerate(contexts):
+            softmax, *_, info = context.env.outcome()
+            seen = context.in_context(softmax, info)
+            actions[k], _ = policy.predict(seen)
+            np.testing.assert_array_equal(actions[k], policy.predict(seen)[0])
+            assert envs.single_action_space.contains(actions[k])
+        observations, _, _, _, infos = envs.step(actions)
+        curves.append(infos["macro_f1"])
+    areas = np.mean(curves, axis=0)
+    assert areas[:5].mean() > areas[5:].mean()
+
+
+def test_the_policies_that_come_with_the_package_are_whole():
+    names = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
+    families = ("bloodcells", "chestct", "retinamnist", "retinopathy")
+    kinds = [f"{kind}-v0" for kind in ("drla-embed", "drla-transfer")]
+    assert names == sorted(
+        [*kinds, *(f"{kind}-without-{family}" for kind in kinds for family in families)]
+    )
+    for name in names:
+        policy = load_pretrained(name)
+        left_out = name.partition("-without-")[2]
+        assert left_out not in policy.card["families"]
+        assert set(policy.card["families"]) | ({left_out} - {""}) == set(families)
+        assert policy.embeddings == name.startswith("drla-embed")
+        assert (POLICIES / f"{name}.safetensors").stat().st_size < 100_000
+    assert "drla-transfer-v0" in (POLICIES / "README.md").read_text()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from al_gym.classifier import ClassifierConfig, NetworkClassifier
-from al_gym.heads import LinearHeads, make_classifiers
+from al_gym.heads import LinearHeads, classifiers_over, make_classifiers
 from al_gym.images import split_evenly
 
 CONFIG = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu", trainable="head")
@@ -151,3 +151,18 @@ def test_the_state_goes_to_another_process_and_back(dataset):
     np.testing.assert_array_equal(one.predict_proba(dataset.test), two.predict_proba(dataset.test))
     with pytest.raises(RuntimeError, match="another network: there is no .*weight"):
         one.load_state_dict({"weight": torch.zeros(1, 2, 2)})
+
+
+def test_classifiers_over_given_features_are_those_of_the_images(dataset):
+    """The same features, weights and order of samples: the same classifier."""
+    (classifier,) = make(dataset)
+    features = torch.from_numpy(classifier.embed(np.arange(len(dataset.images))))
+    first, second = classifiers_over(features, 3, CONFIG, 2)
+    rows, labels = dataset.train[:30], dataset.labels[dataset.train[:30]]
+    for each in (classifier, second):
+        each.initialise(np.random.default_rng(5))
+        each.fit(rows, labels, 3, np.random.default_rng(6))
+    first.initialise(np.random.default_rng(5))
+    expected = classifier.predict_proba(dataset.test)
+    np.testing.assert_allclose(second.predict_proba(dataset.test), expected, atol=1e-6)
+    assert np.abs(first.predict_proba(dataset.test) - expected).max() > 1e-3

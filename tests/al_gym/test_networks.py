@@ -15,6 +15,7 @@ SHAPES = {
     "resnet50": (1, 64, 64),
     "resnet50_3d": (2, 32, 32, 32),
     "efficientnet_lite0": (3, 28, 28),
+    "efficientnet_lite0_planes": (2, 16, 16, 16),
 }
 
 
@@ -144,11 +145,29 @@ def test_efficientnet_lite0_with_imagenet_weights_is_the_published_network():
     assert network.mean == (127 / 255,) * 3 and network.std == (128 / 255,) * 3
 
 
+def test_planes_are_the_central_ones_and_channels_are_put_side_by_side():
+    volumes = torch.randn(2, 2, 9, 9, 9)
+    network = networks.build("efficientnet_lite0_planes", (2, 9, 9, 9), 3, "IMAGENET1K").eval()
+    flat = networks.build("efficientnet_lite0", (3, 9, 9), 3, "IMAGENET1K").eval()
+    with torch.inference_mode():
+        found = network.backbone(volumes)
+        expected = []
+        for channel in (0, 1):
+            v = volumes[:, channel]
+            expected.append(flat.backbone(torch.stack([v[:, 4], v[:, :, 4], v[:, :, :, 4]], 1)))
+    assert found.shape == (2, 2560) and network.mean == (127 / 255,) * 2
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+
+
 def test_efficientnet_lite0_refuses_what_it_cannot_take(monkeypatch):
     with pytest.raises(ValueError, match="no weights 'IMAGENET1K_V1', choose 'IMAGENET1K'"):
         networks.build("efficientnet_lite0", (3, 28, 28), 5, "IMAGENET1K_V1")
     with pytest.raises(ValueError, match="3 channels, not 1"):
         networks.build("efficientnet_lite0", (1, 28, 28), 5)
+    with pytest.raises(ValueError, match=r"cubes, not volumes of \[8, 9, 9\]"):
+        networks.build("efficientnet_lite0_planes", (1, 8, 9, 9), 5)
+    with pytest.raises(ValueError, match="planes has no weights 'X'"):
+        networks.build("efficientnet_lite0_planes", (1, 9, 9, 9), 5, "X")
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match=r"pip install 'al-gym\[pretrained\]'"):
         networks.build("efficientnet_lite0", (3, 28, 28), 5)

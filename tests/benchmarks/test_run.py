@@ -138,7 +138,21 @@ def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tm
     assert not list(config.out.rglob(cell.CHECKPOINT))
 
 
-@pytest.mark.parametrize("method", ["fusion", "frozen", "sb3-td3", "sb3-sac", "sb3-a2c", "badge"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "fusion",
+        "frozen",
+        "drla-fixed",
+        "drla-set-credit",
+        "drla-residual",
+        "drla-embed",
+        "sb3-td3",
+        "sb3-sac",
+        "sb3-a2c",
+        "badge",
+    ],
+)
 def test_every_kind_of_method_resumes_exactly(settings, tmp_path, method, monkeypatch):
     """Stopped by an exception after each checkpoint in turn; once uninterrupted beside it."""
     config = settings(tmp_path / "whole", methods=(method,), seeds=1, query_size=2, budget=0.25)

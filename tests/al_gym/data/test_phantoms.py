@@ -290,3 +290,14 @@ def test_findings_rise_with_the_grade():
         green = np.array(photographs)[:, 40:200, 40:200, 1].astype(float)
         unlike.append(((green < 40) | (green > 170)).mean())
     assert unlike[0] < unlike[1] < unlike[2] < min(unlike[3:])
+
+
+def test_the_folder_in_the_cache_is_written_once(monkeypatch):
+    written = []
+    monkeypatch.setitem(
+        phantoms.GENERATORS, "chestCT", lambda *arguments: written.append(arguments[1:])
+        or arguments[0].mkdir()
+    )  # fmt: skip
+    folders = [phantoms.folder("chestCT", 3, seed) for seed in (5, 6, 5)]
+    assert written == [(3, 5), (3, 6)] and folders[0] == folders[2] != folders[1]
+    assert all(folder.is_dir() for folder in folders)

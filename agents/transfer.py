@@ -12,17 +12,15 @@ it (maximal marginal relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmar
 trains such policies.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from agents import checkpoint
 from agents.pool_features import (
     FEATURES,
     PROGRESS,
@@ -116,43 +114,38 @@ class TransferPolicy:
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save(self, path: Path, card: dict[str, Any]) -> None:
-        """Write weights and card to one safetensors file.
+    def save(self, path: str | Path, card: dict[str, Any]) -> Path:
+        """Write weights and card to one safetensors file, and return where it lies.
 
         Args:
-            path: destination.
+            path: destination; the suffix .safetensors is added if missing.
             card: what is to be known of the policy, in JSON types.
         """
-        header = {
+        tree = {
             "format": FORMAT,
-            "settings": json.dumps({"embeddings": self.embeddings, "base": self.actor.base}),
-            "card": json.dumps(card),
+            "settings": {"embeddings": self.embeddings, "base": self.actor.base},
+            "card": card,
+            "actor": self.actor.state_dict(),
+            "diversity": self.diversity,
         }
-        tensors = {**self.actor.state_dict(), "diversity": self.diversity}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: each.contiguous() for name, each in tensors.items()}, path, header)
+        return checkpoint.write(path, tree)
 
     @classmethod
-    def load(cls, path: Path) -> "TransferPolicy":
+    def load(cls, path: str | Path) -> "TransferPolicy":
         """Read what ``save`` has written.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is damaged, or no policy of this format.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no policy at {path}")
+        saved = checkpoint.read(path)
+        if saved.get("format") != FORMAT:
+            raise ValueError(f"{path} has format {saved.get('format')!r}, not {FORMAT!r}")
         try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if header.get("format") != FORMAT:
-                raise ValueError(f"its format is {header.get('format')!r}, not {FORMAT!r}")
-            policy = cls(**json.loads(header["settings"]))
-            policy.diversity = tensors.pop("diversity")
-            policy.actor.load_state_dict(tensors)
-            policy.card = json.loads(header["card"])
-        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            policy = cls(**saved["settings"])
+            policy.actor.load_state_dict(saved["actor"])
+            policy.diversity, policy.card = saved["diversity"], saved["card"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is not a policy that can be used: {error}") from error
         return policy
 

@@ -50,8 +50,8 @@ class AblationConfig:
     """Folder of the data."""
     seeds: int = 10
     """Number of seeds; all variants share the start of each."""
-    workers: int = 1
-    """Cells at a time."""
+    side_by_side: int = 1
+    """Cells at a time in one process, over one copy of the images; see ``benchmarks.run``."""
 
 
 def main(config: AblationConfig) -> int:
@@ -67,7 +67,7 @@ def main(config: AblationConfig) -> int:
         methods = (METHOD,) if number else (METHOD, *CONTROLS)
         status = run.main(run.RunConfig(
             out=folder, preset=(config.preset,), methods=methods, root=config.root,
-            seeds=config.seeds, workers=config.workers, validation_fraction=0.1, **changes,
+            seeds=config.seeds, side_by_side=config.side_by_side, validation_fraction=0.1, **changes,
         ))  # fmt: skip
         if status:
             return status

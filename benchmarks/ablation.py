@@ -67,7 +67,8 @@ def main(config: AblationConfig) -> int:
         methods = (METHOD,) if number else (METHOD, *CONTROLS)
         status = run.main(run.RunConfig(
             out=folder, preset=(config.preset,), methods=methods, root=config.root,
-            seeds=config.seeds, side_by_side=config.side_by_side, validation_fraction=0.1, **changes,
+            seeds=config.seeds, side_by_side=config.side_by_side, validation_fraction=0.1,
+            **changes,
         ))  # fmt: skip
         if status:
             return status

@@ -96,7 +96,6 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
             if tests.empty:
                 continue
             row = _beside(tests, method)
-            row.pop("p, Holm")
             rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:

@@ -243,7 +243,13 @@ def test_findings_with_enough_seeds(finished):
     tests = statistics.paired_tests(experiment.curves, "macro_f1", "random")
     shown = next(t for t in report.all_tables(experiment) if t.name == "tests_random").cells
     assert shown.loc["MS", "better in"] == "6 of 6"
-    assert float(shown.loc["MS", "p, Holm"]) == pytest.approx(tests.loc["ms", "p_holm"], abs=6e-4)
+    assert shown.loc["MS", "p, Holm"] == report.p_value(tests.loc["ms", "p_holm"])
+
+
+def test_a_small_p_is_shown_as_a_bound():
+    assert [report.p_value(p) for p in (1.0, 0.0312, 0.0005, 0.0004)] == [
+        "1.000", "0.031", "0.001", "< 0.001",
+    ]  # fmt: skip
 
 
 def test_methods_with_few_seeds_in_common_are_named(finished):

@@ -224,7 +224,8 @@ def all_tables(experiment: Experiment) -> list[Table]:
             name = f"retrained_{metric}"
             tables.append(score_table(name, caption, experiment, name, fractions))
     tables.append(_overview(curves))
-    tables.append(_thirds(curves))
+    if statistics.learning_methods(curves):
+        tables.append(_thirds(curves))
     saving = statistics.label_saving(curves, "macro_f1")
     if not saving.empty:
         tables.append(_label_saving(saving, int(curves["n_labelled"].max())))

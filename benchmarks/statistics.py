@@ -73,14 +73,14 @@ def aulc_by_thirds(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The metric's mean over the first, second and last third of the steps, by (method, seed).
 
     Returns:
-        Columns "early", "middle" and "late".
+        Columns "early", "middle" and "late"; NaN where a curve is too short to have one.
     """
     learning = curves[curves["method"] != "all"]
     cells = learning.groupby(["method", "seed"])
     third = 3 * cells.cumcount() // cells["step"].transform("size")
     names = third.map({0: "early", 1: "middle", 2: "late"})
     means = learning.groupby(["method", "seed", names.rename("third")])[metric].mean()
-    return means.unstack("third")[["early", "middle", "late"]]
+    return means.unstack("third").reindex(columns=["early", "middle", "late"])
 
 
 def table(curves: pd.DataFrame, metric: str, fractions: list[float]) -> pd.DataFrame:

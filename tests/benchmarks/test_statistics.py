@@ -63,6 +63,8 @@ def test_thirds_are_those_of_the_steps():
     assert thirds.loc["lc", 0].tolist() == pytest.approx([0.2, 0.5, 0.75])
     assert thirds.loc["ms", 1].tolist() == pytest.approx([0.5, 0.7, 0.8])
     assert "all" not in thirds.index.get_level_values(0)
+    short = statistics.aulc_by_thirds(curve("lc", 0, [0.1, 0.2], [0.1, 0.2]), "macro_f1")
+    assert short.loc["lc", 0].tolist()[:2] == [0.1, 0.2] and np.isnan(short["late"].iloc[0])
 
 
 def test_table():

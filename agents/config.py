@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Literal, get_args, get_origin
 
+from agents.set_networks import Base
+
 
 @dataclass(frozen=True)
 class DDPGConfig:
@@ -54,7 +56,7 @@ class DDPGConfig:
     networks: Literal["mlp", "set"] = "mlp"
     """The paper's fully connected layers over the whole observation; or networks that see a set of
     samples, for observations of `al_gym.wrappers.ContextObservation` (`agents.set_networks`)."""
-    base: Literal["none", "lc", "ms", "en"] = "none"
+    base: Base = "none"
     """With set networks: the strategy that the actor begins as, and learns a correction to."""
     credit: bool = False
     """With set networks: learn each sample's summand of Eq. 3 by regression on those observed

@@ -1,8 +1,8 @@
 """What set networks see of a pool: a few numbers for every sample, and a context shared by all.
 
 The numbers mean the same for any pool and any number of classes, so that a network on top of them
-can be taken from one data set to another. They are kept with the samples last, (K, n): a layer is
-then one matrix product, and the softmax of a class one stretch of memory.
+can be taken from one data set to another. They are kept with the samples last, (K, n): a feature
+of all samples is then one stretch of memory.
 """
 
 import math
@@ -159,6 +159,15 @@ def normalised(embeddings: np.ndarray) -> Tensor:
     """Embeddings (n, F) around their mean, at length 1: their products are cosines."""
     vectors = torch.as_tensor(embeddings)
     return F.normalize(vectors - vectors.mean(0), dim=1)
+
+
+def similarity_vectors(softmax: np.ndarray, directions: Tensor | None) -> Tensor:
+    """Vectors (n, F) at length 1 whose products say how alike two samples are.
+
+    The directions if there are any, whose products are cosines; otherwise the roots of the softmax
+    (n, M), whose products are Bhattacharyya coefficients.
+    """
+    return torch.as_tensor(softmax).sqrt() if directions is None else directions
 
 
 def novelty(directions: Tensor, in_pool: Tensor) -> Tensor:

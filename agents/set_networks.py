@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from agents.pool_features import CHUNK, FEATURES, PROGRESS, PoolState, context_size, unflatten
 
@@ -50,14 +51,15 @@ class SharedNetwork(nn.Module):
 
     def forward(self, features: Tensor, context: Tensor) -> Tensor:
         """(..., K, n) and (..., C) -> (..., n_outputs, n)."""
-        shared = (context @ self.of_context.T + self.bias)[..., None]
-        parts = [self._samples(part, shared) for part in features.split(CHUNK, dim=-1)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        shared = (context @ self.of_context.T + self.bias)[..., None, :]
+        # samples first: products of such thin matrices are two to three times as fast that way
+        parts = [self._samples(part, shared) for part in features.mT.split(CHUNK, dim=-2)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)).mT
 
     def _samples(self, features: Tensor, shared: Tensor) -> Tensor:
-        hidden = (self.of_sample @ features).add_(shared).relu_()
-        hidden = (self.hidden @ hidden).add_(self.hidden_bias[:, None]).relu_()
-        return (self.out @ hidden).add_(self.out_bias[:, None])
+        hidden = (features @ self.of_sample.T).add_(shared).relu_()
+        hidden = F.linear(hidden, self.hidden, self.hidden_bias).relu_()
+        return F.linear(hidden, self.out, self.out_bias)
 
 
 class SetActor(nn.Module):

@@ -27,6 +27,7 @@ from agents.pool_features import (
     describe,
     normalised,
     require,
+    similarity_vectors,
     unstacked,
 )
 from agents.set_networks import Base, SetActor
@@ -106,9 +107,8 @@ class TransferPolicy:
         best = scores.topk(min(N_CANDIDATES, n_left)).indices
         weight = max(0.0, float(self.diversity @ pool.context[: len(PROGRESS)]))
         if weight > 0:
-            if directions is None:
-                directions = torch.as_tensor(observation["softmax"]).sqrt()
-            order = spread_out(scores[best], directions[best], weight, n_ranked)
+            vectors = similarity_vectors(observation["softmax"], directions)
+            order = spread_out(scores[best], vectors[best], weight, n_ranked)
             action[best[order]] = torch.linspace(1, 0.6, len(order))
         return action.numpy()
 

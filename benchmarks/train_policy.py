@@ -38,7 +38,14 @@ import tyro
 from scipy import stats
 from tqdm import tqdm
 
-from agents.pool_features import FEATURES, PROGRESS, PoolState, describe, normalised
+from agents.pool_features import (
+    FEATURES,
+    PROGRESS,
+    PoolState,
+    describe,
+    normalised,
+    similarity_vectors,
+)
 from agents.set_networks import SetActor
 from agents.transfer import TransferPolicy
 from benchmarks import cell
@@ -379,7 +386,7 @@ def _lookahead(
 ) -> Lookahead:
     directions = normalised(seen["embeddings"]) if embeddings else None
     pool = describe(seen, directions)
-    vectors = torch.as_tensor(seen["softmax"]).sqrt() if directions is None else directions
+    vectors = similarity_vectors(seen["softmax"], directions)
     rows = torch.as_tensor(np.stack(selected))
     similar = vectors[rows] @ vectors[rows].transpose(1, 2)  # (Q, n_s, n_s)
     before = similar.tril(-1).clamp_min(0).amax(2)

@@ -15,10 +15,8 @@ from typing import Any
 
 import pandas as pd
 import tyro
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from benchmarks import report, results, run, statistics
+from benchmarks import ladder, report, results, run, statistics
 
 METHOD, METRIC = "drla-set", "macro_f1"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -84,28 +82,20 @@ def main(config: AblationConfig) -> int:
 def table(curves: pd.DataFrame) -> pd.DataFrame:
     """A row a variant: AULC with its interval, and the paired difference to the first.
 
-    Holm's correction is over the variants; the controls are not tested.
+    Holm's correction is over the variants; the controls are not tested, nor is anything with fewer
+    than five seeds.
     """
     areas = statistics.aulc(curves, METRIC).unstack("seed")
     rewards = curves.groupby(["method", "seed"])["reward"].mean().groupby(level="method").mean()
     first, *others = VARIANTS
+    tests = statistics.paired_tests(curves, METRIC, first, others)
     rows: dict[str, dict[str, str]] = {}
-    p_values = []
     for name in (first, *others, *CONTROLS):
-        values = areas.loc[name].to_numpy()
         rows[name] = {
-            "AULC": report.plus_minus(*statistics.interval(values)),
+            "AULC": report.plus_minus(*statistics.interval(areas.loc[name].to_numpy())),
             "reward, its own": f"{rewards[name]:.3f}",
         }
-        if name in others:
-            test = stats.ttest_rel(values, areas.loc[first].to_numpy())
-            low, high = test.confidence_interval()
-            rows[name]["- the first"] = f"{(values - areas.loc[first]).mean():+.4f}"
-            rows[name]["95 % interval"] = f"[{low:+.4f}, {high:+.4f}]"
-            rows[name]["p"] = report.p_value(float(test.pvalue))
-            p_values.append(float(test.pvalue))
-    for name, p in zip(others, multipletests(p_values, method="holm")[1], strict=True):
-        rows[name]["p, Holm"] = report.p_value(p)
+        rows[name] |= ladder.beside(tests, name, "the first")
     return pd.DataFrame.from_dict(
         {name.upper() if name in CONTROLS else name: row for name, row in rows.items()},
         orient="index",

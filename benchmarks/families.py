@@ -6,7 +6,6 @@ generated from another seed. The test images of no family are ever looked at. Th
 grouped by their photographs; who RetinaMNIST's patients are its file does not say.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from al_gym import ClassifierConfig, ImageDataset
 from al_gym.data import READERS, phantoms
+from al_gym.data.medmnist import npz_name
 from al_gym.heads import make_classifiers
 from benchmarks.presets import PRESETS
 
@@ -65,18 +65,11 @@ def _scans(data: Path) -> ImageDataset:
 
 def _medmnist(flag: str, size: int) -> Callable[[Path], ImageDataset]:
     def read(data: Path) -> ImageDataset:
-        name = f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
+        name = npz_name(flag, size)
         found = sorted(data.rglob(name))
         if not found:
             raise FileNotFoundError(f"there is no {name} in {data} or below")
-        dataset = READERS["MedMNIST"](found[0].parent, flag=flag, size=size)
-        with np.load(found[0], allow_pickle=False) as file:
-            if "train_image_ids" not in file.files:
-                return dataset
-            ids = file["train_image_ids"]
-        groups = dataset.groups + ids.max() + 1  # of the test images, apart from all
-        groups[dataset.train] = ids
-        return dataclasses.replace(dataset, groups=groups)
+        return READERS["MedMNIST"](found[0].parent, flag=flag, size=size)
 
     return read
 

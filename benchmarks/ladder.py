@@ -69,7 +69,7 @@ def table(curves: pd.DataFrame) -> pd.DataFrame:
         row = {"AULC": report.plus_minus(*statistics.interval(areas[method].to_numpy()))}
         row |= {name: f"{value:.3f}" for name, value in thirds.loc[method].items()}
         row["reward"] = f"{rewards[method]:.3f}"
-        rows[report.label(method)] = row | (_beside(tests, method))
+        rows[report.label(method)] = row | beside(tests, method, "MS")
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
@@ -95,7 +95,7 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
             tests = statistics.paired_tests(each, METRIC, "ms", [method])
             if tests.empty:
                 continue
-            row = _beside(tests, method)
+            row = beside(tests, method, "MS")
             rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:
@@ -105,13 +105,13 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _beside(tests: pd.DataFrame, method: str) -> dict[str, str]:
-    """The columns of a paired test."""
+def beside(tests: pd.DataFrame, method: str, baseline: str) -> dict[str, str]:
+    """The cells of a method's paired test against a baseline; none if it was not tested."""
     if method not in tests.index:
         return {}
     test = tests.loc[method]
     return {
-        "- MS": f"{test['difference']:+.4f}",
+        f"- {baseline}": f"{test['difference']:+.4f}",
         "95 % interval": f"[{test['low']:+.4f}, {test['high']:+.4f}]",
         "better in": f"{test['wins']:.0f} of {test['seeds']:.0f}",
         "p": report.p_value(test["p"]),

@@ -2,7 +2,8 @@
 
 Yang et al., "MedMNIST v2", Scientific Data 10:41 (2023). The official training and test splits are
 kept; the validation split is left aside. Download is the business of the collection's own package.
-Any other npz file of the same arrays will do: its name without the size is the flag.
+Any other npz file of the same arrays will do: its name without the size is the flag, and
+``<split>_image_ids`` may say which patient, scan or photograph each image comes from.
 """
 
 import re
@@ -33,7 +34,8 @@ def load(
         download: fetch the file through the ``medmnist`` package if it is not there.
 
     Returns:
-        Images (N, 1 or 3, [D,] H, W) uint8; every image is a group of its own.
+        Images (N, 1 or 3, [D,] H, W) uint8, grouped by ``<split>_image_ids`` if the file has them;
+        otherwise every image is a group of its own.
 
     Raises:
         FileNotFoundError: the file is not there and ``download`` is off.
@@ -44,7 +46,7 @@ def load(
         raise ValueError('MedMNIST needs flag=, the name of a data set, such as "retinamnist"')
     if not re.fullmatch(r"\w+", flag):  # it becomes a file's name
         raise ValueError(f"flag {flag!r} is no name of a data set, such as 'retinamnist'")
-    file_name = f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
+    file_name = npz_name(flag, size)
     hint = f"It holds {file_name}; or pass download=True with the extra al-gym[medmnist] installed"
     folder = files.data_folder("MedMNIST") if root is None else Path(root)
     if download and folder is not None and not (folder / file_name).exists():
@@ -53,7 +55,9 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(f"MedMNIST: there is no file {path}. {hint}")
     arrays = read_npz(
-        path, [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
+        path,
+        [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")],
+        optional=tuple(f"{split}_image_ids" for split in SPLITS),
     )
     parts = [_part(path, split, arrays) for split in SPLITS]
     images = np.concatenate([images for images, _ in parts])
@@ -63,11 +67,30 @@ def load(
         images=images,
         labels=labels,
         class_names=tuple(str(i) for i in range(max(labels.max(initial=0) + 1, 2))),
-        groups=np.arange(len(images)),
+        groups=_groups(path, arrays, n_train, len(images)),
         train=np.arange(n_train),
         test=np.arange(n_train, len(images)),
         source=f"MedMNIST {path.stem}, {path}",
     )
+
+
+def npz_name(flag: str, size: int) -> str:
+    """What the collection calls the file of a data set."""
+    return f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
+
+
+def _groups(path: Path, arrays: dict[str, np.ndarray], n_train: int, n: int) -> np.ndarray:
+    """(n,) int64 by image ids, or a group for every image."""
+    parts = [arrays[name] for split in SPLITS if (name := f"{split}_image_ids") in arrays]
+    if not parts:
+        return np.arange(n)
+    if [each.shape for each in parts] != [(n_train,), (n - n_train,)]:
+        raise ValueError(
+            f"{path}: {' and '.join(f'{split}_image_ids' for split in SPLITS)} must both be there "
+            f"and name the origin of all {n_train} and {n - n_train} images, not "
+            f"{[each.shape for each in parts]}"
+        )
+    return np.unique(np.concatenate(parts), return_inverse=True)[1].astype(np.int64)
 
 
 def read_npz(path: Path, names: list[str], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:

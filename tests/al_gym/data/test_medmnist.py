@@ -46,6 +46,18 @@ def test_larger_sizes_have_files_of_their_own(tmp_path):
     assert medmnist.load(tmp_path, flag="somemnist", size=64).images.shape[2:] == (64, 64)
 
 
+def test_image_ids_are_groups(tmp_path):
+    train, test = np.arange(12) // 4 + 20, np.arange(6) // 3 + 7
+    write(tmp_path, "grouped", (28, 28), train_image_ids=train, test_image_ids=test)
+    dataset = medmnist.load(tmp_path, flag="grouped")
+    assert dataset.groups.tolist() == [2] * 4 + [3] * 4 + [4] * 4 + [0] * 3 + [1] * 3
+
+
+def test_without_image_ids_every_image_is_a_group(tmp_path):
+    write(tmp_path, "somemnist", (28, 28))
+    assert medmnist.load(tmp_path, flag="somemnist").groups.tolist() == list(range(18))
+
+
 def test_pickled_objects_are_refused(tmp_path):
     write(tmp_path, "evil", (28, 28), train_labels=np.array([print] * 12, object))
     with pytest.raises(ValueError, match=r"evil.npz cannot be used: .*pickle"):
@@ -61,6 +73,15 @@ def test_pickled_objects_are_refused(tmp_path):
         ({"test_labels": np.zeros((5, 1), int)}, "labels"),
         ({"train_images": np.zeros((12, 28, 28))}, "must be uint8"),
         ({"train_images": np.zeros((12, 28), np.uint8)}, "must be uint8"),
+        ({"train_image_ids": np.zeros(12, int)}, "test_image_ids must both be there"),
+        (
+            {"train_image_ids": np.zeros(11, int), "test_image_ids": np.ones(6, int)},
+            "the origin of all 12 and 6 images",
+        ),
+        (
+            {"train_image_ids": np.zeros(12, int), "test_image_ids": np.zeros(6, int)},
+            "on both sides",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, changes, message):

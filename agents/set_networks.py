@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.pool_features import CHUNK, FEATURES, PROGRESS, PoolState, context_size, unflatten
+from agents.pool_features import CHUNK, FEATURES, PoolState, context_size, unflatten
 
 WIDTH = 40
 """Hidden units; actor and critic together have 6,800 weights, with credit 9,700."""
@@ -65,50 +65,37 @@ class SharedNetwork(nn.Module):
 class SetActor(nn.Module):
     """The policy as a score for each sample: a strategy's, plus a correction that is learned.
 
-    The correction is a network's output plus a part linear in the features, whose weights follow
-    the progress of the episode: sum_k x_k (W_k . (1, labels, uncertainty)).
-
     Args:
         base: the strategy, or "none".
-        n_features: K.
         generator: source of the network's initial weights.
 
     Raises:
         ValueError: no such strategy.
 
-    With a base the network's last layer begins at 0, so that the actor begins as the strategy. The
-    linear part always begins at 0.
+    With a base the network's last layer begins at 0, so that the actor begins as the strategy.
     """
 
     low, high = 0.0, 1.0
     squash = staticmethod(torch.sigmoid)
 
-    def __init__(
-        self,
-        base: Base = "none",
-        n_features: int = len(FEATURES),
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, base: Base = "none", generator: torch.Generator | None = None) -> None:
         super().__init__()
         if base not in get_args(Base):
             raise ValueError(f"base must be one of {get_args(Base)}, not {base!r}")
-        self.base, self.n_features = base, n_features
-        self.net = SharedNetwork(n_features, context_size(n_features), 1, generator)
+        self.base = base
+        self.net = SharedNetwork(len(FEATURES), context_size(len(FEATURES)), 1, generator)
         if base != "none":
             nn.init.zeros_(self.net.out)
             nn.init.zeros_(self.net.out_bias)
-        self.linear = nn.Parameter(torch.zeros(n_features, len(PROGRESS)))
 
     def scores(self, state: PoolState) -> Tensor:
         """Scores of any size, (..., n)."""
-        features, context = state
-        weights = self.linear @ context[..., : len(PROGRESS), None]  # (..., K, 1)
-        correction = self.net(features, context)[..., 0, :] + (weights * features).sum(-2)
-        return correction if self.base == "none" else strategy(self.base, features) + correction
+        correction = self.net(*state)[..., 0, :]
+        return correction if self.base == "none" else strategy(self.base, state[0]) + correction
 
     def logits(self, flat: Tensor) -> Tensor:
         """``scores`` of flattened pools, (..., C + K * n) -> (..., n)."""
-        return self.scores(unflatten(flat, self.n_features))
+        return self.scores(unflatten(flat, len(FEATURES)))
 
     def forward(self, flat: Tensor) -> Tensor:
         """Actions in (0, 1)."""
@@ -139,7 +126,6 @@ class SetCritic(nn.Module):
     Args:
         query_size: n_s.
         credit: whether to have the second network.
-        n_features: K.
         generator: source of the initial weights.
     """
 
@@ -147,12 +133,11 @@ class SetCritic(nn.Module):
         self,
         query_size: int,
         credit: bool = False,
-        n_features: int = len(FEATURES),
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.query_size, self.n_features = query_size, n_features
-        n_context = context_size(n_features)
+        self.query_size = query_size
+        n_features, n_context = len(FEATURES), context_size(len(FEATURES))
         self.net = SharedNetwork(n_features + 2, n_context, WIDTH // 2, generator)
         self.value = nn.utils.skip_init(nn.Linear, WIDTH + n_context, 1)
         bound = 1 / math.sqrt(WIDTH + n_context)
@@ -162,7 +147,7 @@ class SetCritic(nn.Module):
 
     def forward(self, flat: Tensor, action: Tensor) -> Tensor:
         """Q of flattened pools (B, C + K * n) and scores (B, n), shape (B, 1)."""
-        features, context = unflatten(flat, self.n_features)
+        features, context = unflatten(flat, len(FEATURES))
         in_pool = (features[:, 0] > 0).float()
         selected = self.selected(action, in_pool)
         seen = torch.cat([features, action[:, None], selected[:, None]], dim=1)
@@ -179,7 +164,7 @@ class SetCritic(nn.Module):
         """Mean squared error of the predicted summands of Eq. 3; ``credits`` (B, n), NaN unseen."""
         assert self.credit is not None
         seen = ~credits.isnan()
-        predicted = self.credit(*unflatten(flat, self.n_features))[:, 0]
+        predicted = self.credit(*unflatten(flat, len(FEATURES)))[:, 0]
         errors = (predicted - credits.nan_to_num()).square() * seen
         return errors.sum() / seen.sum().clamp_min(1)
 

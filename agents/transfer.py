@@ -6,10 +6,10 @@
     env = al_gym.wrappers.ContextObservation(env)
     action, _ = policy.predict(observation)
 
-It scores every sample with a ``SetActor`` and then ranks the best of them so that a query holds no
-two alike: each next sample has the greatest score less a penalty for its similarity to those before
-it (maximal marginal relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmarks.train_policy``
-trains such policies.
+The score of a sample is a sum of its features (``pool_features.describe``), whose weights follow
+the progress of the episode. The best are then ranked so that a query holds no two alike: each next
+sample has the greatest score less a penalty for its similarity to those before it (maximal marginal
+relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmarks.train_policy`` trains such policies.
 """
 
 from collections.abc import Mapping
@@ -24,16 +24,16 @@ from agents import checkpoint
 from agents.pool_features import (
     FEATURES,
     PROGRESS,
+    PoolState,
     describe,
     normalised,
     require,
     similarity_vectors,
     unstacked,
 )
-from agents.set_networks import Base, SetActor
 from agents.spelling import hint
 
-FORMAT = "drla-transfer 1"
+FORMAT = "drla-transfer 2"
 POLICIES = Path(__file__).parent / "pretrained"
 """Folder of the policies that come with the package; ``README.md`` there is their card."""
 N_RANKED = 64
@@ -48,19 +48,19 @@ class TransferPolicy:
     Args:
         embeddings: whether it looks at the pool's embeddings, for their novelty and for similarity;
             otherwise two samples are as similar as their softmax vectors.
-        base: the strategy that the scores correct; see ``SetActor``.
 
     Attributes:
-        actor: gives the scores.
+        weights: (K, 3), the score is sum_k x_k weights_k . (1, labels, uncertainty); see
+            ``pool_features.describe``. A new policy's are those of MS: 1 for the margin.
         diversity: (3,), the weight of the penalty is diversity . (1, labels, uncertainty), at
-            least 0; see ``pool_features.describe``.
+            least 0; 0 in a new policy.
         card: what is known of the policy, by name.
     """
 
-    def __init__(self, embeddings: bool = False, base: Base = "ms") -> None:
+    def __init__(self, embeddings: bool = False) -> None:
         self.embeddings = embeddings
-        self.actor = SetActor(base, len(FEATURES) + embeddings)
-        self.actor.requires_grad_(False)
+        self.weights = torch.zeros(len(FEATURES) + embeddings, len(PROGRESS))
+        self.weights[FEATURES.index("margin"), PROGRESS.index("constant")] = 1
         self.diversity = torch.zeros(len(PROGRESS))
         self.card: dict[str, Any] = {}
 
@@ -96,7 +96,7 @@ class TransferPolicy:
         directions = normalised(observation["embeddings"]) if self.embeddings else None
         pool = describe(observation, directions)
         in_pool = pool.features[FEATURES.index("p1")] > 0
-        scores = self.actor.scores(pool).masked_fill_(~in_pool, -torch.inf)
+        scores = self.scores(pool).masked_fill_(~in_pool, -torch.inf)
         n_left = int(in_pool.sum())
         if n_left == 0:
             return np.zeros(len(scores), np.float32)
@@ -112,6 +112,10 @@ class TransferPolicy:
             action[best[order]] = torch.linspace(1, 0.6, len(order))
         return action.numpy()
 
+    def scores(self, pool: PoolState) -> Tensor:
+        """What the weights make of a pool, (n,), before the ranking."""
+        return (self.weights @ pool.context[: len(PROGRESS)]) @ pool.features
+
     # --- files ------------------------------------------------------------------------------------
 
     def save(self, path: str | Path, card: dict[str, Any]) -> Path:
@@ -123,9 +127,9 @@ class TransferPolicy:
         """
         tree = {
             "format": FORMAT,
-            "settings": {"embeddings": self.embeddings, "base": self.actor.base},
+            "embeddings": self.embeddings,
             "card": card,
-            "actor": self.actor.state_dict(),
+            "weights": self.weights,
             "diversity": self.diversity,
         }
         return checkpoint.write(path, tree)
@@ -142,10 +146,19 @@ class TransferPolicy:
         if saved.get("format") != FORMAT:
             raise ValueError(f"{path} has format {saved.get('format')!r}, not {FORMAT!r}")
         try:
-            policy = cls(**saved["settings"])
-            policy.actor.load_state_dict(saved["actor"])
-            policy.diversity, policy.card = saved["diversity"], saved["card"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            policy = cls(saved["embeddings"])
+            for name in ("weights", "diversity"):
+                expected, found = getattr(policy, name), saved[name]
+                if found.shape != expected.shape or found.dtype != expected.dtype:
+                    raise ValueError(
+                        f"{name} must be {tuple(expected.shape)} {expected.dtype}, "
+                        f"not {tuple(found.shape)} {found.dtype}"
+                    )
+                if not found.isfinite().all():
+                    raise ValueError(f"{name} has NaN or infinity in it")
+                setattr(policy, name, found)
+            policy.card = saved["card"]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is not a policy that can be used: {error}") from error
         return policy
 

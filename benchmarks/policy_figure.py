@@ -112,7 +112,7 @@ def draw(policy: TransferPolicy, pools: list[PoolState], n_classes: int) -> Figu
         _panel(axes, axis, strategy(base, features), base.upper())
     for axes, pool, moment in zip(panels[1], pools, MOMENTS, strict=True):
         axis, features = grid(n_classes, pool)
-        scores = policy.actor.scores(PoolState(features, pool.context))
+        scores = policy.scores(PoolState(features, pool.context))
         n_labels = 10 ** (float(pool.context[CONTEXT.index("labels")]) + 2)
         _panel(axes, axis, scores, f"learned, {moment}: {n_labels:.0f} labels")
     figure.supxlabel("p1, probability of the first class", fontsize=9)

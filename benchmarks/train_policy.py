@@ -5,13 +5,13 @@
 trains all that ship with the package, from scratch. Each is trained on the training sides of some
 families (``benchmarks.families``), by one of
 
-- ``evolve``: CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over the diversity
-  and part of the correction, 10 to 12 numbers that begin at 0, where the policy is MS. Every
-  generation meets new tasks, on which all candidates play the same starts;
 - ``imitate``: regression on a look-ahead oracle (Konyushkova et al., Learning active learning from
   data, NeurIPS 2017): from one state many queries are tried, each is worth what the classifier
-  gains on the validation images, and a score for each sample is fitted whose mean over a query,
-  less its redundancy, tells the queries apart.
+  gains on the validation images, and the weights are fitted by least squares so that the mean score
+  of a query, less its redundancy, tells the queries apart;
+- ``evolve``: CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over the diversity
+  and part of the weights, 10 to 12 numbers that begin at 0, where the policy is MS. Every
+  generation meets new tasks, on which all candidates play the same starts.
 
 Afterwards every policy plays new tasks of the families that it was trained on, beside MS: other
 splits, starts and settings, of the same images. A file of JSON beside each policy keeps what came
@@ -25,7 +25,7 @@ import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -41,12 +41,10 @@ from tqdm import tqdm
 from agents.pool_features import (
     FEATURES,
     PROGRESS,
-    PoolState,
     describe,
     normalised,
     similarity_vectors,
 )
-from agents.set_networks import SetActor
 from agents.transfer import TransferPolicy
 from benchmarks import cell
 from benchmarks.families import FAMILIES, Features, training_features
@@ -67,18 +65,20 @@ class TrainConfig:
     """A policy for each: trained on all families but this one."""
     embeddings: tuple[bool, ...] = (False, True)
     """Train policies without and with the pool's embeddings."""
-    optimiser: Literal["evolve", "imitate"] = "evolve"
+    optimiser: Literal["imitate", "evolve"] = "imitate"
     """How."""
     signal: Signal = "aulc"
     """What for: the area under the curve of macro F1, the fall of the cross-entropy, or Eq. 3."""
+    look_ahead_tasks: int = 300
+    """Tasks of each family that imitate looks ahead in."""
     generations: int = 30
     """Of evolve."""
     population: int = 16
     """Candidates a generation, of evolve."""
     tasks: int = 3
-    """Tasks of each family a generation, of evolve; of imitate, this times ``generations`` / 4."""
+    """Tasks of each family a generation, of evolve."""
     starts: int = 2
-    """Starts of a task that every candidate plays."""
+    """Starts of a task that every policy plays."""
     step_size: float = 0.15
     """First standard deviation of evolve."""
     validation_tasks: int = 40
@@ -98,16 +98,15 @@ class Job:
     config: TrainConfig
 
     @property
-    def n_features(self) -> int:
-        """K."""
-        return len(FEATURES) + self.embeddings
-
-    @property
     def name(self) -> str:
         """Of the file."""
         left_out = [name for name in FAMILIES if name not in self.families]
         kind = "drla-embed" if self.embeddings else "drla-transfer"
         return f"{kind}-v0" + "".join(f"-without-{name}" for name in left_out)
+
+
+History = list[dict[str, Any]]
+Train = Callable[[Job], tuple[TransferPolicy, History]]
 
 
 def main(config: TrainConfig) -> int:
@@ -130,11 +129,14 @@ def main(config: TrainConfig) -> int:
     ]
     config.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
+    began = time.perf_counter()
     with ProcessPoolExecutor(config.workers, context, _begin_worker, (features,)) as pool:
+        train: Train = functools.partial(evolve, pool=pool)
+        if config.optimiser == "imitate":
+            families = [f for f in FAMILIES if any(f in job.families for job in jobs)]
+            train = functools.partial(imitate, looks=look_ahead(config, families, pool))
         for job in jobs:
-            began = time.perf_counter()
-            train = evolve if config.optimiser == "evolve" else imitate
-            policy, history = train(job, pool)
+            policy, history = train(job)
             outcome = validate(job, policy, pool)
             apart = ("data", "out", "leave_out", "embeddings", "workers")
             record = {
@@ -143,13 +145,13 @@ def main(config: TrainConfig) -> int:
                 "settings": {k: v for k, v in asdict(config).items() if k not in apart},
                 "validation": outcome,
                 "program": program(features),
-                "minutes": round((time.perf_counter() - began) / 60, 1),
             }
             policy.save(config.out / f"{job.name}.safetensors", record)
             text = json.dumps(record | {"history": history}, indent=1)
             (config.out / f"{job.name}.json").write_text(text)
             gains = ", ".join(f"{f} {o['difference']:+.4f}" for f, o in outcome.items())
             print(f"{job.name}: AULC over MS on new tasks: {gains}", flush=True)
+    print(f"{len(jobs)} policies in {(time.perf_counter() - began) / 60:.1f} minutes")
     return 0
 
 
@@ -175,10 +177,10 @@ def _begin_worker(features: dict[str, Features]) -> None:
     _FEATURES.update(features)
 
 
-def _draw(job: Job, family: str, key: Sequence[int]) -> Task:
+def _draw(config: TrainConfig, family: str, key: Sequence[int]) -> Task:
     """The task of a key; the same for all policies trained with one seed."""
-    rng = np.random.default_rng([job.config.seed, list(FAMILIES).index(family), *key])
-    return draw_task(family, _FEATURES[family], job.config.starts, rng)
+    rng = np.random.default_rng([config.seed, list(FAMILIES).index(family), *key])
+    return draw_task(family, _FEATURES[family], config.starts, rng)
 
 
 def _worth(
@@ -186,8 +188,8 @@ def _worth(
 ) -> np.ndarray:
     """``play`` with the policies of parameters, on the task of (family, *key)."""
     family, *key = where
-    acts = [policy_of(theta, job).act for theta in thetas]
-    task = _draw(job, family, key)
+    acts = [policy_of(theta, job.embeddings).act for theta in thetas]
+    task = _draw(job.config, family, key)
     return play(task, _FEATURES[family], acts, signals, job.embeddings)
 
 
@@ -207,23 +209,23 @@ FOLLOWED = (PROGRESS.index("constant"), PROGRESS.index("uncertainty"))
 drift: its signal is noise for the most part."""
 
 
-def n_parameters(job: Job) -> int:
+def n_parameters(embeddings: bool) -> int:
     """Of ``policy_of``."""
-    return (len(EVOLVED) + job.embeddings + 1) * len(FOLLOWED)
+    return (len(EVOLVED) + embeddings + 1) * len(FOLLOWED)
 
 
-def policy_of(theta: np.ndarray, job: Job) -> TransferPolicy:
-    """The policy of parameters: weights of the features, and of the diversity, 2 numbers each."""
-    policy = TransferPolicy(job.embeddings)
+def policy_of(theta: np.ndarray, embeddings: bool) -> TransferPolicy:
+    """MS plus parameters: weights of the features, and of the diversity, 2 numbers each."""
+    policy = TransferPolicy(embeddings)
     values = torch.as_tensor(theta, dtype=torch.float32).view(-1, len(FOLLOWED))
     rows = [FEATURES.index(name) for name in EVOLVED]
-    rows += [len(FEATURES)] * job.embeddings  # the novelty
-    policy.actor.linear[torch.tensor(rows)[:, None], torch.tensor(FOLLOWED)] = values[:-1]
+    rows += [len(FEATURES)] * embeddings  # the novelty
+    policy.weights[torch.tensor(rows)[:, None], torch.tensor(FOLLOWED)] = values[:-1]
     policy.diversity[list(FOLLOWED)] = values[-1]
     return policy
 
 
-def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[dict[str, Any]]]:
+def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, History]:
     """CMA-ES from MS, and as much of the way that it went as new tasks vouch for.
 
     The signal is noise for the most part, so that the mean wanders around an optimum, or, where
@@ -233,7 +235,7 @@ def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[di
     import cma  # type: ignore[import-untyped]  # an extra: imported where it is needed
 
     config = job.config
-    n = n_parameters(job)
+    n = n_parameters(job.embeddings)
     options = {
         "popsize": config.population, "CMA_diagonal": True,
         "seed": config.seed + 1, "verbose": -9, "maxiter": config.generations,
@@ -260,7 +262,7 @@ def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[di
     outcomes = pool.map(functools.partial(_worth, job, thetas, (config.signal,)), places)
     values = fitness([worth[0] for worth in outcomes])
     history.append(dict(zip(map(str, SHORTENED), values.tolist(), strict=True)))
-    return policy_of(thetas[int(np.argmax(values))], job), history
+    return policy_of(thetas[int(np.argmax(values))], job.embeddings), history
 
 
 def fitness(worths: Sequence[np.ndarray]) -> np.ndarray:
@@ -286,114 +288,130 @@ N_QUERIES = 32
 """Tried from one state."""
 N_STATES = 10
 """Looked at in an episode, at most."""
-N_EPOCHS = 12
-"""Of the regression."""
+SPREAD = 0.5
+"""Standard deviation of the parameters of the random policies that try queries."""
 
 
 @dataclass(frozen=True)
 class Lookahead:
     """The queries tried from one state."""
 
-    samples: torch.Tensor
-    """(Q, K, n_s) features of those selected."""
-    context: torch.Tensor
-    """(C,)."""
-    redundancy: torch.Tensor
-    """(Q,), mean over a query of each sample's greatest similarity to those before it."""
-    gain: torch.Tensor
-    """(Q,), at mean 0 and deviation 1."""
+    features: np.ndarray
+    """(Q, K) means over the samples of a query, the novelty last."""
+    redundancy: np.ndarray
+    """(Q, 2), mean over a query of each sample's greatest similarity to those before it: of their
+    softmax, and of their embeddings."""
+    progress: np.ndarray
+    """(3,)."""
+    gain: np.ndarray
+    """(Q,) of the signal, at mean 0 and deviation 1; all 0 if no query differs from another."""
 
 
-def imitate(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, list[dict[str, Any]]]:
-    """Fit scores and diversity to what queries have gained; the last tenth of the tasks stop it."""
-    n_tasks = max(2, job.config.tasks * job.config.generations // 4)
-    places = [(f, 0, k) for k in range(n_tasks) for f in job.families]
-    looks = tqdm(
-        pool.map(functools.partial(_look_ahead, job), places), total=len(places), desc=job.name
-    )
-    by_task = list(looks)
-    states = [state for each in by_task for state in each]
-    n_held_out = sum(len(each) for each in by_task[-max(1, len(by_task) // 10) :])
-    generator = torch.Generator().manual_seed(job.config.seed)
-    actor = SetActor("none", job.n_features, generator)
-    diversity = torch.zeros(len(PROGRESS), requires_grad=True)
-    adam = torch.optim.AdamW([*actor.parameters(), diversity], lr=1e-3, weight_decay=1e-2)
-    best, history = (np.inf, actor.state_dict(), diversity), []
-    for _ in range(N_EPOCHS):
-        order = torch.randperm(len(states) - n_held_out, generator=generator).tolist()
-        for start in range(0, len(order), 8):
-            loss = torch.stack(
-                [_misfit(actor, diversity, states[i]) for i in order[start : start + 8]]
-            ).mean()
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-        with torch.no_grad():
-            held_out = [_misfit(actor, diversity, each) for each in states[-n_held_out:]]
-        misfit = float(torch.stack(held_out).mean())
-        history.append({"misfit": misfit})
-        if misfit < best[0]:
-            copied = {name: value.clone() for name, value in actor.state_dict().items()}
-            best = (misfit, copied, diversity.detach().clone())
-    policy = TransferPolicy(job.embeddings, "none")
-    policy.actor.load_state_dict(best[1])
-    policy.diversity = best[2]
-    return policy, history
+def look_ahead(
+    config: TrainConfig, families: Sequence[str], pool: ProcessPoolExecutor
+) -> dict[str, list[Lookahead]]:
+    """States of random tasks of each family; what every policy learns from."""
+    looks = {}
+    for family in families:
+        places = [(family, 0, k) for k in range(config.look_ahead_tasks)]
+        tasks = pool.map(functools.partial(_look_ahead, config), places)
+        bar = tqdm(tasks, total=len(places), desc=f"looking ahead, {family}", unit="task")
+        looks[family] = [state for states in bar for state in states]
+    return looks
 
 
-def _misfit(actor: SetActor, diversity: torch.Tensor, state: Lookahead) -> torch.Tensor:
-    """Mean squared error of the predicted gains of the queries tried from a state."""
-    context = state.context.expand(len(state.samples), -1)
-    score = actor.scores(PoolState(state.samples, context)).mean(1)
-    predicted = score - (diversity @ state.context[: len(PROGRESS)]) * state.redundancy
-    return (predicted - predicted.mean() - state.gain).square().mean()
+def _look_ahead(config: TrainConfig, where: tuple[str, int, int]) -> list[Lookahead]:
+    """States of an episode, and what random policies' queries would gain there.
 
-
-def _look_ahead(job: Job, where: tuple[str, int, int]) -> list[Lookahead]:
-    """The states of an episode of MS, and what random policies' queries would gain there."""
+    The episode is that of MS, or, in every second task, of a random policy.
+    """
     family, *key = where
-    task, features = _draw(job, family, key), _FEATURES[family]
-    rng = np.random.default_rng([job.config.seed, 10 + list(FAMILIES).index(family), *key])
+    task, features = _draw(config, family, key), _FEATURES[family]
+    rng = np.random.default_rng([config.seed, 10 + list(FAMILIES).index(family), *key])
     n = task.config.query_size
-    episodes = Episodes(task, features, [0] * N_QUERIES, job.embeddings)
+
+    def random_policy() -> TransferPolicy:
+        return policy_of(rng.normal(0, SPREAD, n_parameters(embeddings=True)), embeddings=True)
+
+    episodes = Episodes(task, features, [0] * N_QUERIES, embeddings=True)
     every = math.ceil(episodes.envs[0].max_steps / N_STATES)
-    ms = TransferPolicy(job.embeddings)
+    leader = random_policy() if key[-1] % 2 else TransferPolicy(embeddings=True)
     states, step = [], 0
-    while True:
+    while not episodes.is_over:
         seen = episodes.observations()[0]
-        expected = ms.act(seen, n)
+        actions = [leader.act(seen, n)] * N_QUERIES
         if step % every == 0:
-            before = episodes.worth(job.config.signal)
-            thetas = rng.normal(0, 0.5, (N_QUERIES - 1, n_parameters(job)))
-            tried = [policy_of(theta, job) for theta in thetas]
-            actions = [expected, *(policy.act(seen, n) for policy in tried)]
-        else:
-            actions = [expected] * N_QUERIES
-        episodes.step(actions)
-        if step % every == 0:
-            eq3 = job.config.signal == "eq3"
-            gain = episodes.worth(job.config.signal) - (0 if eq3 else before)
-            selected = [env.episode.query.rows for env in episodes.envs]
-            states.append(_lookahead(seen, selected, gain, job.embeddings))
+            before = 0 if config.signal == "eq3" else episodes.worth(config.signal)
+            actions[1:] = [random_policy().act(seen, n) for _ in actions[1:]]
+            episodes.step(actions)
+            rows = np.stack([env.episode.query.rows for env in episodes.envs])
+            states.append(_tried(seen, rows, episodes.worth(config.signal) - before))
             episodes.go_on_from(0)
+        else:
+            episodes.step(actions)
         step += 1
-        if episodes.is_over:
-            return states
+    return states
 
 
-def _lookahead(
-    seen: dict[str, np.ndarray], selected: list[np.ndarray], gain: np.ndarray, embeddings: bool
-) -> Lookahead:
-    directions = normalised(seen["embeddings"]) if embeddings else None
+def _tried(seen: dict[str, np.ndarray], rows: np.ndarray, gain: np.ndarray) -> Lookahead:
+    """Of what was seen (n, ...), the rows (Q, n_s) that were selected, and the gains (Q,)."""
+    directions = normalised(seen["embeddings"])
     pool = describe(seen, directions)
-    vectors = similarity_vectors(seen["softmax"], directions)
-    rows = torch.as_tensor(np.stack(selected))
-    similar = vectors[rows] @ vectors[rows].transpose(1, 2)  # (Q, n_s, n_s)
-    before = similar.tril(-1).clamp_min(0).amax(2)
-    gains = torch.as_tensor(gain, dtype=torch.float32)
-    standard = (gains - gains.mean()) / gains.std().clamp_min(1e-12)
-    samples = pool.features[:, rows].transpose(0, 1).contiguous()
-    return Lookahead(samples, pool.context, before.mean(1), standard)
+    redundancy = []
+    for alike in (None, directions):
+        chosen = similarity_vectors(seen["softmax"], alike)[rows]
+        similar = chosen @ chosen.transpose(1, 2)  # (Q, n_s, n_s)
+        redundancy.append(similar.tril(-1).clamp_min(0).amax(2).mean(1))
+    return Lookahead(
+        features=pool.features[:, rows].mean(2).T.numpy(),
+        redundancy=torch.stack(redundancy, dim=1).numpy(),
+        progress=pool.context[: len(PROGRESS)].numpy(),
+        gain=(gain - gain.mean()) / (gain.std() or 1),
+    )
+
+
+def imitate(job: Job, looks: dict[str, list[Lookahead]]) -> tuple[TransferPolicy, History]:
+    """Weights and diversity by least squares on the gains of all queries tried.
+
+    Some features depend on others (the margin on p1 and p2); of the solutions that is taken whose
+    squares sum to the least.
+
+    Args:
+        job: whose families' states are learned from.
+        looks: those states.
+    """
+    parts = {family: equations(looks[family], job.embeddings) for family in job.families}
+    queries, gains = (np.concatenate(each) for each in zip(*parts.values(), strict=True))
+    solution = np.linalg.lstsq(queries, gains, rcond=None)[0]
+    explained = {f: float(1 - ((y - x @ solution) ** 2).mean()) for f, (x, y) in parts.items()}
+    values = torch.as_tensor(solution, dtype=torch.float32).view(-1, len(PROGRESS))
+    policy = TransferPolicy(job.embeddings)
+    policy.weights, policy.diversity = values[:-1].clone(), values[-1].clone()
+    return policy, [{"share of the variance explained": explained, "queries": len(gains)}]
+
+
+def equations(states: Sequence[Lookahead], embeddings: bool) -> tuple[np.ndarray, np.ndarray]:
+    """For every query tried what multiplies weights and diversity in its score, and its gain.
+
+    The score of a query is the mean of its samples' less its redundancy times the diversity. Both
+    sides are centred over the queries of a state.
+
+    Args:
+        states: any number.
+        embeddings: whether the policy has them.
+
+    Returns:
+        (R, (K + 1) * 3) and (R,), float64.
+    """
+    products, gains = [], []
+    for state in states:
+        features = state.features[:, : len(FEATURES) + embeddings]
+        redundancy = state.redundancy[:, [int(embeddings)]]
+        factors = np.concatenate([features, -redundancy], axis=1).astype(np.float64)
+        each = (factors[:, :, None] * state.progress).reshape(len(factors), -1)
+        products.append(each - each.mean(0))
+        gains.append(state.gain)
+    return np.concatenate(products), np.concatenate(gains)
 
 
 # --- what has come of it --------------------------------------------------------------------------
@@ -422,7 +440,9 @@ def validate(
 def _beside_ms(job: Job, policy: TransferPolicy, where: tuple[str, int, int]) -> np.ndarray:
     family, *key = where
     acts = [policy.act, TransferPolicy(job.embeddings).act]
-    return play(_draw(job, family, key), _FEATURES[family], acts, ("aulc",), job.embeddings)[0]
+    return play(_draw(job.config, family, key), _FEATURES[family], acts, ("aulc",), job.embeddings)[
+        0
+    ]
 
 
 if __name__ == "__main__":

@@ -187,12 +187,12 @@ def logit_noise(agent, steps):
 
 
 def test_noise_follows_the_spread_of_the_scores(make_agent):
-    """The margin, and ten times the margin minus 5, whose deviation is ten times as large."""
-    settings = {"base": "ms", "gradient_steps": 0, "noise_space": "logit"}
+    """Scores, and ten times those scores."""
+    settings = {"gradient_steps": 0, "noise_space": "logit"}
     agents = [make_agent(**settings, noise_scale=scale) for scale in ("fixed", "spread", "spread")]
     with torch.no_grad():
-        agents[2].actor.linear[FEATURES.index("margin"), 0] = 9
-        agents[2].actor.net.out_bias.fill_(-5)
+        agents[2].actor.net.out.mul_(10)
+        agents[2].actor.net.out_bias.mul_(10)
     (plain, _), (one, logits), (ten, larger) = (logit_noise(agent, 4) for agent in agents)
     np.testing.assert_allclose(ten[0], 10 * one[0], rtol=1e-2, atol=2e-3)
     for agent, noise, scores in ((agents[1], one, logits), (agents[2], ten, larger)):

@@ -41,7 +41,7 @@ def make_flat(n=20, m=4, size=5, gone=(3, 7)):
 def make_actor(base="none", seed=0):
     """With weights that are not 0 everywhere."""
     actor = SetActor(base, generator=generator(seed)).requires_grad_(False)
-    for parameter in (actor.linear, actor.net.out, actor.net.out_bias):
+    for parameter in (actor.net.out, actor.net.out_bias):
         parameter.uniform_(-1, 1, generator=generator(seed + 1))
     return actor
 
@@ -176,21 +176,11 @@ def test_an_actor_without_a_strategy_begins_at_random():
     assert (SetActor().scores(pool) == 0).all()
 
 
-def test_the_linear_part_follows_the_progress():
-    """A weight of 2 of p2, 3 times the labels, and 5 times the uncertainty, of p1."""
-    actor = SetActor().requires_grad_(False)
-    actor.linear[1, 0], actor.linear[0, 1], actor.linear[0, 2] = 2, 3, 5
-    pool = make_pool()
-    _, labels, uncertainty = pool.context[:3]
-    expected = 2 * pool.features[1] + (3 * labels + 5 * uncertainty) * pool.features[0]
-    torch.testing.assert_close(actor.scores(pool), expected, rtol=1e-5, atol=1e-6)
-
-
 def test_every_weight_of_a_new_actor_with_a_strategy_can_learn():
-    """A last layer and a linear part of 0 still have a gradient."""
+    """A last layer of 0 still has a gradient."""
     actor, flat = SetActor("ms", generator=generator()), make_flat()
     (actor(flat) * torch.rand(5, 20, generator=generator())).sum().backward()
-    for parameter in (actor.linear, actor.net.out, actor.net.out_bias):
+    for parameter in (actor.net.out, actor.net.out_bias):
         assert parameter.grad.abs().max() > 0
 
 

@@ -37,7 +37,7 @@ def test_the_program_draws(folder_root, tmp_path, monkeypatch, embeddings):
     settings = {"query_size": 10, "budget": 0.3}
     monkeypatch.setitem(PRESETS, "small", Preset("Folder", settings))
     policy = TransferPolicy(embeddings)
-    policy.actor.linear[FEATURES.index("entropy"), 0] = 1.0
+    policy.weights[FEATURES.index("entropy"), 0] = 1.0
     policy.save(tmp_path / "policy.safetensors", {})
     config = policy_figure.FigureConfig(
         tmp_path / "out" / "figure.png", str(tmp_path / "policy.safetensors"), "small", folder_root

@@ -26,6 +26,8 @@ Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
 
 VALIDATION_SHARE = 0.3
 """Of the groups; a task's validation images come from these."""
+N_DIVISIONS = 1000
+"""Tried to find sides that have enough of every class."""
 FEWEST = 6
 """Images of a class in the training set, and in the validation set."""
 
@@ -96,14 +98,23 @@ def draw_task(family: str, features: Features, n_starts: int, rng: np.random.Gen
 def _sides(
     features: Features, labels: np.ndarray, n_classes: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a training and of a validation side without a group in common."""
+    """Rows of a training and of a validation side without a group in common.
+
+    Raises:
+        ValueError: no division was found that leaves every class enough on both sides.
+    """
     names = np.unique(features.groups)
-    while True:
+    for _ in range(N_DIVISIONS):
         held_out = rng.choice(names, round(VALIDATION_SHARE * len(names)), replace=False)
         mask = np.isin(features.groups, held_out)
         sides = tuple(np.flatnonzero(side & (labels >= 0)) for side in (~mask, mask))
         if all((np.bincount(labels[s], minlength=n_classes) >= FEWEST).all() for s in sides):
             return sides[0], sides[1]
+    counts = np.bincount(labels[labels >= 0], minlength=n_classes).tolist()
+    raise ValueError(
+        f"no way was found to leave {FEWEST} images of every class on both sides, of {counts} "
+        f"images of the classes in {len(names)} groups"
+    )
 
 
 def _counts(

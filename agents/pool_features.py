@@ -1,7 +1,7 @@
-"""What set networks see of a pool: a few numbers for every sample, and a context shared by all.
+"""What policies for any pool see of it: a few numbers for every sample, and a context for all.
 
-The numbers mean the same for any pool and any number of classes, so that a network on top of them
-can be taken from one data set to another. They are kept with the samples last, (K, n): a feature
+The numbers mean the same for any pool and any number of classes, so that weights for them can be
+taken from one data set to another. They are kept with the samples last, (K, n): a feature
 of all samples is then one stretch of memory.
 """
 
@@ -29,7 +29,7 @@ CHUNK = 2**14
 
 
 class PoolState(NamedTuple):
-    """A pool as a set network sees it."""
+    """A pool as it is described to policies and set networks."""
 
     features: Tensor
     """(K, n) float32; all 0 where a sample has left the pool."""
@@ -88,7 +88,8 @@ def describe(
     the labels). With embeddings the *novelty*: 1 minus the greatest cosine to a sample that has
     left the pool, that is, has been labelled in this episode; 0 before any has.
 
-    Shares of the labels are taken with a label more of each class than there is, so that none is 0.
+    Shares, of the labels and of the predictions, are taken with one more of each class than there
+    is, so that none is 0.
 
     The context is 1; log10 of the number of labels, minus 2; the mean margin; the labelled
     fraction; the imbalance of the labels, 1 - their entropy / log M; 1 / M; and over the samples in
@@ -104,8 +105,8 @@ def describe(
         TypeError: a part is missing.
     """
     require(observation)
-    softmax = torch.as_tensor(observation["softmax"], device=device)
-    counts = torch.as_tensor(observation["class_counts"], device=device)
+    softmax = torch.as_tensor(observation["softmax"], dtype=torch.float32, device=device)
+    counts = torch.as_tensor(observation["class_counts"], dtype=torch.float32, device=device)
     n_classes = softmax.shape[1]
     in_pool = softmax.any(1)
     n_in_pool = int(in_pool.sum())
@@ -130,7 +131,7 @@ def describe(
         math.log10(max(float(counts.sum()), 1.0)) - 2,
         float(mean[FEATURES.index("margin")]),
         float(observation["labelled_fraction"][0]),
-        1 + float(shares.sum()) / math.log(n_classes),
+        1 + float(shares.sum()) / math.log(max(n_classes, 2)),
         1 / n_classes,
     ]
     return PoolState(features, torch.cat([features.new_tensor(whole), mean, spread]))
@@ -156,9 +157,16 @@ def _describe_samples(softmax: Tensor, logs: Tensor, out: Tensor) -> None:
 
 
 def normalised(embeddings: np.ndarray) -> Tensor:
-    """Embeddings (n, F) around their mean, at length 1: their products are cosines."""
-    vectors = torch.as_tensor(embeddings)
-    return F.normalize(vectors - vectors.mean(0), dim=1)
+    """Embeddings (n, F) around their mean, at length 1: their products are cosines.
+
+    Raises:
+        ValueError: NaN or infinity in them.
+    """
+    vectors = torch.as_tensor(embeddings, dtype=torch.float32)
+    mean = vectors.mean(0)
+    if not mean.isfinite().all():  # as it is not if any of them is not
+        raise ValueError("the embeddings have NaN or infinity in them; mend the environment")
+    return F.normalize(vectors - mean, dim=1)
 
 
 def similarity_vectors(softmax: np.ndarray, directions: Tensor | None) -> Tensor:

@@ -171,7 +171,8 @@ class SetCritic(nn.Module):
     def selected(self, action: Tensor, in_pool: Tensor) -> Tensor:
         """1 for the n_s highest scores in the pool, else 0, (B, n); with a sigmoid's gradient.
 
-        Fewer if fewer are left. Of equal scores at the end any are taken.
+        Fewer if fewer are left; the sigmoid is then around 0. Of equal scores at the end any are
+        taken.
         """
         among = action.masked_fill(in_pool == 0, -torch.inf)
         best = among.detach().topk(min(self.query_size, action.shape[1]), dim=1)
@@ -186,4 +187,6 @@ class SetCritic(nn.Module):
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     """Mean of (B, H, n) over the samples by weights (B, 1, n), (B, H); 0 of none."""
-    return (values * weights).sum(-1) / weights.sum(-1).clamp_min(1)
+    total = weights.sum(-1)
+    # not clamp_min(1), whose gradient is 0 also where the total is 1: a query of one sample
+    return (values * weights).sum(-1) / torch.where(total > 0, total, 1)

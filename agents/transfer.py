@@ -73,6 +73,8 @@ class TransferPolicy:
     ) -> tuple[np.ndarray, Any]:
         """Scores of one observation of ``al_gym.wrappers.ContextObservation``, or of m stacked.
 
+        What has been labelled must be zeros in the softmax: ``EnvConfig.labelled_rows="zero"``.
+
         Args:
             observation: with ``softmax`` (n_u, M), ``class_counts`` (M,), ``labelled_fraction``
                 (1,) and, for a policy that takes them, ``embeddings`` (n_u, F).
@@ -86,6 +88,7 @@ class TransferPolicy:
 
         Raises:
             TypeError: the observation lacks a part.
+            ValueError: NaN or infinity in it, or a softmax of another number of axes.
         """
         require(observation if isinstance(observation, Mapping) else (), self.embeddings)
         actions = [self.act(one, N_RANKED) for one in unstacked(observation)]
@@ -96,7 +99,10 @@ class TransferPolicy:
         directions = normalised(observation["embeddings"]) if self.embeddings else None
         pool = describe(observation, directions)
         in_pool = pool.features[FEATURES.index("p1")] > 0
-        scores = self.scores(pool).masked_fill_(~in_pool, -torch.inf)
+        scores = self.scores(pool)
+        if not scores.isfinite().all():
+            raise ValueError("the observation has NaN or infinity in it; mend the environment")
+        scores.masked_fill_(~in_pool, -torch.inf)
         n_left = int(in_pool.sum())
         if n_left == 0:
             return np.zeros(len(scores), np.float32)
@@ -146,6 +152,8 @@ class TransferPolicy:
         if saved.get("format") != FORMAT:
             raise ValueError(f"{path} has format {saved.get('format')!r}, not {FORMAT!r}")
         try:
+            if not isinstance(saved["embeddings"], bool) or not isinstance(saved["card"], dict):
+                raise TypeError("embeddings must be true or false, and the card a dictionary")
             policy = cls(saved["embeddings"])
             for name in ("weights", "diversity"):
                 expected, found = getattr(policy, name), saved[name]

@@ -123,19 +123,24 @@ N_RESAMPLES = 2000
 
 
 def _saving(curves: pd.DataFrame, method: str) -> str:
-    """Labels that MS needs over those that a method needs, an interval, and both numbers."""
+    """Labels that MS needs over those that a method needs, an interval, and both numbers.
+
+    "-" if one of the medians is of runs that never get there.
+    """
     random = curves[curves["method"] == "random"]
     if random.empty:
         return "-"
     target = random.groupby("seed")[METRIC].last().mean()
     needed = statistics.labels_needed(curves, METRIC, target).unstack("method")
     both = needed[["ms", method]].to_numpy()
+    theirs, ours = np.median(both, axis=0)
+    if not np.isfinite([theirs, ours]).all():
+        return "-"
     rng = np.random.default_rng(0)
     chosen = rng.integers(len(both), size=(N_RESAMPLES, len(both)))
     medians = np.median(both[chosen], axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # resamples in which neither gets there say nothing
         low, high = np.nanpercentile(medians[:, 0] / medians[:, 1], (2.5, 97.5))
-    theirs, ours = np.median(both, axis=0)
     return f"{theirs / ours:.2f} [{low:.2f}, {high:.2f}] ({theirs:.0f} / {ours:.0f})"
 
 

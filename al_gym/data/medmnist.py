@@ -7,7 +7,9 @@ Any other npz file of the same arrays will do: its name without the size is the 
 """
 
 import re
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,11 @@ from al_gym.data import files
 from al_gym.data.dataset import ImageDataset
 
 SPLITS = ("train", "test")
+DAMAGED = (
+    ValueError, OSError, EOFError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy and zipfile raise over files of other bytes than they should have."""
 
 
 def load(
@@ -112,7 +119,7 @@ def read_npz(path: Path, names: list[str], optional: tuple[str, ...] = ()) -> di
             if missing:
                 raise ValueError(f"it has no array {missing[0]!r}, but {sorted(file.files)}")
             return {name: file[name] for name in [*names, *optional] if name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"{path} cannot be used: {error}. It must be an npz file of plain arrays with "
             f"{', '.join(names)}"

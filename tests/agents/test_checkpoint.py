@@ -227,6 +227,20 @@ def test_truncated(score_env: Any, tmp_path: Path, share: float) -> None:
         DDPG.load(path, score_env())
 
 
+@pytest.mark.parametrize(
+    "tree",
+    [
+        "not json", "null", "[1]", '{"a": {"$tensor": "b"}}', '{"a": {"$tensor": [1]}}',
+        '{"a": {"$items": 3}}', '{"a": {"$array": 1}}', "[" * 10_000,
+    ],
+)  # fmt: skip
+def test_a_header_that_makes_no_sense(tmp_path: Path, tree: str) -> None:
+    path = tmp_path / "agent.safetensors"
+    save_file({"x": torch.zeros(1)}, path, metadata={"tree": tree})
+    with pytest.raises(ValueError, match=r"agent\.safetensors has a header that cannot be used"):
+        checkpoint.read(path)
+
+
 def test_missing(score_env: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors"):
         DDPG.load(tmp_path / "nothing", score_env())

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from agents import set_networks, strategies
 from agents.pool_features import FEATURES, PoolState, context_size, describe, flatten
-from agents.set_networks import SetActor, SetCritic, SharedNetwork
+from agents.set_networks import SetActor, SetCritic, SharedNetwork, _mean
 
 K, C = len(FEATURES), context_size(len(FEATURES))
 
@@ -282,6 +282,26 @@ def test_credit_is_what_a_critic_without_it_lacks():
     for i, row in enumerate(critic.selected(scores, in_pool) > 0.5):
         assert row.sum() == 4
         assert difference[i].item() == pytest.approx(credits[i][row].mean().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("n_selected", [1, 2, 5])
+def test_a_mean_has_the_gradient_of_a_mean(n_selected):
+    """With respect to its weights: (value - mean) / total, also where the total is 1."""
+    weights = torch.zeros(1, 1, 8)
+    weights[..., :n_selected] = 1
+    weights.requires_grad_(True)
+    values = torch.rand(1, 3, 8, generator=generator())
+    mean = _mean(values, weights)
+    mean[0, 1].backward()
+    expected = (values[0, 1] - mean[0, 1].detach()) / n_selected
+    torch.testing.assert_close(weights.grad[0, 0], expected)
+
+
+def test_a_mean_of_none_is_0():
+    weights = torch.zeros(1, 1, 4, requires_grad=True)
+    mean = _mean(torch.rand(1, 2, 4), weights)
+    mean.sum().backward()
+    assert not mean.any() and weights.grad.isfinite().all()
 
 
 def test_credit_loss_by_hand():

@@ -157,6 +157,15 @@ def test_what_an_observation_lacks_is_named():
         TransferPolicy().predict(observation)
 
 
+@pytest.mark.parametrize("diversity", [0.0, 0.7])
+@pytest.mark.parametrize("part", ["softmax", "embeddings", "class_counts"])
+def test_nan_is_refused(part, diversity):
+    observation = make_observation()
+    observation[part].flat[3] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        make_policy(True, diversity).predict(observation)
+
+
 def test_the_plain_environments_observation_is_refused():
     observation = make_observation()
     for given_instead in (observation["softmax"], (observation, {})):
@@ -279,7 +288,9 @@ def test_rewritten_without_change_it_can_be_used(path):
     [
         ({"format": "drla-ddpg"}, "has format 'drla-ddpg', not"),
         ({"embeddings": True}, r"weights must be \(9, 3\) .*, not \(8, 3\)"),
-        ({"embeddings": "yes"}, ""),
+        ({"embeddings": "yes"}, "true or false"),
+        ({"embeddings": 10**12}, "true or false"),
+        ({"card": ["a"]}, "the card a dictionary"),
         ({"drop": "weights"}, "weights"),
         ({"drop": "diversity"}, "diversity"),
         ({"drop": "card"}, "card"),

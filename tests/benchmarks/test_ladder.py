@@ -52,6 +52,11 @@ def test_the_question_corrects_over_policies_and_data_sets_and_counts_labels():
     assert more.loc["DRLA-TRANSFER, one", "label saving"] == "1.50 [1.50, 1.50] (30 / 20)"
 
 
+def test_no_saving_is_claimed_where_a_method_never_gets_there():
+    answer = ladder.question({"one": made([-0.3] * 4 + [-0.31])})
+    assert answer.loc["DRLA-TRANSFER, one", "label saving"] == "-"
+
+
 def test_a_policy_that_lacks_seeds_is_not_judged():
     curves = made()
     short = curves[(curves["method"] != "drla-embed") | (curves["seed"] != 2)]
@@ -72,12 +77,15 @@ def test_the_ablation_compares_with_its_first():
     parts = []
     for seed in range(5):
         for i, name in enumerate((first, *others, *ablation.CONTROLS)):
-            parts.append(curve(name, seed, LABELS, [0.3, 0.4, 0.5 + 0.03 * i + 0.003 * seed * i]))
+            parts.append(curve(name, seed, LABELS, [0.3, 0.4, 0.5 + 0.003 * (1 + 6 * seed) * i]))
     table = ablation.table(pd.concat(parts, ignore_index=True))
     assert list(table.index)[:2] == [first, others[0]] and table.index[-1] == "FROZEN-SET"
     assert table.loc[first, "p"] == "" == table.loc["RANDOM", "p"]
-    assert table.loc[others[0], "- the first"] == "+0.0120"
-    assert float(table.loc[others[0], "p, Holm"]) >= float(table.loc[others[0], "p"])
+    # a third of 0.003 (1, 7, 13, 19, 25), for all variants with the same p
+    assert table.loc[others[0], "- the first"] == "+0.0130"
+    p = stats.ttest_1samp([1, 7, 13, 19, 25], 0).pvalue
+    assert table.loc[others[0], "p"] == f"{p:.3f}"
+    assert table.loc[others[0], "p, Holm"] == f"{len(others) * p:.3f}"
 
 
 def test_the_ablation_runs_and_goes_on(folder_root, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Tasks to train policies on: groups apart, equal sizes, episodes as the environment's own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,13 @@ def test_going_on_from_one_brings_all_to_the_same_point(features):
     action = rng.random(n)
     episodes.step([action] * 3)
     assert np.ptp(episodes.worth("loss")) < 1e-6
+
+
+def test_too_few_images_for_two_sides_are_an_error(features):
+    few = features.labels.copy()
+    few[np.flatnonzero(few == 0)[11:]] = 1
+    with pytest.raises(ValueError, match=r"6 images of every class on both sides, of \[11, "):
+        draw(dataclasses.replace(features, labels=few), 1)
 
 
 def test_training_features_hold_nothing_of_the_test_side(tmp_path, monkeypatch):

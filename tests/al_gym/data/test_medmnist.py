@@ -99,6 +99,15 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"cut.npz cannot be used"):
         medmnist.load(tmp_path, flag="cut")
+    np.savez_compressed(tmp_path / "bytes.npz", **arrays)
+    content = (tmp_path / "bytes.npz").read_bytes()
+    for at in range(60, len(content), len(content) // 40):
+        other = bytes([content[at] ^ 0xFF])
+        (tmp_path / "bytes.npz").write_bytes(content[:at] + other + content[at + 1 :])
+        try:  # most bytes are compressed pixels, without which the file cannot be read
+            medmnist.load(tmp_path, flag="bytes")
+        except ValueError as error:
+            assert "bytes.npz" in str(error)
     del arrays["test_images"]
     np.savez(tmp_path / "lacking.npz", **arrays)
     with pytest.raises(ValueError, match="no array 'test_images'"):

@@ -34,6 +34,8 @@ from tqdm import tqdm
 
 from agents import TransferPolicy
 from agents.ddpg import DDPG, DDPGConfig
+from agents.pool_features import describe
+from agents.set_networks import SetActor
 from al_gym import (
     ActiveLearningEnv,
     ActiveLearningVectorEnv,
@@ -388,24 +390,30 @@ def growth(rounds: int) -> tuple[list[Comparison], dict[str, dict[str, float]]]:
     }
     one, sixteen = times["1"], tuple(seconds / 16 for seconds in times["16"])
     comparison = Comparison("step of 16 heads at once", sixteen, one, "one environment", 4.0)
-    acting = {f"{n:,} samples of 4 classes": _acting_on(n) for n in (1_000, 30_000, 1_000_000)}
-    title = "a policy that transfers, predict, ms"
+    acting: dict[str, Work] = {}
+    for n in (1_000, 30_000, 1_000_000):
+        acting |= _acting_on(n)
+    title = "acting on a pool of 4 classes, ms"
     times = take_turns(title, acting, rounds=rounds)
     tables[title] = {name: 1e3 * statistics.median(times[name]) for name in acting}
     return [comparison], tables
 
 
-def _acting_on(n: int) -> Work:
-    """What ``drla-transfer`` does in a step: describe the pool, score it, rank the best."""
+def _acting_on(n: int) -> dict[str, Work]:
+    """A step of agents for any pool: describe it and score it; ``drla-transfer`` also ranks."""
     policy = TransferPolicy()
     policy.diversity[0] = 0.5
+    actor = SetActor(generator=torch.Generator().manual_seed(0)).requires_grad_(False)
     softmax = np.random.default_rng(0).dirichlet(np.ones(4), n).astype(np.float32)
     observation = {
         "softmax": softmax,
         "class_counts": np.array([20, 10, 15, 5], np.float32),
         "labelled_fraction": np.array([0.1], np.float32),
     }
-    return lambda: policy.predict(observation)
+    return {
+        f"{n:,} samples, drla-transfer": lambda: policy.predict(observation),
+        f"{n:,} samples, drla-set": lambda: actor.scores(describe(observation)),
+    }
 
 
 def _on_features(

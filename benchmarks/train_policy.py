@@ -65,7 +65,7 @@ class TrainConfig:
     """A policy for each: trained on all families but this one."""
     embeddings: tuple[bool, ...] = (False, True)
     """Train policies without and with the pool's embeddings."""
-    optimiser: Literal["imitate", "evolve"] = "imitate"
+    optimiser: Literal["evolve", "imitate"] = "evolve"
     """How."""
     signal: Signal = "aulc"
     """What for: the area under the curve of macro F1, the fall of the cross-entropy, or Eq. 3."""

@@ -103,11 +103,16 @@ def describe(
 
     Raises:
         TypeError: a part is missing.
+        ValueError: parts whose shapes do not fit.
     """
     require(observation)
     softmax = torch.as_tensor(observation["softmax"], dtype=torch.float32, device=device)
     counts = torch.as_tensor(observation["class_counts"], dtype=torch.float32, device=device)
     n_classes = softmax.shape[1]
+    if counts.shape != (n_classes,):
+        raise ValueError(f"class_counts must be ({n_classes},), not {tuple(counts.shape)}")
+    if directions is not None and len(directions) != len(softmax):
+        raise ValueError(f"there are {len(directions)} embeddings of {len(softmax)} samples")
     in_pool = softmax.any(1)
     n_in_pool = int(in_pool.sum())
     labelled = (counts + 1) / (counts.sum() + n_classes)

@@ -7,9 +7,10 @@
     action, _ = policy.predict(observation)
 
 The score of a sample is a sum of its features (``pool_features.describe``), whose weights follow
-the progress of the episode. The best are then ranked so that a query holds no two alike: each next
-sample has the greatest score less a penalty for its similarity to those before it (maximal marginal
-relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmarks.train_policy`` trains such policies.
+the progress of the episode. The best are then ranked so that the samples of a query are unlike:
+each next has the greatest score less a penalty for its similarity to those before it (maximal
+marginal relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmarks.train_policy`` trains such
+policies.
 """
 
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ class TransferPolicy:
 
     def predict(
         self,
-        observation: Mapping[str, np.ndarray],
+        observation: Any,
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = False,
@@ -87,9 +88,11 @@ class TransferPolicy:
             score 0.
 
         Raises:
-            TypeError: the observation lacks a part.
-            ValueError: NaN or infinity in it, or a softmax of another number of axes.
+            TypeError: the observation lacks a part, or is no dictionary.
+            ValueError: NaN or infinity in it, or parts whose shapes do not fit.
         """
+        if isinstance(observation, tuple):
+            raise TypeError("pass the observation alone: `observation, info = env.reset()`")
         require(observation if isinstance(observation, Mapping) else (), self.embeddings)
         actions = [self.act(one, N_RANKED) for one in unstacked(observation)]
         return np.stack(actions) if np.ndim(observation["softmax"]) == 3 else actions[0], state

@@ -53,6 +53,8 @@ def main(config: LadderConfig) -> int:
     config.out.write_text("\n\n".join(parts) + "\n")
     for experiment in experiments:
         print("\n".join(report.notes(experiment)))
+        if experiment.curves["seed"].nunique() < statistics.ENOUGH_SEEDS:
+            print(f"{experiment.name}: nothing is compared, as there are too few seeds")
     print(config.out.read_text())
     return 0
 

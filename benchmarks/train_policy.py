@@ -47,7 +47,7 @@ from agents.pool_features import (
 )
 from agents.transfer import TransferPolicy
 from benchmarks import cell
-from benchmarks.families import FAMILIES, Features, training_features
+from benchmarks.families import FAMILIES, Features, data_is_generated, training_features
 from benchmarks.tasks import Episodes, Signal, Task, draw_task, play
 
 LeftOut = Literal["none", "chestct", "retinopathy", "retinamnist", "bloodcells"]
@@ -120,7 +120,8 @@ def main(config: TrainConfig) -> int:
         raise ValueError("evolve needs the package cma: pip install 'al-gym[train]'")
     features = {
         name: training_features(name, config.data)
-        for name in tqdm(FAMILIES, desc="features", unit="family")
+        # first those whose files may be missing
+        for name in tqdm(sorted(FAMILIES, key=data_is_generated), desc="features", unit="family")
     }
     jobs = [
         Job(tuple(f for f in FAMILIES if f != left_out), embeddings, config)

@@ -168,9 +168,18 @@ def test_nan_is_refused(part, diversity):
 
 def test_the_plain_environments_observation_is_refused():
     observation = make_observation()
-    for given_instead in (observation["softmax"], (observation, {})):
-        with pytest.raises(TypeError, match="ContextObservation"):
-            TransferPolicy().predict(given_instead)
+    with pytest.raises(TypeError, match="ContextObservation"):
+        TransferPolicy().predict(observation["softmax"])
+    with pytest.raises(TypeError, match="observation, info = env.reset"):
+        TransferPolicy().predict((observation, {}))
+
+
+def test_parts_that_do_not_fit_are_refused():
+    observation = make_observation(30, 4)
+    with pytest.raises(ValueError, match=r"class_counts must be \(4,\), not \(3,\)"):
+        TransferPolicy().predict(observation | {"class_counts": np.ones(3, np.float32)})
+    with pytest.raises(ValueError, match="29 embeddings of 30 samples"):
+        TransferPolicy(True).predict(observation | {"embeddings": observation["embeddings"][:29]})
 
 
 # --- the order of a query -----------------------------------------------------------------------

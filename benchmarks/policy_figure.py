@@ -4,7 +4,7 @@
 
 plays an episode with the policy, and early, in the middle and late draws how it would then score
 samples of every p1 and p2. The rest of the probability is shared by the other classes; deficit and
-rarity, which depend on which classes they are, have the mean of the pool.
+rarity, which depend on which classes they are, and the novelty have the mean of the pool.
 """
 
 import sys
@@ -35,7 +35,7 @@ class FigureConfig:
 
     out: Path
     """The picture."""
-    policy: str = "drla-transfer-v0-without-retinamnist"
+    policy: str = "drla-embed-v0-without-retinamnist"
     """A pretrained policy, or the path of one."""
     preset: str = "retinamnist-features"
     """Whose episode to play."""

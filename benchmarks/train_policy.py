@@ -5,13 +5,13 @@
 trains all that ship with the package, from scratch. Each is trained on the training sides of some
 families (``benchmarks.families``), by one of
 
+- ``evolve``: CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over the diversity
+  and part of the weights, 10 to 12 numbers that begin at 0, where the policy is MS. Every
+  generation meets new tasks, on which all candidates play the same starts;
 - ``imitate``: regression on a look-ahead oracle (Konyushkova et al., Learning active learning from
   data, NeurIPS 2017): from one state many queries are tried, each is worth what the classifier
   gains on the validation images, and the weights are fitted by least squares so that the mean score
-  of a query, less its redundancy, tells the queries apart;
-- ``evolve``: CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over the diversity
-  and part of the weights, 10 to 12 numbers that begin at 0, where the policy is MS. Every
-  generation meets new tasks, on which all candidates play the same starts.
+  of a query, less its redundancy, tells the queries apart.
 
 Afterwards every policy plays new tasks of the families that it was trained on, beside MS: other
 splits, starts and settings, of the same images. A file of JSON beside each policy keeps what came

@@ -316,13 +316,19 @@ class Lookahead:
 def look_ahead(
     config: TrainConfig, families: Sequence[str], pool: ProcessPoolExecutor
 ) -> dict[str, list[Lookahead]]:
-    """States of random tasks of each family; what every policy learns from."""
+    """States of random tasks of each family; what every policy learns from.
+
+    Raises:
+        ValueError: in no state of a family has one query gained more than another.
+    """
     looks = {}
     for family in families:
         places = [(family, 0, k) for k in range(config.look_ahead_tasks)]
         tasks = pool.map(functools.partial(_look_ahead, config), places)
         bar = tqdm(tasks, total=len(places), desc=f"looking ahead, {family}", unit="task")
         looks[family] = [state for states in bar for state in states]
+        if not looks[family]:
+            raise ValueError(f"{family}: all queries gained the same; raise --look-ahead-tasks")
     return looks
 
 

@@ -217,6 +217,12 @@ def test_looking_ahead_leaves_the_episode_as_it_was(small, monkeypatch, tmp_path
                 assert alone.envs[0].episode.query.rows.tolist() == rows
 
 
+def test_a_family_that_tells_nothing_is_an_error(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(train_policy, "_look_ahead", lambda config, where: [])
+    with pytest.raises(ValueError, match="chestct: all queries gained the same"):
+        train_policy.main(settings(tmp_path, optimiser="imitate"))
+
+
 @pytest.mark.parametrize("optimiser", ["imitate", "evolve"])
 def test_a_family_left_out_leaves_no_trace(small, monkeypatch, tmp_path, optimiser):
     made, found = train_policy.training_features, []

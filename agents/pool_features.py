@@ -174,13 +174,20 @@ def normalised(embeddings: np.ndarray) -> Tensor:
     return F.normalize(vectors - mean, dim=1)
 
 
-def similarity_vectors(softmax: np.ndarray, directions: Tensor | None) -> Tensor:
-    """Vectors (n, F) at length 1 whose products say how alike two samples are.
+def similarity_vectors(softmax: np.ndarray, directions: Tensor | None, rows: Tensor) -> Tensor:
+    """Vectors of length 1, (..., F), of some samples; their products say how alike two are.
 
     The directions if there are any, whose products are cosines; otherwise the roots of the softmax
     (n, M), whose products are Bhattacharyya coefficients.
+
+    Args:
+        softmax: (n, M).
+        directions: (n, F), the ``normalised`` embeddings, or None.
+        rows: (...) int64, which samples.
     """
-    return torch.as_tensor(softmax).sqrt() if directions is None else directions
+    if directions is not None:
+        return directions[rows]
+    return torch.as_tensor(softmax, dtype=torch.float32)[rows].sqrt()
 
 
 def novelty(directions: Tensor, in_pool: Tensor) -> Tensor:

@@ -116,8 +116,8 @@ class TransferPolicy:
         best = scores.topk(min(N_CANDIDATES, n_left)).indices
         weight = max(0.0, float(self.diversity @ pool.context[: len(PROGRESS)]))
         if weight > 0:
-            vectors = similarity_vectors(observation["softmax"], directions)
-            order = spread_out(scores[best], vectors[best], weight, n_ranked)
+            vectors = similarity_vectors(observation["softmax"], directions, best)
+            order = spread_out(scores[best], vectors, weight, n_ranked)
             action[best[order]] = torch.linspace(1, 0.6, len(order))
         return action.numpy()
 

@@ -185,14 +185,20 @@ def _draw(config: TrainConfig, family: str, key: Sequence[int]) -> Task:
     return draw_task(family, _FEATURES[family], config.starts, rng)
 
 
-def _worth(
-    job: Job, thetas: Sequence[np.ndarray], signals: tuple[Signal, ...], where: tuple[str, int, int]
+def _play(
+    job: Job, policies: Sequence[TransferPolicy], signal: Signal, where: tuple[str, int, int]
 ) -> np.ndarray:
-    """``play`` with the policies of parameters, on the task of (family, *key)."""
+    """``play`` with policies on the task of (family, *key), (n_policies, n_starts)."""
     family, *key = where
-    acts = [policy_of(theta, job.embeddings).act for theta in thetas]
     task = _draw(job.config, family, key)
-    return play(task, _FEATURES[family], acts, signals, job.embeddings)
+    acts = [policy.act for policy in policies]
+    return play(task, _FEATURES[family], acts, (signal,), job.embeddings)[0]
+
+
+def _worth(job: Job, thetas: Sequence[np.ndarray], where: tuple[str, int, int]) -> np.ndarray:
+    """What the policies of parameters are worth by the signal that they are trained for."""
+    policies = [policy_of(theta, job.embeddings) for theta in thetas]
+    return _play(job, policies, job.config.signal, where)
 
 
 # --- CMA-ES ---------------------------------------------------------------------------------------
@@ -250,19 +256,19 @@ def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, History
         places = [(f, generation, k) for f in job.families for k in range(config.tasks)]
         # MS and the mean take part, to see how far it has come
         thetas = [np.zeros(n), search.mean, *candidates]
-        worths = list(pool.map(functools.partial(_worth, job, thetas, (config.signal,)), places))
-        search.tell(candidates, [-x for x in fitness([w[0, 2:] for w in worths])])
+        worths = list(pool.map(functools.partial(_worth, job, thetas), places))
+        search.tell(candidates, [-x for x in fitness([w[2:] for w in worths])])
         means.append(search.mean.copy())
         gains: dict[str, list[float]] = {}
-        for (family, *_), (worth,) in zip(places, worths, strict=True):
+        for (family, *_), worth in zip(places, worths, strict=True):
             gains.setdefault(family, []).append(float((worth[1] - worth[0]).mean()))
         history.append({family: float(np.mean(each)) for family, each in gains.items()})
         bar.set_postfix({f: f"{g:+.4f}" for f, g in history[-1].items()})
     reached = np.mean(means[len(means) // 2 :], axis=0)
     thetas = [factor * reached for factor in SHORTENED]
     places = [(f, SELECTION, k) for f in job.families for k in range(config.validation_tasks)]
-    outcomes = pool.map(functools.partial(_worth, job, thetas, (config.signal,)), places)
-    values = fitness([worth[0] for worth in outcomes])
+    outcomes = pool.map(functools.partial(_worth, job, thetas), places)
+    values = fitness(list(outcomes))
     history.append(dict(zip(map(str, SHORTENED), values.tolist(), strict=True)))
     return policy_of(thetas[int(np.argmax(values))], job.embeddings), history
 
@@ -374,7 +380,7 @@ def _tried(seen: dict[str, np.ndarray], rows: np.ndarray, gain: np.ndarray) -> L
     pool = describe(seen, directions)
     redundancy = []
     for alike in (None, directions):
-        chosen = similarity_vectors(seen["softmax"], alike)[rows]
+        chosen = similarity_vectors(seen["softmax"], alike, torch.from_numpy(rows))
         similar = chosen @ chosen.transpose(1, 2)  # (Q, n_s, n_s)
         redundancy.append(similar.tril(-1).clamp_min(0).amax(2).mean(1))
     return Lookahead(
@@ -454,11 +460,7 @@ def validate(
 
 
 def _beside_ms(job: Job, policy: TransferPolicy, where: tuple[str, int, int]) -> np.ndarray:
-    family, *key = where
-    acts = [policy.act, TransferPolicy(job.embeddings).act]
-    return play(_draw(job.config, family, key), _FEATURES[family], acts, ("aulc",), job.embeddings)[
-        0
-    ]
+    return _play(job, [policy, TransferPolicy(job.embeddings)], "aulc", where)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,13 @@ def test_the_plain_environments_observation_is_refused():
         TransferPolicy().predict((observation, {}))
 
 
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_other_float_types_are_taken(embeddings):
+    policy, observation = make_policy(embeddings, 0.7), make_observation()
+    double = {name: values.astype(np.float64) for name, values in observation.items()}
+    np.testing.assert_array_equal(scores(policy, double), scores(policy, observation))
+
+
 def test_parts_that_do_not_fit_are_refused():
     observation = make_observation(30, 4)
     with pytest.raises(ValueError, match=r"class_counts must be \(4,\), not \(3,\)"):

@@ -12,9 +12,8 @@ import gymnasium as gym
 ENTRY_POINT = "al_gym.make:make_env"
 VECTOR_ENTRY_POINT = "al_gym.make:make_vector_env"
 
-ENVIRONMENTS: dict[str, dict[str, Any]] = {
-    "ActiveLearning-chestCT-v0": {
-        "dataset": "chestCT",
+DATASETS: dict[str, dict[str, dict[str, Any]]] = {
+    "chestCT": {
         "paper": {
             "n_train": 3500,
             "n_test": 3500,
@@ -35,8 +34,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
             "momentum": 0.9,
         },
     },
-    "ActiveLearning-Retinopathy-v0": {
-        "dataset": "Retinopathy",
+    "Retinopathy": {
         "paper": {
             "n_train": 2230,
             "n_test": 2230,
@@ -58,31 +56,22 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
             "momentum": 0.9,
         },
     },
-    "ActiveLearning-MedMNIST-v0": {
-        "dataset": "MedMNIST",
+    "MedMNIST": {
         "embedded": {"network": "auto", "learning_rate": 0.01, "momentum": 0.9},
     },
-    "ActiveLearning-Folder-v0": {
-        "dataset": "Folder",
+    "Folder": {
         "embedded": {"network": "auto", "learning_rate": 0.01, "momentum": 0.9},
     },
 }
-"""Id -> the data set's name and the settings of each profile it has."""
+"""Name of a data set -> the settings of each profile it has. The id follows from the name."""
 
 PHANTOMS = {"chestCT": (64, 0), "Retinopathy": (1000, 0)}
 """Number of scans or images, and the seed, of the phantoms of the embedded profiles."""
 
 
-def register_envs() -> None:
-    """Register every id with Gymnasium; calling it again changes nothing."""
-    for env_id, entry in ENVIRONMENTS.items():
-        if env_id not in gym.registry:
-            gym.register(
-                env_id,
-                entry_point=ENTRY_POINT,
-                vector_entry_point=VECTOR_ENTRY_POINT,
-                kwargs={"dataset": entry["dataset"]},
-            )
+def env_id(dataset: str) -> str:
+    """The id of the environment over a data set: ``ActiveLearning-<dataset>-v0``."""
+    return f"ActiveLearning-{dataset}-v0"
 
 
 def profiles(dataset: str) -> dict[str, dict[str, Any]]:
@@ -91,11 +80,21 @@ def profiles(dataset: str) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: no such data set.
     """
-    for entry in ENVIRONMENTS.values():
-        if entry["dataset"] == dataset:
-            return {name: value for name, value in entry.items() if name != "dataset"}
-    known = [entry["dataset"] for entry in ENVIRONMENTS.values()]
-    raise ValueError(f"unknown data set {dataset!r}, choose from {known}")
+    if dataset not in DATASETS:
+        raise ValueError(f"unknown data set {dataset!r}, choose from {sorted(DATASETS)}")
+    return DATASETS[dataset]
+
+
+def register_envs() -> None:
+    """Register every id with Gymnasium; calling it again changes nothing."""
+    for dataset in DATASETS:
+        if env_id(dataset) not in gym.registry:
+            gym.register(
+                env_id(dataset),
+                entry_point=ENTRY_POINT,
+                vector_entry_point=VECTOR_ENTRY_POINT,
+                kwargs={"dataset": dataset},
+            )
 
 
 register_envs()

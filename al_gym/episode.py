@@ -1,10 +1,11 @@
-"""The record of a running episode; a step makes a new one, and keeps the old one if it fails."""
+"""Records of an episode; a step makes a new one and keeps the old one if it fails."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from al_gym.metrics import Scores
+from al_gym.metrics import Evaluation
 from al_gym.pool import Pool
 
 
@@ -21,21 +22,60 @@ class Query:
     sample_rewards: np.ndarray
     """(n_s,) float32, the summands of Eq. 3."""
 
+    @classmethod
+    def nothing(cls, n_classes: int) -> "Query":
+        """The query of an episode's beginning."""
+        none = np.array([], np.int64)
+        return cls(none, none, np.zeros((0, n_classes), np.float32), np.array([], np.float32))
+
 
 @dataclass(frozen=True)
 class Episode:
-    """Everything that changes from step to step, but for the classifier's weights."""
+    """Everything that changes from step to step, but for the classifier's weights.
+
+    The arrays are the loop's own: do not write to them.
+    """
 
     pool: Pool
     step: int
     softmax: np.ndarray
     """(n_u, M) float32, the state S."""
     query: Query
-    validation: Scores | None
-    test: Scores
+    validation: Evaluation | None
+    test: Evaluation
     evaluated_at: int
     """The step after which ``test`` was measured."""
     curve: tuple[tuple[int, float, float], ...]
     """(n_labelled, macro F1, micro F1) of every look at the test set."""
     reward: float = 0.0
     """Of the last step; 0 at the start."""
+
+    @classmethod
+    def from_tree(cls, tree: dict[str, Any]) -> "Episode":
+        """Undo ``dataclasses.asdict``, after a checkpoint has made lists of tuples."""
+        evaluations = {
+            name: None if tree[name] is None else Evaluation(**tree[name])
+            for name in ("validation", "test")
+        }
+        parts = {"pool": Pool(**tree["pool"]), "query": Query(**tree["query"])}
+        curve = tuple(tuple(point) for point in tree["curve"])
+        return cls(**{**tree, **evaluations, **parts, "curve": curve})
+
+
+@dataclass(frozen=True)
+class Start:
+    """The beginning of an episode, kept so that the next one need not pretrain again."""
+
+    seed: int
+    labelled: np.ndarray
+    """Ascending images of the initial labelled set."""
+    classifier: dict[str, Any]
+    """The ``state_dict`` of the pretrained classifier."""
+    softmax: np.ndarray
+    """(n_u, M) float32, the first state."""
+    validation: Evaluation | None
+    test: Evaluation
+
+    def is_of(self, seed: int, labelled: np.ndarray) -> bool:
+        """Whether it is the start of a seed and an initial labelled set."""
+        return self.seed == seed and np.array_equal(self.labelled, labelled)

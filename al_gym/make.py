@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from gymnasium.vector import AutoresetMode
 
 import envs_registry
 from al_gym.annotators import Annotator
-from al_gym.classifier import ClassifierConfig
+from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data import READERS, ImageDataset, files, phantoms
-from al_gym.env import ActiveLearningEnv, EnvConfig
-from al_gym.spelling import hint
+from al_gym.env import ActiveLearningEnv
+from al_gym.import_paths import imported
+from al_gym.names import hint, lookup
 from al_gym.vector import ActiveLearningVectorEnv
+
+Reader = Callable[..., ImageDataset]
 
 
 def make_env(
@@ -23,7 +26,8 @@ def make_env(
     *,
     profile: str = "auto",
     root: str | Path | None = None,
-    annotator: Annotator | None = None,
+    annotator: Annotator | str | None = None,
+    reader: Reader | str | None = None,
     render_mode: str | None = None,
     **overrides: Any,
 ) -> ActiveLearningEnv:
@@ -35,19 +39,26 @@ def make_env(
             generated phantoms unless ``root`` is given; "auto", the paper's where the data is
             found, else embedded with a warning. MedMNIST and Folder have but one set of settings.
         root: folder of the data; None: ``$AL_GYM_DATA/<dataset>``.
-        annotator: see ``ActiveLearningEnv``.
+        annotator: see ``ActiveLearningEnv``; or the import path, ``"package.module:name"``, of an
+            annotator or of a function that makes one from the ``ImageDataset``.
+        reader: a function ``(root, **keywords) -> ImageDataset`` in place of the data set's own, or
+            its import path; it then gets the keywords that its signature names.
         render_mode: see ``ActiveLearningEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
+
+    Networks and rewards of one's own can be given by import path too, so that an environment can be
+    made from a specification in JSON.
 
     Raises:
         TypeError: an unknown keyword; names the nearest.
         ValueError: an unknown data set or profile, or values that do not fit.
         FileNotFoundError: the data is not there.
     """
-    images, config, classifier = _ingredients(dataset, profile, root, overrides)
+    images, config, classifier_config = _ingredients(dataset, profile, root, reader, overrides)
     return ActiveLearningEnv(
-        images, config, classifier, annotator=annotator, render_mode=render_mode
-    )
+        images, config, classifier_config,
+        annotator=_annotator(annotator, images), render_mode=render_mode,
+    )  # fmt: skip
 
 
 def make_vector_env(
@@ -56,7 +67,8 @@ def make_vector_env(
     num_envs: int = 1,
     profile: str = "auto",
     root: str | Path | None = None,
-    annotator: Annotator | None = None,
+    annotator: Annotator | str | None = None,
+    reader: Reader | str | None = None,
     render_mode: str | None = None,
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     **overrides: Any,
@@ -68,32 +80,60 @@ def make_vector_env(
         num_envs: K.
         profile: see ``make_env``.
         root: see ``make_env``.
-        annotator: see ``ActiveLearningVectorEnv``.
+        annotator: see ``make_env``; one for all of them.
+        reader: see ``make_env``.
         render_mode: see ``ActiveLearningEnv``.
         autoreset_mode: see ``ActiveLearningVectorEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
     """
-    images, config, classifier = _ingredients(dataset, profile, root, overrides)
+    images, config, classifier_config = _ingredients(dataset, profile, root, reader, overrides)
     return ActiveLearningVectorEnv(
-        num_envs, images, config, classifier,
-        annotator=annotator, render_mode=render_mode, autoreset_mode=autoreset_mode,
+        num_envs, images, config, classifier_config,
+        annotator=_annotator(annotator, images), render_mode=render_mode,
+        autoreset_mode=autoreset_mode,
     )  # fmt: skip
 
 
 def _ingredients(
-    dataset: str, profile: str, root: str | Path | None, overrides: dict[str, Any]
+    dataset: str,
+    profile: str,
+    root: str | Path | None,
+    reader: Reader | str | None,
+    overrides: dict[str, Any],
 ) -> tuple[ImageDataset, EnvConfig, ClassifierConfig]:
     """The images and the settings that keywords stand for."""
-    from_profile, root = _choose(dataset, profile, root)
-    settings = {**from_profile, **overrides}
+    if reader is None:
+        from_profile, root = _choose(dataset, profile, root)
+        read = READERS[dataset]
+    else:
+        from_profile = envs_registry.profiles(dataset)["embedded"]
+        read = imported(reader) if isinstance(reader, str) else reader
     env_names = [field.name for field in fields(EnvConfig)]
     classifier_names = [field.name for field in fields(ClassifierConfig)]
-    reader_names = list(inspect.signature(READERS[dataset]).parameters)[1:]
-    _refuse_unknown(settings, [*env_names, *classifier_names, *reader_names])
+    reader_names = list(inspect.signature(read).parameters)[1:]
+    known = [*env_names, *classifier_names, *reader_names]
+    if reader is not None:  # the profile may name arguments of the data set's own reader
+        from_profile = {name: value for name, value in from_profile.items() if name in known}
+    settings = {**from_profile, **overrides}
+    _refuse_unknown(settings, known)
     # settings are checked before minutes are spent on reading
     config = EnvConfig(**_only(settings, env_names))
-    classifier = ClassifierConfig(**_only(settings, classifier_names))
-    return READERS[dataset](root, **_only(settings, reader_names)), config, classifier
+    classifier_config = ClassifierConfig(**_only(settings, classifier_names))
+    images = read(root, **_only(settings, reader_names))
+    if not isinstance(images, ImageDataset):
+        raise TypeError(f"the reader {reader!r} returned no ImageDataset but {type(images)}")
+    return images, config, classifier_config
+
+
+def _annotator(annotator: Annotator | str | None, images: ImageDataset) -> Annotator | None:
+    """The annotator that is given, imported, or made."""
+    if not isinstance(annotator, str):
+        return annotator
+    found: Any = imported(annotator)
+    if isinstance(found, type) or not hasattr(found, "annotate"):
+        found = found(images)
+    made: Annotator = found
+    return made
 
 
 def _choose(
@@ -101,8 +141,7 @@ def _choose(
 ) -> tuple[dict[str, Any], str | Path | None]:
     """The settings of the profile to use, and the folder to read."""
     profiles = envs_registry.profiles(dataset)
-    if profile not in ("auto", *profiles):
-        raise ValueError(f"{dataset} has no profile {profile!r}; choose from {['auto', *profiles]}")
+    lookup(f"profile of {dataset}", profile, {"auto": None, **profiles})
     if dataset not in phantoms.GENERATORS:
         return profiles["embedded"], root
     if profile == "auto":

@@ -9,7 +9,7 @@ from torchmetrics.functional.classification import multiclass_f1_score
 
 
 @dataclass(frozen=True)
-class Scores:
+class Evaluation:
     """How well predictions fit the true labels."""
 
     macro_f1: float
@@ -21,11 +21,11 @@ class Scores:
 
 
 N_BYTES = 12
-"""What one classifier's scores take on their way from the device."""
+"""What one classifier's evaluation takes on their way from the device."""
 
 
-def score(softmax: Tensor, labels: Tensor) -> list[Scores]:
-    """Scores of the softmax predictions of k classifiers, made where the predictions are.
+def evaluate(softmax: Tensor, labels: Tensor) -> list[Evaluation]:
+    """Evaluations of the softmax predictions of k classifiers, made where the predictions are.
 
     A class that is neither predicted nor present is left out of the macro mean, as torchmetrics
     does.
@@ -45,4 +45,4 @@ def score(softmax: Tensor, labels: Tensor) -> list[Scores]:
     # a probability that underflows to 0 counts as the smallest one there is
     logs = predictions.clamp_min(torch.finfo(torch.float32).tiny).log()
     loss = F.nll_loss(logs, truth, reduction="none").mean(1)
-    return [Scores(*row) for row in torch.stack([macro, micro, loss], dim=1).tolist()]
+    return [Evaluation(*row) for row in torch.stack([macro, micro, loss], dim=1).tolist()]

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from al_gym.metrics import Scores
-from al_gym.spelling import hint
+from al_gym.import_paths import imported, is_import_path
+from al_gym.metrics import Evaluation
+from al_gym.names import lookup
 
 
 @dataclass(frozen=True)
@@ -15,9 +17,9 @@ class Outcome:
 
     sample_rewards: np.ndarray
     """(n_s,) float32, the summands of Eq. 3, of the samples just annotated."""
-    validation_before: Scores | None
+    validation_before: Evaluation | None
     """On the images held out for validation, before the update; None if none are held out."""
-    validation_after: Scores | None
+    validation_after: Evaluation | None
     """The same after the update."""
 
 
@@ -65,21 +67,21 @@ NEED_VALIDATION = (f1_gain, loss_gain)
 
 
 def by_name(reward: str | Reward) -> Reward:
-    """The reward of a name; a function is passed through.
+    """The reward of a name or an import path; a function is passed through.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a path where there is no function.
     """
-    if callable(reward):
-        return reward
-    if reward not in REWARDS:
-        raise ValueError(
-            f"unknown reward {reward!r}, choose from {sorted(REWARDS)}{hint(reward, REWARDS)}"
-        )
-    return REWARDS[reward]
+    found: Any = reward
+    if isinstance(reward, str):
+        found = imported(reward) if is_import_path(reward) else lookup("reward", reward, REWARDS)
+    if not callable(found):
+        raise ValueError(f"reward {reward!r} is no function of rewards.Outcome")
+    function: Reward = found
+    return function
 
 
-def _validation(outcome: Outcome) -> tuple[Scores, Scores]:
+def _validation(outcome: Outcome) -> tuple[Evaluation, Evaluation]:
     if outcome.validation_before is None or outcome.validation_after is None:
         raise ValueError("this reward needs images held out: set validation_fraction above 0")
     return outcome.validation_before, outcome.validation_after

@@ -1,6 +1,5 @@
 """Many active-learning environments side by side on one device, over one copy of the images."""
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,13 +8,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from al_gym import work
 from al_gym.annotators import Annotator
-from al_gym.classifier import ClassifierConfig
+from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import ImageDataset
-from al_gym.env import ActiveLearningEnv, EnvConfig
-from al_gym.episode import Episode
-from al_gym.heads import make_classifiers
+from al_gym.env import ActiveLearningEnv, outcome
+from al_gym.loop import Loop
 
 
 class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -29,14 +26,14 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
     networks are trained in a stream and from recorded graphs each. On the CPU they take turns, as
     one already uses all of it: there only the images are shared.
 
-    ``envs[k]`` is the k-th environment, with all that ``ActiveLearningEnv`` offers beyond the
-    standard API. A step that raises leaves all of them as they were.
+    ``envs[k]`` is the k-th of them as a single environment, whose ``run`` offers all that there is
+    beyond the standard API. A step that raises leaves all of them as they were.
 
     Args:
         num_envs: K.
         dataset: the images.
         config: the task.
-        classifier: the classifiers' settings.
+        classifier_config: the classifiers' settings.
         annotator: who answers, for all of them; see ``ActiveLearningEnv``.
         render_mode: as of ``ActiveLearningEnv``; ``render()`` returns K pictures or lines.
         autoreset_mode: what happens after an episode's end, as Gymnasium defines it: "NextStep",
@@ -51,7 +48,7 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         num_envs: int,
         dataset: ImageDataset,
         config: EnvConfig | None = None,
-        classifier: ClassifierConfig | None = None,
+        classifier_config: ClassifierConfig | None = None,
         *,
         annotator: Annotator | None = None,
         render_mode: str | None = None,
@@ -59,17 +56,8 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
-        settings = classifier or ClassifierConfig()
-        self._classifiers = make_classifiers(
-            dataset.images, dataset.n_classes, dataset.train, settings, num_envs
-        )
-        self.envs = tuple(
-            ActiveLearningEnv(
-                dataset, config, settings,
-                annotator=annotator, learner=learner, render_mode=render_mode,
-            )
-            for learner in self._classifiers
-        )  # fmt: skip
+        self.loop = Loop.over(dataset, config, classifier_config, num_envs, annotator)
+        self.envs = tuple(ActiveLearningEnv.of(self.loop, k, render_mode) for k in range(num_envs))
         self.num_envs = num_envs
         self.render_mode = render_mode
         self._autoreset = AutoresetMode(autoreset_mode)
@@ -109,9 +97,10 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         if not mask.any():
             raise ValueError("options['reset_mask'] selects no environment")
         chosen = np.flatnonzero(mask).tolist()
-        if len(chosen) < self.num_envs and not all(env.has_begun for env in self.envs):
+        if len(chosen) < self.num_envs and not all(run.has_begun for run in self.loop.runs):
             raise gym.error.ResetNeeded("the first reset is one of all environments")
-        self.advance({k: self.envs[k].beginning(seed=seeds[k], options=given) for k in chosen})
+        labelled = self.loop.runs[0].task.checked_options(given)
+        self.loop.begin({k: seeds[k] for k in chosen}, labelled)
         observations, _, _, infos = self._outcomes(mask)
         return observations, infos
 
@@ -136,20 +125,16 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         """
         if len(actions) != self.num_envs:
             raise ValueError(f"{len(actions)} actions for {self.num_envs} environments")
-        with contextlib.ExitStack() as stack:
-            if self._autoreset is AutoresetMode.SAME_STEP:  # whose reset comes after the step
-                for env in self.envs:
-                    stack.enter_context(env.unchanged_if_it_fails())
-            return self._stepped(actions)
-
-    def _stepped(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         at_next = self._autoreset is AutoresetMode.NEXT_STEP
-        self.advance({
-            k: env.beginning() if env.is_over and at_next else env.transition(actions[k])
-            for k, env in enumerate(self.envs)
-        })  # fmt: skip
+        anew = [k for k, run in enumerate(self.loop.runs) if at_next and run.is_over]
+        with self.loop.unchanged_if_it_fails(range(self.num_envs)):
+            self.loop.step({k: actions[k] for k in range(self.num_envs) if k not in anew})
+            self.loop.begin(dict.fromkeys(anew))
+            return self._after_step()
+
+    def _after_step(
+        self,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         everywhere = np.ones(self.num_envs, bool)
         observations, rewards, is_over, infos = self._outcomes(everywhere)
         if self._autoreset is AutoresetMode.SAME_STEP and is_over.any():
@@ -157,8 +142,7 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
             final |= stacked(
                 {"final_obs": observations[k]} if over else {} for k, over in enumerate(is_over)
             )
-            ended = np.flatnonzero(is_over).tolist()
-            self.advance({k: self.envs[k].beginning() for k in ended})
+            self.loop.begin(dict.fromkeys(np.flatnonzero(is_over).tolist()))
             observations, _, _, infos = self._outcomes(everywhere)
             infos |= final
         return observations, rewards, is_over, np.zeros(self.num_envs, bool), infos
@@ -175,34 +159,16 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
         """What a method of each environment returns."""
         return tuple(getattr(env, name)(*arguments, **keywords) for env in self.envs)
 
-    def advance(self, programs: dict[int, work.Program[Episode]]) -> None:
-        """Run ``beginning`` or ``transition`` of some environments, with their work done together.
-
-        Only when all have ended does it count: if one raises, all are as they were.
-
-        Args:
-            programs: by the number of the environment.
-
-        Raises:
-            Exception: whatever one of them raises.
-        """
-        with contextlib.ExitStack() as stack:
-            for k in programs:
-                stack.enter_context(self.envs[k].unchanged_if_it_fails())
-            episodes = work.run([self._classifiers[k] for k in programs], list(programs.values()))
-            for k, episode in zip(programs, episodes, strict=True):
-                self.envs[k].adopt(episode)
-
     def _outcomes(
         self, chosen: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Observations, rewards, terminations of all, and infos of the chosen."""
-        outcomes = [env.outcome() for env in self.envs]
+        outcomes = [outcome(run) for run in self.loop.runs]
         infos = stacked(o[4] if wanted else {} for o, wanted in zip(outcomes, chosen, strict=True))
         return (
-            np.stack([outcome[0] for outcome in outcomes]),
-            np.array([outcome[1] for outcome in outcomes]),
-            np.array([outcome[2] for outcome in outcomes]),
+            np.stack([each[0] for each in outcomes]),
+            np.array([each[1] for each in outcomes]),
+            np.array([each[2] for each in outcomes]),
             infos,
         )
 

@@ -36,18 +36,19 @@ class ContextObservation(
         gym.utils.RecordConstructorArgs.__init__(self, embeddings=embeddings)
         gym.Wrapper.__init__(self, env)
         softmax = env.observation_space
-        if not env.has_wrapper_attr("pool_embeddings") or not isinstance(softmax, spaces.Box):
+        if not env.has_wrapper_attr("run") or not isinstance(softmax, spaces.Box):
             raise ValueError(f"ContextObservation is for active-learning environments, not {env}")
         self._embeddings = embeddings
         n_u, n_classes = softmax.shape
-        n_training = float(env.get_wrapper_attr("n_training"))
+        run = env.get_wrapper_attr("run")
+        n_training = float(run.n_training)
         parts: dict[str, spaces.Space[Any]] = {
             "softmax": softmax,
             "class_counts": spaces.Box(0.0, n_training, (n_classes,), np.float32),
             "labelled_fraction": spaces.Box(0.0, 1.0, (1,), np.float32),
         }
         if embeddings:
-            shape = (n_u, env.get_wrapper_attr("classifier").n_features)
+            shape = (n_u, run.n_features)
             parts["embeddings"] = spaces.Box(-np.inf, np.inf, shape, np.float32)
         self.observation_space = spaces.Dict(parts)
 
@@ -67,13 +68,14 @@ class ContextObservation(
 
     def in_context(self, softmax: np.ndarray, info: dict[str, Any]) -> dict[str, np.ndarray]:
         """The dictionary of an observation of the environment and its ``info``."""
-        _, labels = self.get_wrapper_attr("labelled")
-        counts = np.bincount(labels, minlength=softmax.shape[1])
+        run = self.get_wrapper_attr("run")
+        pool = run.episode.pool
+        counts = np.bincount(pool.labels, minlength=softmax.shape[1])
         observation = {
             "softmax": softmax,
             "class_counts": counts.astype(np.float32),
             "labelled_fraction": np.array([info["labelled_fraction"]], np.float32),
         }
         if self._embeddings:
-            observation["embeddings"] = self.get_wrapper_attr("pool_embeddings")()
+            observation["embeddings"] = run.embed(pool.indices)
         return observation

@@ -10,7 +10,9 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from al_gym.data import phantom_chest, phantom_fundus, phantoms
+from al_gym.data import phantoms
+from al_gym.data.phantoms import chest, fundus
+from al_gym.data.phantoms.__main__ import main
 
 COLUMNS = "seriesuid,coordX,coordY,coordZ,diameterX,diameterY,diameterZ,label"
 SCANS = 10
@@ -99,7 +101,7 @@ def test_a_wrong_number_is_refused_before_anything_is_written(write, count, tmp_
 )
 def test_command_line(command, option, count, suffix, tmp_path):
     out = tmp_path / "out"
-    phantoms.main([command, "--out", str(out), option, str(count), "--seed", "3", "--no-progress"])
+    main([command, "--out", str(out), option, str(count), "--seed", "3", "--no-progress"])
     assert sum(path.endswith(suffix) for path in files(out)) == count
     by_call = {"chestct": phantoms.write_chestct, "retinopathy": phantoms.write_retinopathy}
     by_call[command](tmp_path / "called", count, 3, progress=False)
@@ -130,14 +132,14 @@ def test_annotation_columns_and_labels(chestct):
 def test_labels_come_in_the_real_proportions(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        phantom_chest, "_extents", lambda label, rng: drawn.append(label) or np.ones(3)
+        chest, "_extents", lambda label, rng: drawn.append(label) or np.ones(3)
     )
-    nowhere = {label: np.full((1, 3), -1.0) for label in phantom_chest.LESION_COUNTS}
+    nowhere = {label: np.full((1, 3), -1.0) for label in chest.LESION_COUNTS}
     volume = np.zeros((4, 4, 4), np.float32)
     rng = np.random.default_rng(0)
     for _ in range(300):
-        phantom_chest._draw_lesions(volume, volume, nowhere, np.ones(3), rng)
-    shares = np.array([Counter(drawn)[label] for label in phantom_chest.LESION_COUNTS]) / len(drawn)
+        chest._draw_lesions(volume, volume, nowhere, np.ones(3), rng)
+    shares = np.array([Counter(drawn)[label] for label in chest.LESION_COUNTS]) / len(drawn)
     np.testing.assert_allclose(shares, np.array([3264, 3613, 4201, 1140]) / 12218, atol=0.03)
 
 
@@ -181,19 +183,19 @@ def test_boxes_lie_in_the_volume_and_do_not_overlap(chestct):
 
 def test_extents_follow_the_table():
     rng = np.random.default_rng(0)
-    for label, (in_plane, axial) in phantom_chest.EXTENTS_MM.items():
-        drawn = np.array([phantom_chest._extents(label, rng) for _ in range(4000)])
+    for label, (in_plane, axial) in chest.EXTENTS_MM.items():
+        drawn = np.array([chest._extents(label, rng) for _ in range(4000)])
         for axis, table in enumerate((in_plane, in_plane, axial)):
             assert drawn[:, axis].min() >= table[0] - 1e-9
             assert drawn[:, axis].max() <= table[-1] + 1e-9
-            measured = np.percentile(drawn[:, axis], phantom_chest.PERCENTILES)
+            measured = np.percentile(drawn[:, axis], chest.PERCENTILES)
             np.testing.assert_allclose(measured, table, rtol=0.08)
         assert np.corrcoef(np.log(drawn[:, 0]), np.log(drawn[:, 1]))[0, 1] > 0.4
 
 
 def test_annotated_extents_are_in_the_range_of_the_table(chestct):
     for label, _, _, _, extents in lesions(chestct):
-        in_plane, axial = phantom_chest.EXTENTS_MM[label]
+        in_plane, axial = chest.EXTENTS_MM[label]
         low, high = np.array([(t[0], t[-1]) for t in (in_plane, in_plane, axial)]).T
         assert (extents > low - 1e-5).all() and (extents < high + 1e-5).all()
 
@@ -213,14 +215,14 @@ def test_a_lesion_is_where_its_box_is():
     rng = np.random.default_rng(0)
     spacing = np.array([0.7, 0.7, 1.0])
     for label in (1, 5, 31, 32) * 4:
-        extents = phantom_chest._extents(label, rng)
-        shape = phantom_chest._lung_lesion if label in (1, 5) else phantom_chest._calcification
+        extents = chest._extents(label, rng)
+        shape = chest._lung_lesion if label in (1, 5) else chest._calcification
         tissues, _ = shape(label, extents, rng)
         outline = tissues[0] if label in (1, 5) else tissues[1]
         volume = np.full((60, 120, 120), -1000, np.float32)
         middle = np.array([60, 60, 30]) * spacing
         moved = replace(outline, path=outline.path + middle, opacity=1.0)
-        phantom_chest._draw(volume, spacing, moved)
+        chest._draw(volume, spacing, moved)
         found = np.argwhere(volume > -1000 + (outline.hu + 1000) / 2)[:, ::-1] * spacing
         span = found.max(0) - found.min(0) + spacing
         slack = 0.2 * extents + spacing
@@ -245,7 +247,7 @@ def test_every_patient_has_two_eyes(retinopathy):
 
 def test_grades_are_in_proportion_and_alike_in_both_eyes(tmp_path, monkeypatch):
     black = Image.new("RGB", (8, 8))
-    monkeypatch.setattr(phantom_fundus, "_photographs", lambda grades, rng: [black, black])
+    monkeypatch.setattr(fundus, "_photographs", lambda grades, rng: [black, black])
     phantoms.write_retinopathy(tmp_path, 900, seed=0, progress=False)
     levels = np.array([int(row["level"]) for row in read_rows(tmp_path / "trainLabels.csv")])
     expected = np.array([25810, 2443, 5292, 873, 708]) / 35126 * 900
@@ -271,7 +273,7 @@ def test_photographs_are_round_on_black(retinopathy):
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_optic_disc_lies_towards_the_nose(side):
     rng = np.random.default_rng(0)
-    photograph = phantom_fundus._photographs([0, 0], rng)[side]
+    photograph = fundus._photographs([0, 0], rng)[side]
     green = np.asarray(photograph)[:, :, 1].astype(float)
     smooth = np.asarray(Image.fromarray(green.astype(np.uint8)).resize((40, 30)), float)
     column = np.unravel_index(smooth.argmax(), smooth.shape)[1]
@@ -284,7 +286,7 @@ def test_findings_rise_with_the_grade():
     unlike = []
     for grade in range(5):
         photographs = [
-            phantom_fundus._draw_fundus(grade, 120, colour, np.random.default_rng(i))
+            fundus._draw_fundus(grade, 120, colour, np.random.default_rng(i))
             for i in range(6)
         ]
         green = np.array(photographs)[:, 40:200, 40:200, 1].astype(float)

@@ -1,6 +1,6 @@
 """What a step costs, in numbers that do not depend on the machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass
@@ -16,3 +16,8 @@ class Counters:
     """Image files read. All are read when the data set is made, none afterwards."""
     bytes_to_host: int = 0
     """Bytes of tensors taken from the device; counted on the CPU too, where they stay in place."""
+
+    def clear(self) -> None:
+        """Begin to count anew."""
+        for field in fields(self):
+            setattr(self, field.name, 0)

@@ -12,22 +12,22 @@ Command line::
     python -m al_gym.data.phantoms retinopathy --out DIR --images 1000 --seed 0
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import tyro
+from al_gym.data import cache
+from al_gym.data.phantoms import chest, fundus
+from al_gym.data.phantoms.chest import write_chestct
+from al_gym.data.phantoms.fundus import write_retinopathy
 
-from al_gym.data import cache, phantom_chest, phantom_fundus
-from al_gym.data.phantom_chest import write_chestct
-from al_gym.data.phantom_fundus import write_retinopathy
+__all__ = ["GENERATORS", "VERSIONS", "folder", "write_chestct", "write_retinopathy"]
 
 GENERATORS: dict[str, Callable[..., None]] = {
     "chestCT": write_chestct,
     "Retinopathy": write_retinopathy,
 }
 """Name of a data set -> the function (folder, amount, seed) that writes its stand-in."""
-VERSIONS = {"chestCT": phantom_chest.VERSION, "Retinopathy": phantom_fundus.VERSION}
+VERSIONS = {"chestCT": chest.VERSION, "Retinopathy": fundus.VERSION}
 """Name of a data set -> the version of its generator."""
 
 
@@ -45,16 +45,3 @@ def folder(dataset: str, amount: int, seed: int) -> Path:
         with cache.atomic_path(path) as unfinished:
             GENERATORS[dataset](unfinished, amount, seed)
     return path
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ``arguments`` None: those of the process."""
-    commands: dict[str, Callable[..., Any]] = {
-        "chestct": write_chestct,
-        "retinopathy": write_retinopathy,
-    }
-    tyro.extras.subcommand_cli_from_dict(commands, args=arguments)
-
-
-if __name__ == "__main__":
-    main()

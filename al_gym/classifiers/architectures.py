@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Bottleneck, Conv3DSimple, VideoResNet
 
-from al_gym.spelling import hint
+from al_gym.import_paths import imported, is_import_path
+from al_gym.names import lookup
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -60,8 +61,9 @@ def build(
 
     Args:
         network: a name in ``NETWORKS``; ``"auto"``, the small network of the images' dimension; a
-            function ``(channels, n_classes) -> nn.Module``; or a module, whose present weights are
-            then the initial weights of every episode.
+            function ``(channels, n_classes) -> nn.Module``, or its import path
+            ``"package.module:name"``; or a module, whose present weights are then the initial
+            weights of every episode.
         image_shape: (C, H, W) or (C, D, H, W).
         n_classes: M, the number of logits.
         weights: the name of a torchvision weight set such as ``"IMAGENET1K_V1"``, for ``resnet18``
@@ -73,17 +75,15 @@ def build(
         RuntimeError: the pretrained weights cannot be had.
     """
     n_dims = len(image_shape) - 1
+    if isinstance(network, str) and is_import_path(network):
+        network = imported(network)
     if network == "auto":
         network = f"small{n_dims}d"
     if not isinstance(network, str):
         if weights is not None:
             raise ValueError("weights= goes with a named network; load your own module's yourself")
         return _split_own(network, image_shape, n_classes)
-    if network not in NETWORKS:
-        raise ValueError(
-            f"unknown network {network!r}, choose from {sorted(NETWORKS)}{hint(network, NETWORKS)}"
-        )
-    dims, maker = NETWORKS[network]
+    dims, maker = lookup("network", network, NETWORKS)
     if dims != n_dims:
         raise ValueError(
             f"network {network!r} takes {dims}-D images; the data set has {n_dims}-D images"
@@ -374,3 +374,8 @@ NETWORKS: dict[str, tuple[int, Maker]] = {
     "efficientnet_lite0_planes": (3, _efficientnet_lite0_planes),
 }
 """Name -> (number of spatial dimensions, maker)."""
+
+
+def is_built_in(network: Any) -> bool:
+    """Whether it is one of this file's, whose code is known, and not the user's own."""
+    return isinstance(network, str) and not is_import_path(network)

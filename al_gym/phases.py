@@ -1,0 +1,157 @@
+"""The phases of Algorithm 1, each for several runs at once.
+
+All runs of a call belong to one loop: their classifiers do the same work together.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from al_gym import metrics, rewards
+from al_gym.classifiers import Lesson
+from al_gym.classifiers.networks import to_host
+from al_gym.config import ClassifierConfig
+from al_gym.episode import Episode, Query, Start
+from al_gym.metrics import Evaluation
+from al_gym.pool import Pool
+
+if TYPE_CHECKING:
+    from al_gym.run import Run
+
+
+def pretrain(runs: Sequence["Run"], seeds: Sequence[int], given: np.ndarray | None) -> None:
+    """Give every run the start of its seed; if it is the run's last one, restore the weights."""
+    new: list[tuple[Run, int]] = []
+    lessons: list[Lesson] = []
+    for run, seed in zip(runs, seeds, strict=True):
+        split_rng, weights_rng, fit_rng, noise_rng = generators(seed)
+        labelled = run.task.initial_set(split_rng) if given is None else given
+        if run.start is not None and run.start.is_of(seed, labelled):
+            run.classifiers.load_state_dict(run.k, run.start.classifier)
+            continue
+        run.classifiers.initialize(run.k, weights_rng)
+        run.annotator = run.own_annotator or run.built_in_annotator(noise_rng)
+        new.append((run, seed))
+        lessons.append(Lesson(run.k, labelled, run.task.dataset.labels[labelled], fit_rng))
+    if not new:
+        return
+    some = [run for run, _ in new]
+    some[0].classifiers.fit(lessons, some[0].classifiers.config.pretrain_passes)
+    pools = [
+        np.setdiff1d(run.task.training, lesson.indices)
+        for run, lesson in zip(some, lessons, strict=True)
+    ]
+    states = softmax(some, pools)
+    validation = evaluations(some, [run.task.validation for run in some])
+    test = evaluations(some, [run.task.dataset.test for run in some])
+    for i, (run, seed) in enumerate(new):
+        state = run.classifiers.state_dict(run.k)
+        tested = test[i]
+        assert tested is not None
+        run.start = Start(seed, lessons[i].indices, state, states[i], validation[i], tested)
+
+
+def update(runs: Sequence["Run"], pools: Sequence[Pool]) -> None:
+    """Train on with what is labelled now; from new weights with ``update="scratch"``."""
+    classifiers = runs[0].classifiers
+    passes = classifiers.config.update_passes
+    if classifiers.config.update == "scratch":
+        passes = classifiers.config.pretrain_passes
+        for run in runs:
+            classifiers.initialize(run.k, run.rng)
+    lessons = [
+        Lesson(run.k, pool.labelled, pool.labels, run.rng)
+        for run, pool in zip(runs, pools, strict=True)
+    ]
+    classifiers.fit(lessons, passes)
+
+
+def states(runs: Sequence["Run"], pools: Sequence[Pool]) -> list[np.ndarray]:
+    """S, Eq. 2: the softmax of each pool; rows that have left it are zero and cost nothing."""
+    wanted = [
+        pool.available if run.task.config.labelled_rows == "zero" else np.ones_like(pool.available)
+        for run, pool in zip(runs, pools, strict=True)
+    ]
+    asked = [i for i, rows in enumerate(wanted) if rows.any()]
+    found = softmax([runs[i] for i in asked], [pools[i].indices[wanted[i]] for i in asked])
+    result = [np.zeros((run.task.n_pool, run.task.dataset.n_classes), np.float32) for run in runs]
+    for i, rows in zip(asked, found, strict=True):
+        result[i][wanted[i]] = rows
+    return result
+
+
+def judged(
+    runs: Sequence["Run"],
+    before: Sequence[Episode],
+    selected: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+) -> list[Query]:
+    """What was asked and answered, with the predictions that Eq. 3 judges.
+
+    They are those in S, or with ``reward_timing="after_update"`` those of the classifier now.
+    """
+    seen = [episode.softmax[rows] for episode, rows in zip(before, selected, strict=True)]
+    now = [i for i, run in enumerate(runs) if run.config.reward_timing == "after_update"]
+    images = [before[i].pool.indices[selected[i]] for i in now]
+    for i, predicted in zip(now, softmax([runs[i] for i in now], images), strict=True):
+        seen[i] = predicted
+    return [
+        Query(rows, labels, each, rewards.sample_rewards(each, labels))
+        for rows, labels, each in zip(selected, answers, seen, strict=True)
+    ]
+
+
+def softmax(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each classifier's predictions of its own images, (n, M) float32 on the host.
+
+    Raises:
+        FloatingPointError: a classifier has diverged.
+    """
+    if not runs:
+        return []
+    predicted = runs[0].classifiers.predict([run.k for run in runs], indices)
+    counters = runs[0].classifiers.counters
+    values = [to_host(each, counters[run.k]) for run, each in zip(runs, predicted, strict=True)]
+    if not all(np.isfinite(each).all() for each in values):
+        raise _diverged(runs[0].classifiers.config)
+    return values
+
+
+def evaluations(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[Evaluation | None]:
+    """How well each classifier predicts images of the data set; None where there are none to do.
+
+    Runs with the same images, as on the test set, are evaluated together, and only the three
+    numbers of each leave the device.
+    """
+    found: list[Evaluation | None] = [None] * len(runs)
+    asked = [i for i, each in enumerate(indices) if len(each)]
+    if not asked:
+        return found
+    classifiers = runs[0].classifiers
+    predicted = classifiers.predict([runs[i].k for i in asked], [indices[i] for i in asked])
+    labels = [runs[i].task.dataset.labels[indices[i]] for i in asked]
+    together = all(np.array_equal(each, labels[0]) for each in labels)
+    groups = [range(len(asked))] if together else [range(j, j + 1) for j in range(len(asked))]
+    for group in groups:
+        truth = torch.as_tensor(labels[group[0]], device=classifiers.device)
+        evaluations = metrics.evaluate(torch.stack([predicted[j] for j in group]), truth)
+        for j, evaluation in zip(group, evaluations, strict=True):
+            classifiers.counters[runs[asked[j]].k].bytes_to_host += metrics.N_BYTES
+            if not np.isfinite(evaluation.cross_entropy):
+                raise _diverged(classifiers.config)
+            found[asked[j]] = evaluation
+    return found
+
+
+def _diverged(config: ClassifierConfig) -> FloatingPointError:
+    return FloatingPointError(
+        "the classifier has diverged: its predictions are not finite. "
+        f"Lower learning_rate ({config.learning_rate})"
+    )
+
+
+def generators(seed: int) -> list[np.random.Generator]:
+    """What a start needs, each independent: initial set, weights, pretraining, annotator."""
+    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)]

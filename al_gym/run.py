@@ -1,0 +1,287 @@
+"""One run of Algorithm 1: what it knows and remembers."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from al_gym import phases, rewards
+from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checked_annotation
+from al_gym.classifiers import Classifiers, Lesson
+from al_gym.classifiers.counters import Counters
+from al_gym.config import ClassifierConfig, EnvConfig
+from al_gym.data.dataset import ImageDataset
+from al_gym.episode import Episode, Query, Start
+from al_gym.metrics import Evaluation
+from al_gym.pool import Pool
+from al_gym.task import Task
+
+
+class Run:
+    """One run of Algorithm 1: how far it has come, and what its classifier makes of images.
+
+    This is what wrappers, agents and programs may use beyond the Gymnasium API; they reach it with
+    ``env.get_wrapper_attr("run")``. ``Loop`` advances it.
+
+    Args:
+        task: the data set and the settings.
+        classifiers: those of the loop.
+        k: which of them is this run's.
+        annotator: who answers; None: the data set's labels, wrong at the rate ``label_noise``.
+
+    Attributes:
+        task: with ``dataset`` and ``config``, and the sizes that hold for every seed.
+        rng: the generator of everything that is drawn after the start.
+        start: the beginning of the episode; None before there is one.
+    """
+
+    def __init__(
+        self, task: Task, classifiers: Classifiers, k: int = 0, annotator: Annotator | None = None
+    ) -> None:
+        self.task, self.classifiers, self.k = task, classifiers, k
+        self.own_annotator = self.annotator = annotator
+        self.rng = np.random.default_rng()
+        self.start: Start | None = None
+        self._episode: Episode | None = None
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The images."""
+        return self.task.dataset
+
+    @property
+    def config(self) -> EnvConfig:
+        """The settings of the task."""
+        return self.task.config
+
+    @property
+    def classifier_config(self) -> ClassifierConfig:
+        """The settings of the classifier."""
+        return self.classifiers.config
+
+    @property
+    def n_training(self) -> int:
+        """Size of the training set that the episode is about, the images held out apart."""
+        return len(self.task.training)
+
+    @property
+    def n_features(self) -> int:
+        """F, the size of the classifier's penultimate layer."""
+        return self.classifiers.n_features
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there has been a reset."""
+        return self._episode is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget, or the pool, is used up; False before the first reset."""
+        return self._episode is not None and self.task.ends_with(self._episode.pool)
+
+    @property
+    def episode(self) -> Episode:
+        """The record of the episode: pool, state, query, learning curve.
+
+        Raises:
+            gymnasium.error.ResetNeeded: there is none yet.
+        """
+        if self._episode is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return self._episode
+
+    @property
+    def counters(self) -> Counters:
+        """Work done since the last ``reset`` or ``step`` began; before, what reading took."""
+        return replace(self.classifiers.counters[self.k])
+
+    def start_fingerprint(self) -> str:
+        """32 hexadecimal digits of the episode's beginning: initial set and pretrained weights."""
+        _ = self.episode
+        assert self.start is not None
+        digest = hashlib.blake2b(self.start.labelled.tobytes(), digest_size=16)
+        for name, tensor in self.classifiers.weights(self.start.classifier).items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    # --- what the loop does with it ---------------------------------------------------------------
+
+    def draw_start_seed(self, seed: int | None) -> int:
+        """The seed of the next start: the last one's, unless a new one is asked for."""
+        if self.start is None or seed is not None or self.config.resample_initial:
+            return int(self.rng.integers(2**63))
+        return self.start.seed
+
+    def begin_episode(self) -> None:
+        """Set the record to that of an episode that begins at the start."""
+        assert self.start is not None
+        start, labels = self.start, self.dataset.labels[self.start.labelled]
+        self._episode = Episode(
+            pool=Pool.start(self.task.training, start.labelled, labels, self.rng),
+            step=0,
+            softmax=start.softmax,
+            query=Query.nothing(self.dataset.n_classes),
+            validation=start.validation,
+            test=start.test,
+            evaluated_at=0,
+            curve=((len(start.labelled), start.test.macro_f1, start.test.micro_f1),),
+        )
+
+    def running_episode(self) -> Episode:
+        """The record of an episode that is not over.
+
+        Raises:
+            gymnasium.error.ResetNeeded: it is over, or there is none.
+        """
+        episode = self.episode
+        if self.is_over:
+            raise gym.error.ResetNeeded("the episode is over: the budget is used up; call reset()")
+        return episode
+
+    def select(self, scores: np.ndarray) -> np.ndarray:
+        """Pool rows of the n_s highest scores, best first; at the end those that are left."""
+        n_left = self.task.n_budget - len(self.episode.pool.labelled)
+        return self.episode.pool.top(scores, min(self.config.query_size, n_left))
+
+    def annotate(self, rows: np.ndarray) -> np.ndarray:
+        """The annotator's classes of pool rows, (n,) int64."""
+        assert self.annotator is not None
+        indices = self.episode.pool.indices[rows]
+        return checked_annotation(self.annotator, indices, self.dataset.n_classes)
+
+    def test_images_due(self, pool: Pool) -> np.ndarray:
+        """The test images if a look at them is due after a step that leaves ``pool``, or none."""
+        step = self.episode.step + 1
+        due = self.task.ends_with(pool) or step % self.config.eval_every == 0
+        return self.dataset.test if due else np.array([], np.int64)
+
+    def adopt(
+        self,
+        pool: Pool,
+        softmax: np.ndarray,
+        query: Query,
+        validation: Evaluation | None,
+        test: Evaluation | None,
+    ) -> None:
+        """Put together the record of a step that has been done, with its reward."""
+        before = self.episode
+        outcome = rewards.Outcome(query.sample_rewards, before.validation, validation)
+        after = replace(
+            before, pool=pool, step=before.step + 1, softmax=softmax, query=query,
+            validation=validation, reward=float(self.task.reward(outcome)),
+        )  # fmt: skip
+        if test is not None:
+            point = (len(pool.labelled), test.macro_f1, test.micro_f1)
+            curve = (*before.curve, point)
+            after = replace(after, test=test, evaluated_at=after.step, curve=curve)
+        self._episode = after
+
+    def built_in_annotator(self, rng: np.random.Generator) -> Annotator:
+        """The data set's labels, wrong at the rate ``label_noise``."""
+        labels, noise = self.dataset.labels, self.config.label_noise
+        if noise == 0:
+            return OracleAnnotator(labels)
+        seed = int(rng.integers(2**63))
+        return NoisyAnnotator(labels, self.dataset.n_classes, error_rate=noise, seed=seed)
+
+    def way_back(self) -> Callable[[], None]:
+        """A function that brings the run back to where it is now."""
+        weights = self.classifiers.state_dict(self.k)
+        rng, generator = self.rng, self.rng.bit_generator.state
+        kept = self.start, self.annotator, self._episode
+
+        def go_back() -> None:
+            self.classifiers.load_state_dict(self.k, weights)
+            self.rng = rng
+            self.rng.bit_generator.state = generator
+            self.start, self.annotator, self._episode = kept
+
+        return go_back
+
+    # --- beyond the episode -----------------------------------------------------------------------
+
+    def embed(self, indices: np.ndarray) -> np.ndarray:
+        """Features of the penultimate layer, (n, F) float32, of images of the data set."""
+        _ = self.episode
+        return self.classifiers.embed(self.k, indices)
+
+    def predict_with_dropout(self, indices: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
+        """Softmax of images of the data set under random dropout masks, (n_draws, n, M) float32.
+
+        Raises:
+            ValueError: the network has no dropout.
+        """
+        _ = self.episode
+        rng = np.random.default_rng(seed)
+        return self.classifiers.predict_with_dropout(self.k, indices, n_draws, rng)
+
+    def evaluate_retrained(self) -> Evaluation:
+        """Evaluate on the test set a fresh classifier trained on what is labelled now.
+
+        It starts from this episode's initial weights and is trained for ``pretrain_passes``,
+        whatever was labelled in which order. The episode goes on unchanged.
+        """
+        return self._evaluate_trained_on(self.episode.pool)
+
+    def evaluate_fully_supervised(self) -> Evaluation:
+        """Evaluate on the test set a classifier trained on the whole training set: ALL.
+
+        It is trained as ``evaluate_retrained`` does, with the annotator's labels, the initial set's
+        true ones included. The episode goes on unchanged.
+        """
+        pool = self.episode.pool
+        rest = np.flatnonzero(pool.available)
+        return self._evaluate_trained_on(pool.annotated(rest, self.annotate(rest)))
+
+    def _evaluate_trained_on(self, pool: Pool) -> Evaluation:
+        assert self.start is not None
+        kept = self.classifiers.state_dict(self.k)
+        try:
+            _, weights_rng, fit_rng, _ = phases.generators(self.start.seed)
+            self.classifiers.initialize(self.k, weights_rng)
+            lesson = Lesson(self.k, pool.labelled, pool.labels, fit_rng)
+            self.classifiers.fit([lesson], self.classifier_config.pretrain_passes)
+            (evaluation,) = phases.evaluations([self], [self.dataset.test])
+            assert evaluation is not None
+            return evaluation
+        finally:
+            self.classifiers.load_state_dict(self.k, kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running episode, for ``load_state_dict`` in another process.
+
+        A tree of dictionaries, arrays, tensors, numbers and strings. An annotator of one's own
+        keeps its own state.
+        """
+        episode = self.episode
+        assert self.start is not None
+        return {
+            "start": {"seed": self.start.seed, "labelled": self.start.labelled},
+            "episode": asdict(episode),
+            "classifier": self.classifiers.state_dict(self.k),
+            "np_random": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict`` of a run with the same data set and settings.
+
+        The start is pretrained again, which its seed decides, so that later resets find it; then
+        everything is set as it was. On the CPU the episode continues bit for bit.
+
+        Raises:
+            ValueError: the state belongs to a pool of another size.
+        """
+        n_pool = len(state["episode"]["pool"]["indices"])
+        if n_pool != self.task.n_pool:
+            raise ValueError(
+                f"the state has a pool of {n_pool} images, this environment one of "
+                f"{self.task.n_pool}"
+            )
+        phases.pretrain([self], [state["start"]["seed"]], state["start"]["labelled"])
+        self.classifiers.load_state_dict(self.k, state["classifier"])
+        self.rng.bit_generator.state = state["np_random"]
+        self._episode = Episode.from_tree(state["episode"])

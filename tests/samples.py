@@ -1,8 +1,14 @@
 """Small things that tests make for themselves."""
 
+from typing import Any
+
 import numpy as np
+from torch import Tensor
 
 from al_gym import ClassifierConfig, ImageDataset
+from al_gym.classifiers import Classifiers, Lesson, Networks
+from al_gym.classifiers.counters import Counters
+from al_gym.classifiers.networks import NetworkClassifier, to_host
 
 FAST = ClassifierConfig(learning_rate=0.02, momentum=0.9, pretrain_passes=2, device="cpu")
 
@@ -27,3 +33,53 @@ def make_dataset(
         test=np.arange(n_train, n),
         source="generated",
     )
+
+
+class One:
+    """One of several classifiers, as tests speak to it."""
+
+    def __init__(self, classifiers: Classifiers, k: int = 0, seed: int | None = 0) -> None:
+        self.classifiers, self.k = classifiers, k
+        if seed is not None:
+            self.initialize(np.random.default_rng(seed))
+
+    @property
+    def network(self) -> Any:
+        """The module of a whole network."""
+        return self.member.network
+
+    @property
+    def member(self) -> NetworkClassifier:
+        """The whole network's classifier."""
+        assert isinstance(self.classifiers, Networks)
+        return self.classifiers.members[self.k]
+
+    @property
+    def counters(self) -> Counters:
+        return self.classifiers.counters[self.k]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return self.classifiers.weights(self.state_dict())
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        self.classifiers.initialize(self.k, rng)
+
+    def fit(self, indices: Any, labels: Any, passes: int, rng: np.random.Generator) -> None:
+        self.classifiers.fit([Lesson(self.k, indices, labels, rng)], passes)
+
+    def predict(self, indices: Any) -> np.ndarray:
+        (softmax,) = self.classifiers.predict([self.k], [indices])
+        return to_host(softmax, self.counters)
+
+    def predict_with_dropout(self, indices: Any, n: int, rng: np.random.Generator) -> np.ndarray:
+        return self.classifiers.predict_with_dropout(self.k, indices, n, rng)
+
+    def embed(self, indices: Any) -> np.ndarray:
+        return self.classifiers.embed(self.k, indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.classifiers.state_dict(self.k)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.classifiers.load_state_dict(self.k, state)

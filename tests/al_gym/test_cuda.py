@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
-from al_gym.heads import make_classifiers
+from al_gym.classifiers import make_classifiers
+from tests.samples import One
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -57,8 +58,7 @@ def test_images_are_streamed_as_they_lie(dataset):
     seen = []
     for place in ("device", "host"):
         config = replace(CONFIG, images=place, inference_batch_size=7)
-        (classifier,) = make_classifiers(dataset.images, 3, dataset.train, config)
-        classifier.initialise(np.random.default_rng(0))
+        classifier = One(make_classifiers(dataset, config))
         classifier.fit(dataset.train, dataset.labels[dataset.train], 3, np.random.default_rng(1))
-        seen.append(classifier.predict_proba(np.arange(len(dataset.images))))
+        seen.append(classifier.predict(np.arange(len(dataset.images))))
     np.testing.assert_array_equal(*seen)

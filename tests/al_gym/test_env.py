@@ -9,10 +9,10 @@ from torch import nn
 
 from agents import checkpoint
 from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
-from al_gym.classifier import NetworkClassifier
-from al_gym.counters import Counters
-from al_gym.heads import make_classifiers
-from tests.samples import FAST, make_dataset
+from al_gym.classifiers import make_classifiers
+from al_gym.classifiers.counters import Counters
+from al_gym.classifiers.networks import NetworkClassifier
+from tests.samples import FAST, One, make_dataset
 
 TASK = EnvConfig(initial_fraction=0.1, query_size=4)
 
@@ -62,7 +62,7 @@ def test_spaces_have_a_row_for_every_unlabelled_sample(env, dataset):
 
 def test_the_initial_set_is_stratified(env, dataset):
     _, info = env.reset(seed=0)
-    labelled = env._episode.pool.labelled
+    labelled = env.run.episode.pool.labelled
     counts = np.bincount(dataset.labels[dataset.train])
     expected = [max(1, round(0.1 * int(count))) for count in counts]
     assert np.bincount(dataset.labels[labelled]).tolist() == expected
@@ -73,13 +73,13 @@ def test_the_initial_set_is_stratified(env, dataset):
 
 def test_the_classifier_is_pretrained_on_the_initial_set(env, dataset):
     observation, info = env.reset(seed=0)
-    rows = env._episode.pool.labelled
-    (twin,) = make_classifiers(dataset.images, 3, dataset.train, FAST)
-    children = np.random.SeedSequence(env._start.seed).spawn(4)
-    twin.initialise(np.random.default_rng(children[1]))
+    rows = env.run.episode.pool.labelled
+    twin = One(make_classifiers(dataset, FAST), seed=None)
+    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
+    twin.initialize(np.random.default_rng(children[1]))
     twin.fit(rows, dataset.labels[rows], FAST.pretrain_passes, np.random.default_rng(children[2]))
-    np.testing.assert_array_equal(observation, twin.predict_proba(env._episode.pool.indices))
-    predicted = twin.predict_proba(dataset.test).argmax(1)
+    np.testing.assert_array_equal(observation, twin.predict(env.run.episode.pool.indices))
+    predicted = twin.predict(dataset.test).argmax(1)
     assert info["micro_f1"] == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
 
 
@@ -106,7 +106,7 @@ def test_eq_2_and_eq_3_against_numbers_worked_by_hand(dataset):
     )
     env = make(dataset, frozen)
     observation, _ = env.reset(seed=0)
-    indices = env._episode.pool.indices
+    indices = env.run.episode.pool.indices
     images = dataset.images.astype(float)
     mean = images[dataset.train][:, 0].mean()
     std = images[dataset.train][:, 0].std()
@@ -129,7 +129,7 @@ def test_the_reward_judges_the_predictions_in_s_or_those_after_the_update(datase
         before, _ = env.reset(seed=0)
         after, reward, _, _, info = env.step(scores_for(env, [3, 1, 8, 2]))
         judged = (before if timing == "before_update" else after)[info["selected"]]
-        truth = dataset.labels[env._episode.pool.indices[info["selected"]]]
+        truth = dataset.labels[env.run.episode.pool.indices[info["selected"]]]
         expected = (judged.max(1) - judged[np.arange(4), truth]).mean()
         assert reward == pytest.approx(float(expected), abs=1e-6)
 
@@ -145,7 +145,7 @@ def test_the_best_scored_samples_are_annotated_and_their_rows_become_zero(env, d
     others = np.delete(observation, [7, 2, 30, 11], axis=0)
     np.testing.assert_allclose(others.sum(1), 1, atol=1e-5)
     np.testing.assert_array_equal(info["available"], observation.any(1))
-    pool = env._episode.pool
+    pool = env.run.episode.pool
     np.testing.assert_array_equal(pool.labelled[-4:], pool.indices[[7, 2, 30, 11]])
     np.testing.assert_array_equal(pool.labels[-4:], dataset.labels[pool.labelled[-4:]])
 
@@ -197,11 +197,11 @@ def test_the_classifier_is_trained_on_everything_labelled(env, dataset, monkeypa
     monkeypatch.setattr(
         NetworkClassifier,
         "fit",
-        lambda self, rows, labels, passes, rng: trained.append((rows, passes)),
+        lambda self, lesson, passes: trained.append((lesson.indices, passes)),
     )
     env.step(scores_for(env, [1, 2, 3, 4]))
     ((rows, passes),) = trained
-    np.testing.assert_array_equal(rows, env._episode.pool.labelled)
+    np.testing.assert_array_equal(rows, env.run.episode.pool.labelled)
     assert passes == FAST.update_passes
 
 
@@ -228,7 +228,10 @@ def test_the_episode_ends_with_the_budget_and_the_last_query_takes_what_is_left(
 
 
 def test_reset_comes_first(env):
-    for use in (lambda: env.step(np.ones(env.action_space.shape)), env.pool_embeddings):
+    for use in (
+        lambda: env.step(np.ones(env.action_space.shape)),
+        lambda: env.run.embed(np.arange(3)),
+    ):
         with pytest.raises(gym.error.ResetNeeded):
             use()
 
@@ -255,8 +258,8 @@ def test_methods_on_one_seed_start_equal(dataset):
     starts = []
     for action_seed in (0, 1):
         observation, _ = env.reset(seed=3)
-        weights = env._classifier.snapshot().weights
-        starts.append((observation, env._episode.pool.labelled, weights))
+        weights = One(env.run.classifiers, seed=None).weights
+        starts.append((observation, env.run.episode.pool.labelled, weights))
         rng = np.random.default_rng(action_seed)
         for _ in range(3):
             env.step(rng.random(env.action_space.shape))
@@ -268,13 +271,13 @@ def test_methods_on_one_seed_start_equal(dataset):
 
 def test_a_reset_without_a_seed_restores_the_pretrained_weights(env, monkeypatch):
     first, _ = env.reset(seed=0)
-    labelled = env._episode.pool.labelled
+    labelled = env.run.episode.pool.labelled
     env.step(np.ones(env.action_space.shape))
     monkeypatch.setattr(NetworkClassifier, "fit", lambda *_: pytest.fail("trained again"))
     second, _ = env.reset()
-    assert env.counters == Counters()  # nothing trained, nothing predicted
+    assert env.run.counters == Counters()  # nothing trained, nothing predicted
     np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(labelled, env._episode.pool.labelled)
+    np.testing.assert_array_equal(labelled, env.run.episode.pool.labelled)
 
 
 def test_episodes_without_a_seed_still_differ(env):
@@ -287,17 +290,17 @@ def test_episodes_without_a_seed_still_differ(env):
 def test_resample_initial_draws_anew(dataset):
     env = make(dataset, resample_initial=True)
     env.reset(seed=0)
-    first = env._episode.pool.labelled
+    first = env.run.episode.pool.labelled
     env.reset()
-    assert not np.array_equal(first, env._episode.pool.labelled)
+    assert not np.array_equal(first, env.run.episode.pool.labelled)
 
 
 def test_a_given_initial_set(env, dataset):
     env.reset(seed=0)
-    rows = dataset.train[np.r_[0:3, 20 : 20 + env._n_initial - 3]][::-1]
+    rows = dataset.train[np.r_[0:3, 20 : 20 + env.run.task.n_initial - 3]][::-1]
     observation, _ = env.reset(seed=0, options={"labelled": rows})
-    np.testing.assert_array_equal(env._episode.pool.labelled, np.sort(rows))
-    assert not set(env._episode.pool.indices) & set(rows)
+    np.testing.assert_array_equal(env.run.episode.pool.labelled, np.sort(rows))
+    assert not set(env.run.episode.pool.indices) & set(rows)
     again, _ = env.reset(options={"labelled": rows})
     np.testing.assert_array_equal(observation, again)
     drawn, _ = env.reset()
@@ -323,7 +326,7 @@ def test_a_bad_initial_set_is_refused_and_the_episode_goes_on(env, options, mess
 
 
 def test_an_initial_set_lacking_a_class_or_holding_test_rows(env, dataset):
-    n = env._n_initial
+    n = env.run.task.n_initial
     common = dataset.train[dataset.labels[dataset.train] == 0][:n]
     filler = dataset.train[dataset.labels[dataset.train] == 1][: n - len(common)]
     with pytest.raises(ValueError, match="has no sample"):
@@ -363,16 +366,16 @@ def test_the_test_set_decides_nothing(dataset):
 def test_gains_are_measured_on_images_held_out_of_the_training_set(dataset, name):
     env = make(dataset, reward=name)
     env.reset(seed=0)
-    held_out = set(env._validation_rows)
+    held_out = set(env.run.task.validation)
     assert len(held_out) >= 8 and held_out <= set(dataset.train)
-    assert not held_out & set(env._episode.pool.indices)
-    assert not held_out & set(env._episode.pool.labelled)
+    assert not held_out & set(env.run.episode.pool.indices)
+    assert not held_out & set(env.run.episode.pool.labelled)
     total, terminated = 0.0, False
-    first = env._episode.validation
+    first = env.run.episode.validation
     while not terminated:
         _, reward, terminated, _, info = env.step(np.ones(env.action_space.shape))
         total += reward
-    last = env._episode.validation
+    last = env.run.episode.validation
     gain = (
         last.macro_f1 - first.macro_f1
         if name == "f1_gain"
@@ -400,7 +403,7 @@ def test_label_noise_reaches_the_labels_and_the_reward(dataset):
     env = make(dataset, label_noise=1.0)
     before, _ = env.reset(seed=0)
     *_, info = env.step(np.ones(env.action_space.shape))
-    pool = env._episode.pool
+    pool = env.run.episode.pool
     assert (pool.labels[-4:] != dataset.labels[pool.labelled[-4:]]).all()
     assert (pool.labels[:-4] == dataset.labels[pool.labelled[:-4]]).all()
     judged = before[info["selected"]]
@@ -422,7 +425,7 @@ def test_an_annotator_of_the_users_own(dataset):
     env = make(dataset, annotator=Clerk(lambda indices: np.full(len(indices), 2)))
     env.reset(seed=0)
     env.step(np.ones(env.action_space.shape))
-    assert env._episode.pool.labels[-4:].tolist() == [2, 2, 2, 2]
+    assert env.run.episode.pool.labels[-4:].tolist() == [2, 2, 2, 2]
     with pytest.raises(ValueError, match="label_noise"):
         make(dataset, annotator=Clerk(None), label_noise=0.1)
 
@@ -435,14 +438,14 @@ def failing(indices):
 
 
 def state_of(env):
-    weights = {k: v.clone() for k, v in env._classifier.snapshot().weights.items()}
-    return env._episode, weights, env.np_random.bit_generator.state
+    weights = {k: v.clone() for k, v in One(env.run.classifiers, seed=None).weights.items()}
+    return env.run.episode, weights, env.np_random.bit_generator.state
 
 
 def assert_unchanged(env, before):
     episode, weights, generator = before
-    assert env._episode is episode
-    for name, value in env._classifier.snapshot().weights.items():
+    assert env.run.episode is episode
+    for name, value in One(env.run.classifiers, seed=None).weights.items():
         assert (value == weights[name]).all()
     assert env.np_random.bit_generator.state == generator
 
@@ -511,30 +514,30 @@ def test_what_is_returned_is_the_callers_own(env):
 # --- beyond the standard API ----------------------------------------------------------------------
 
 
-def test_pool_embeddings_and_the_fully_supervised_scores_leave_the_episode_alone(env):
+def test_embedding_and_evaluating_full_supervision_leave_the_episode_alone(env):
     env.reset(seed=0)
     env.step(np.ones(env.action_space.shape))
     before = state_of(env)
-    embeddings = env.get_wrapper_attr("pool_embeddings")()
+    embeddings = env.run.embed(env.run.episode.pool.indices)
     assert embeddings.shape == (env.action_space.shape[0], 128)
-    scores = env.get_wrapper_attr("fully_supervised_scores")()
+    scores = env.run.evaluate_fully_supervised()
     assert 0 <= scores.macro_f1 <= 1
     assert_unchanged(env, before)
-    assert env.fully_supervised_scores() == scores
+    assert env.run.evaluate_fully_supervised() == scores
 
 
 def test_fully_supervised_is_trained_on_everything(dataset):
     env = make(dataset, replace(FAST, pretrain_passes=12))
     _, info = env.reset(seed=0)
-    scores = env.fully_supervised_scores()
+    scores = env.run.evaluate_fully_supervised()
     rows = dataset.train
-    (twin,) = make_classifiers(dataset.images, 3, rows, env.classifier_config)
-    children = np.random.SeedSequence(env._start.seed).spawn(4)
-    twin.initialise(np.random.default_rng(children[1]))
-    pool = env._episode.pool
+    twin = One(make_classifiers(replace(dataset, train=rows), env.run.classifier_config), seed=None)
+    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
+    twin.initialize(np.random.default_rng(children[1]))
+    pool = env.run.episode.pool
     order = np.concatenate([pool.labelled, pool.indices])
     twin.fit(order, dataset.labels[order], 12, np.random.default_rng(children[2]))
-    predicted = twin.predict_proba(dataset.test).argmax(1)
+    predicted = twin.predict(dataset.test).argmax(1)
     assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
     assert scores.macro_f1 > info["macro_f1"]
 
@@ -590,30 +593,31 @@ def test_episodes_with_every_kind_of_classifier(dataset, change):
 
 def test_what_is_labelled_and_where_the_pool_lies(env, dataset):
     _, info = env.reset(seed=0)
-    indices, (labelled, labels) = env.get_wrapper_attr("pool_indices"), env.labelled
+    pool = env.get_wrapper_attr("run").episode.pool
+    indices, labelled, labels = pool.indices, pool.labelled, pool.labels
     assert sorted([*indices, *labelled]) == sorted(dataset.train)
     np.testing.assert_array_equal(labels, dataset.labels[labelled])
     _, _, _, _, info = env.step(np.arange(len(indices), dtype=np.float32))
-    more, _ = env.labelled
+    more = env.run.episode.pool.labelled
     np.testing.assert_array_equal(more, [*labelled, *indices[info["selected"]]])
     more[:] = 0  # a copy
     assert env.labelled[0].any()
-    np.testing.assert_array_equal(env.embed(indices), env.pool_embeddings())
+    np.testing.assert_array_equal(env.run.embed(indices), env.pool_embeddings())
 
 
-def test_retrained_scores_are_those_of_a_fresh_classifier(env, dataset):
+def test_retraining_is_that_of_a_fresh_classifier(env, dataset):
     env.reset(seed=0)
     env.step(np.ones(env.action_space.shape))
     before = state_of(env)
-    scores = env.retrained_scores()
+    scores = env.run.evaluate_retrained()
     assert_unchanged(env, before)
-    (twin,) = make_classifiers(dataset.images, 3, dataset.train, env.classifier_config)
-    children = np.random.SeedSequence(env._start.seed).spawn(4)
-    twin.initialise(np.random.default_rng(children[1]))
-    rows, labels = env.labelled
-    passes = env.classifier_config.pretrain_passes
+    twin = One(make_classifiers(dataset, env.run.classifier_config), seed=None)
+    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
+    twin.initialize(np.random.default_rng(children[1]))
+    rows, labels = env.run.episode.pool.labelled, env.run.episode.pool.labels
+    passes = env.run.classifier_config.pretrain_passes
     twin.fit(rows, labels, passes, np.random.default_rng(children[2]))
-    predicted = twin.predict_proba(dataset.test).argmax(1)
+    predicted = twin.predict(dataset.test).argmax(1)
     assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
 
 
@@ -621,12 +625,12 @@ def test_the_fingerprint_of_a_start(dataset):
     envs = [make(dataset), make(dataset)]
     for env in envs:
         env.reset(seed=3)
-    first = envs[0].start_fingerprint()
-    assert len(first) == 32 and envs[1].start_fingerprint() == first
+    first = envs[0].run.start_fingerprint()
+    assert len(first) == 32 and envs[1].run.start_fingerprint() == first
     envs[0].step(np.ones(envs[0].action_space.shape))
-    assert envs[0].start_fingerprint() == first  # of the episode's beginning
+    assert envs[0].run.start_fingerprint() == first  # of the episode's beginning
     envs[1].reset(seed=4)
-    assert envs[1].start_fingerprint() != first
+    assert envs[1].run.start_fingerprint() != first
 
 
 @pytest.mark.parametrize(
@@ -660,11 +664,11 @@ def test_another_environment_goes_on_from_the_state(dataset, tmp_path, config, c
     one.reset(seed=5)
     for _ in range(3):
         one.step(np.linspace(0, 1, one.action_space.shape[0]))
-    path = checkpoint.write(tmp_path / "state", one.state_dict())
+    path = checkpoint.write(tmp_path / "state", one.run.state_dict())
     expected = go_on(one)
     other = fresh()
     other.reset(seed=99)
-    other.load_state_dict(checkpoint.read(path))
+    other.run.load_state_dict(checkpoint.read(path))
     assert go_on(other) == expected
 
 
@@ -674,5 +678,5 @@ def test_a_state_of_another_pool_is_refused(dataset):
     other.reset(seed=0)
     before = state_of(other)
     with pytest.raises(ValueError, match="the state has a pool of 72 images, this environment one"):
-        other.load_state_dict(one.state_dict())
+        other.run.load_state_dict(one.run.state_dict())
     assert_unchanged(other, before)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from al_gym.metrics import score
+from al_gym.metrics import evaluate
 
 
 def loop_f1(predicted, labels, n_classes):
@@ -23,7 +23,7 @@ def test_f1_is_the_formula():
     softmax = rng.dirichlet(np.ones(4), 200).astype(np.float32)
     labels = rng.choice(4, 200, p=[0.6, 0.2, 0.15, 0.05])
     macro, micro = loop_f1(softmax.argmax(1), labels, 4)
-    (scores,) = score(torch.from_numpy(softmax[None]), torch.from_numpy(labels))
+    (scores,) = evaluate(torch.from_numpy(softmax[None]), torch.from_numpy(labels))
     assert scores.macro_f1 == pytest.approx(macro, abs=1e-6)
     assert scores.micro_f1 == pytest.approx(micro, abs=1e-6)
 
@@ -33,8 +33,8 @@ def test_classifiers_scored_together_have_the_scores_of_each_alone():
     softmax = torch.from_numpy(rng.dirichlet(np.ones(4), (3, 50)).astype(np.float32))
     labels = torch.from_numpy(rng.integers(3, size=50))  # class 3 is never the truth
     softmax[1, :, 3] = 0  # and one of them never predicts it
-    together = score(softmax, labels)
-    assert together == [score(each[None], labels)[0] for each in softmax]
+    together = evaluate(softmax, labels)
+    assert together == [evaluate(each[None], labels)[0] for each in softmax]
     predicted = softmax[1].argmax(1)
     macro, _ = loop_f1(predicted.tolist(), labels.tolist(), 3)  # left out, not counted as 0
     assert together[1].macro_f1 == pytest.approx(macro, abs=1e-6)
@@ -42,8 +42,8 @@ def test_classifiers_scored_together_have_the_scores_of_each_alone():
 
 def test_cross_entropy_by_hand_and_finite_at_zero():
     softmax = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]])
-    assert score(softmax, torch.tensor([0, 1]))[0].cross_entropy == pytest.approx(
+    assert evaluate(softmax, torch.tensor([0, 1]))[0].cross_entropy == pytest.approx(
         -(np.log(0.5) + np.log(0.75)) / 2
     )
     certain = torch.tensor([[[1.0, 0.0]]])
-    assert 80 < score(certain, torch.tensor([1]))[0].cross_entropy < 90
+    assert 80 < evaluate(certain, torch.tensor([1]))[0].cross_entropy < 90

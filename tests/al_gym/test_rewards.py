@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from al_gym import rewards
-from al_gym.metrics import Scores
+from al_gym.metrics import Evaluation
 
 SOFTMAX = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.4, 0.4, 0.2]], np.float32)
 
 
-def outcome(before: Scores | None = None, after: Scores | None = None) -> rewards.Outcome:
+def outcome(before: Evaluation | None = None, after: Evaluation | None = None) -> rewards.Outcome:
     return rewards.Outcome(rewards.sample_rewards(SOFTMAX, np.array([0, 0, 1])), before, after)
 
 
@@ -28,7 +28,7 @@ def test_summands_are_never_negative_and_below_one():
 
 
 def test_gains_are_differences_of_the_validation_scores():
-    before, after = Scores(0.5, 0.6, 1.25), Scores(0.75, 0.5, 1.0)
+    before, after = Evaluation(0.5, 0.6, 1.25), Evaluation(0.75, 0.5, 1.0)
     assert rewards.f1_gain(outcome(before, after)) == 0.25
     assert rewards.loss_gain(outcome(before, after)) == 0.25
 

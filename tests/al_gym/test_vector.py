@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
-from al_gym.classifier import NetworkClassifier
+from al_gym.classifiers.networks import NetworkClassifier
 from al_gym.vector import stacked
 
 FAST = {"device": "cpu", "pretrain_passes": 2, "learning_rate": 0.05}
@@ -93,7 +93,7 @@ def test_a_reset_in_the_same_step_keeps_what_was_last_seen(dataset):
     assert terminations.all() and same_terminations.all()
     np.testing.assert_array_equal(same_infos["final_obs"], observations)
     np.testing.assert_array_equal(same_infos["final_info"]["macro_f1"], infos["macro_f1"])
-    assert (same_infos["n_labelled"] == vector.envs[0].labelled[0].size).all()
+    assert (same_infos["n_labelled"] == vector.envs[0].run.episode.pool.labelled.size).all()
     *_, terminations, _, infos = vector.step(actions)
     assert not terminations.any() and "final_obs" not in infos
 
@@ -134,13 +134,13 @@ def test_a_step_that_fails_for_one_changes_none(dataset, trainable):
     vector = make_vector(dataset, annotator=clerk, trainable=trainable)
     observations, _ = vector.reset(seed=0)
     actions = actions_for(observations, np.random.default_rng(0))
-    before = [env.state_dict() for env in vector.envs]
+    before = [env.run.state_dict() for env in vector.envs]
     clerk.n_left = 3
     with pytest.raises(ConnectionError):
         vector.step(actions)
     for env, state in zip(vector.envs, before, strict=True):
-        assert env.state_dict()["np_random"] == state["np_random"]
-        assert env.counters.samples_trained == 0
+        assert env.run.state_dict()["np_random"] == state["np_random"]
+        assert env.run.counters.samples_trained == 0
     clerk.n_left = 100
     after, rewards, *_ = vector.step(actions)
     fresh = make_vector(dataset, trainable=trainable)
@@ -160,8 +160,8 @@ def test_a_reset_that_fails_within_a_step_changes_none(dataset, mode, monkeypatc
     n_before_the_end = vector.max_steps - (mode == "SameStep")
     for _ in range(n_before_the_end):
         vector.step(actions)
-    labelled = [env.labelled[0] for env in vector.envs]
-    states = [env.state_dict() for env in vector.envs]
+    labelled = [env.run.episode.pool.labelled for env in vector.envs]
+    states = [env.run.state_dict() for env in vector.envs]
     monkeypatch.setattr(
         NetworkClassifier, "initialise", lambda *_: (_ for _ in ()).throw(MemoryError("no room"))
     )
@@ -169,8 +169,8 @@ def test_a_reset_that_fails_within_a_step_changes_none(dataset, mode, monkeypatc
         vector.step(actions)
     monkeypatch.undo()
     for env, rows, state in zip(vector.envs, labelled, states, strict=True):
-        np.testing.assert_array_equal(env.labelled[0], rows)
-        assert env.state_dict()["np_random"] == state["np_random"]
+        np.testing.assert_array_equal(env.run.episode.pool.labelled, rows)
+        assert env.run.state_dict()["np_random"] == state["np_random"]
     *_, infos = vector.step(actions)
     n_start = len(states[0]["start"]["labelled"])
     assert (infos["n_labelled"] == n_start).all()
@@ -179,11 +179,11 @@ def test_a_reset_that_fails_within_a_step_changes_none(dataset, mode, monkeypatc
 def test_an_episode_loaded_into_one_of_them_counts(dataset):
     vector = make_vector(dataset)
     vector.reset(seed=0)
-    start = vector.envs[1].state_dict()
+    start = vector.envs[1].run.state_dict()
     actions = np.ones(vector.action_space.shape)
     for _ in range(vector.max_steps):
         vector.step(actions)
-    vector.envs[1].load_state_dict(start)
+    vector.envs[1].run.load_state_dict(start)
     *_, infos = vector.step(actions)
     n_start = len(start["start"]["labelled"])
     assert infos["n_labelled"].tolist() == [n_start, n_start + 6, n_start]
@@ -204,7 +204,7 @@ def test_gymnasium_makes_it_over_one_copy_of_the_images(chestct_root):
         query_size=4, **FAST,
     )  # fmt: skip
     assert isinstance(vector, ActiveLearningVectorEnv)
-    assert vector.envs[0].dataset is vector.envs[1].dataset
+    assert vector.envs[0].run.dataset is vector.envs[1].run.dataset
     images = [env._classifier._images for env in vector.envs]
     assert images[0] is images[1]
     observations, infos = vector.reset(seed=0)
@@ -218,7 +218,7 @@ def test_attributes_and_pictures_of_each(dataset):
     vector = ActiveLearningVectorEnv(2, dataset, TASK, ClassifierConfig(**FAST), render_mode="ansi")
     vector.reset(seed=0)
     assert vector.get_attr("max_steps") == (vector.max_steps,) * 2
-    first, second = vector.call("start_fingerprint")
+    first, second = (env.run.start_fingerprint() for env in vector.envs)
     assert first != second
     assert all("labelled" in line for line in vector.render())
 
@@ -226,8 +226,8 @@ def test_attributes_and_pictures_of_each(dataset):
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda v: make_vector(v.envs[0].dataset, n=0), "num_envs must be at least 1"),
-        (lambda v: make_vector(v.envs[0].dataset, autoreset_mode="Never"), "Never"),
+        (lambda v: make_vector(v.envs[0].run.dataset, n=0), "num_envs must be at least 1"),
+        (lambda v: make_vector(v.envs[0].run.dataset, autoreset_mode="Never"), "Never"),
         (lambda v: v.reset(seed=[1, 2]), "2 seeds for 3 environments"),
         (lambda v: v.step(np.ones((2, 5))), "2 actions for 3 environments"),
         (lambda v: v.reset(options={"x": 1}), "unknown reset options"),

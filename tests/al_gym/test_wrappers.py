@@ -36,11 +36,13 @@ def test_the_context_is_that_of_the_episode(dataset, trainable):
     terminated = False
     while True:
         np.testing.assert_array_equal(observation["softmax"], softmax)
-        _, labels = plain.labelled
+        labels = plain.run.episode.pool.labels
         expected = [int((labels == j).sum()) for j in range(3)]
         assert observation["class_counts"].tolist() == expected
         assert observation["labelled_fraction"] == np.float32(info["labelled_fraction"])
-        np.testing.assert_array_equal(observation["embeddings"], plain.pool_embeddings())
+        np.testing.assert_array_equal(
+            observation["embeddings"], plain.run.embed(plain.run.episode.pool.indices)
+        )
         assert env.observation_space.contains(observation)
         if terminated:
             break

@@ -131,9 +131,7 @@ def test_annotation_columns_and_labels(chestct):
 
 def test_labels_come_in_the_real_proportions(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        chest, "_extents", lambda label, rng: drawn.append(label) or np.ones(3)
-    )
+    monkeypatch.setattr(chest, "_extents", lambda label, rng: drawn.append(label) or np.ones(3))
     nowhere = {label: np.full((1, 3), -1.0) for label in chest.LESION_COUNTS}
     volume = np.zeros((4, 4, 4), np.float32)
     rng = np.random.default_rng(0)
@@ -286,8 +284,7 @@ def test_findings_rise_with_the_grade():
     unlike = []
     for grade in range(5):
         photographs = [
-            fundus._draw_fundus(grade, 120, colour, np.random.default_rng(i))
-            for i in range(6)
+            fundus._draw_fundus(grade, 120, colour, np.random.default_rng(i)) for i in range(6)
         ]
         green = np.array(photographs)[:, 40:200, 40:200, 1].astype(float)
         unlike.append(((green < 40) | (green > 170)).mean())

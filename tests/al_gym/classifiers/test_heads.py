@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from al_gym.classifier import ClassifierConfig, NetworkClassifier
-from al_gym.heads import LinearHeads, classifiers_over, make_classifiers
-from al_gym.images import split_evenly
+from al_gym import ClassifierConfig
+from al_gym.classifiers import Lesson, LinearHeads, make_classifiers
+from al_gym.classifiers.images import split_evenly
+from al_gym.classifiers.networks import NetworkClassifier
+from tests.samples import One
 
 CONFIG = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu", trainable="head")
 
 
 def make(dataset, config=CONFIG, n=1):
-    classifiers = make_classifiers(dataset.images, dataset.n_classes, dataset.train, config, n)
-    for seed, classifier in enumerate(classifiers):
-        classifier.initialise(np.random.default_rng(seed))
-    return classifiers
+    classifiers = make_classifiers(dataset, config, n)
+    return [One(classifiers, k, seed=k) for k in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_a_head_learns_as_torch_does_on_a_frozen_backbone(dataset, change):
     rows, labels = dataset.train[:40], torch.as_tensor(dataset.labels[dataset.train[:40]])
     features = torch.from_numpy(classifier.embed(np.arange(len(dataset.images))))
     layer = nn.Linear(features.shape[1], 3)
-    weights = classifier.snapshot().weights
+    weights = classifier.weights
     layer.load_state_dict({"weight": weights["weight"][0], "bias": weights["bias"][0, 0]})
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         layer.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
     )
     rng = np.random.default_rng(1)
@@ -43,28 +43,30 @@ def test_a_head_learns_as_torch_does_on_a_frozen_backbone(dataset, change):
     for _ in range(3):
         for batch in split_evenly(rng.permutation(40), config.batch_size):
             loss = F.cross_entropy(layer(features[rows[batch]]), labels[batch])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     classifier.fit(rows, labels.numpy(), 3, np.random.default_rng(1))
     with torch.no_grad():
         expected = F.softmax(layer(features[dataset.test]), 1).numpy()
-    np.testing.assert_allclose(classifier.predict_proba(dataset.test), expected, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict(dataset.test), expected, atol=1e-5)
 
 
-def test_features_are_the_networks_and_computed_once(dataset, monkeypatch):
+def test_features_are_the_networks_and_computed_once(dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("AL_GYM_CACHE", str(tmp_path))
     passes = []
     features = NetworkClassifier.features
     monkeypatch.setattr(
-        NetworkClassifier, "features", lambda self, rows: passes.append(1) or features(self, rows)
+        NetworkClassifier,
+        "features",
+        lambda self, *given, **more: passes.append(1) or features(self, *given, **more),
     )
     first, second = make(dataset, n=2)
-    first.initialise(np.random.default_rng(5))
+    first.initialize(np.random.default_rng(5))
     assert len(passes) == 1
-    (network,) = make_classifiers(
-        dataset.images, 3, dataset.train, replace(CONFIG, trainable="all")
-    )
-    network.initialise(np.random.default_rng(0))  # what the frozen backbone is drawn with
+    make(dataset)
+    assert len(passes) == 1  # they are in the cache
+    network = One(make_classifiers(dataset, replace(CONFIG, trainable="all")))  # same generator
     np.testing.assert_array_equal(second.embed(dataset.test), network.embed(dataset.test))
 
 
@@ -72,20 +74,18 @@ def test_a_new_head_depends_on_its_generator_alone(dataset):
     one, other = make(dataset, n=2)
     one.fit(dataset.train[:30], dataset.labels[dataset.train[:30]], 2, np.random.default_rng(0))
     for head in (one, other):
-        head.initialise(np.random.default_rng(7))
-    np.testing.assert_array_equal(
-        one.predict_proba(dataset.test), other.predict_proba(dataset.test)
-    )
+        head.initialize(np.random.default_rng(7))
+    np.testing.assert_array_equal(one.predict(dataset.test), other.predict(dataset.test))
     (fresh,) = make(dataset)
-    fresh.initialise(np.random.default_rng(8))
-    assert not np.array_equal(fresh.predict_proba(dataset.test), one.predict_proba(dataset.test))
+    fresh.initialize(np.random.default_rng(8))
+    assert not np.array_equal(fresh.predict(dataset.test), one.predict(dataset.test))
 
 
 def test_a_module_of_ones_own_brings_its_head(dataset):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(288, 8), nn.ReLU(), nn.Linear(8, 3))
     (classifier,) = make(dataset, replace(CONFIG, network=module))
-    weights = classifier.snapshot().weights
+    weights = classifier.weights
     torch.testing.assert_close(weights["weight"][0], module[3].weight.detach())
     torch.testing.assert_close(weights["bias"][0, 0], module[3].bias.detach())
 
@@ -96,14 +96,14 @@ def test_many_heads_learn_as_each_alone(dataset, dropout):
     together, alone = make(dataset, config, n=3), make(dataset, config, n=3)
     rows = [np.random.default_rng(k).choice(dataset.train, 37, replace=False) for k in range(3)]
     labels = [dataset.labels[each] for each in rows]
-    heads = together[0].heads
-    heads.fit(slice(None), rows, labels, 4, [np.random.default_rng(k) for k in range(3)])
-    softmax, n_forwarded = heads.predict(slice(None), [dataset.train[k:] for k in range(3)])
-    assert n_forwarded == [len(dataset.train)] * 3
+    heads = together[0].classifiers
+    heads.fit([Lesson(k, rows[k], labels[k], np.random.default_rng(k)) for k in range(3)], 4)
+    softmax = heads.predict(range(3), [dataset.train[k:] for k in range(3)])
+    assert [each.samples_forwarded for each in heads.counters] == [len(dataset.train)] * 3
     for k in range(3):
         alone[k].fit(rows[k], labels[k], 4, np.random.default_rng(k))
         np.testing.assert_allclose(
-            softmax[k].numpy(), alone[k].predict_proba(dataset.train[k:]), atol=1e-6
+            softmax[k].numpy(), alone[k].predict(dataset.train[k:]), atol=1e-6
         )
 
 
@@ -111,16 +111,16 @@ def test_some_heads_learn_and_the_others_stay(dataset):
     together, alone = make(dataset, n=4), make(dataset, n=4)
     rows = [dataset.train[k : k + 25] for k in range(2)]
     labels = [dataset.labels[each] for each in rows]
-    heads, chosen = together[0].heads, [3, 1]
-    heads.fit(chosen, rows, labels, 3, [np.random.default_rng(k) for k in range(2)])
-    softmax, _ = heads.predict(chosen, [dataset.test] * 2)
+    heads, chosen = together[0].classifiers, [3, 1]
+    heads.fit([Lesson(chosen[k], rows[k], labels[k], np.random.default_rng(k)) for k in (0, 1)], 3)
+    softmax = heads.predict(chosen, [dataset.test] * 2)
     for k, index in enumerate(chosen):
         alone[index].fit(rows[k], labels[k], 3, np.random.default_rng(k))
-        expected = alone[index].predict_proba(dataset.test)
+        expected = alone[index].predict(dataset.test)
         np.testing.assert_allclose(softmax[k].numpy(), expected, atol=1e-6)
     for one, other in zip(together, alone, strict=True):
-        for name, value in one.snapshot().weights.items():
-            torch.testing.assert_close(value, other.snapshot().weights[name], atol=1e-5, rtol=1e-5)
+        for name, value in one.weights.items():
+            torch.testing.assert_close(value, other.weights[name], atol=1e-5, rtol=1e-5)
 
 
 @given(st.data())
@@ -134,7 +134,8 @@ def test_predictions_are_those_of_the_rows_asked_for(data):
     rows = [
         np.array(data.draw(st.lists(st.integers(0, 29), min_size=1, max_size=30))) for _ in range(2)
     ]
-    softmax, n_forwarded = heads.predict(slice(None), rows)
+    softmax = heads.predict(range(2), rows)
+    n_forwarded = [each.samples_forwarded for each in heads.counters]
     assert n_forwarded == [len(each) for each in rows] or max(n_forwarded) <= 30
     for k in range(2):
         expected = F.softmax(features[rows[k]] @ heads.weight[k].T + heads.bias[k], dim=1)
@@ -148,7 +149,7 @@ def test_the_state_goes_to_another_process_and_back(dataset):
     two.load_state_dict(one.state_dict())
     for head in (one, two):
         head.fit(rows, dataset.labels[rows], 2, np.random.default_rng(1))
-    np.testing.assert_array_equal(one.predict_proba(dataset.test), two.predict_proba(dataset.test))
+    np.testing.assert_array_equal(one.predict(dataset.test), two.predict(dataset.test))
     with pytest.raises(RuntimeError, match="another network: there is no .*weight"):
         one.load_state_dict({"weight": torch.zeros(1, 2, 2)})
 
@@ -157,12 +158,13 @@ def test_classifiers_over_given_features_are_those_of_the_images(dataset):
     """The same features, weights and order of samples: the same classifier."""
     (classifier,) = make(dataset)
     features = torch.from_numpy(classifier.embed(np.arange(len(dataset.images))))
-    first, second = classifiers_over(features, 3, CONFIG, 2)
+    heads = LinearHeads(features, np.arange(len(features)), 2, 3, CONFIG)
+    first, second = One(heads, 0), One(heads, 1)
     rows, labels = dataset.train[:30], dataset.labels[dataset.train[:30]]
     for each in (classifier, second):
-        each.initialise(np.random.default_rng(5))
+        each.initialize(np.random.default_rng(5))
         each.fit(rows, labels, 3, np.random.default_rng(6))
-    first.initialise(np.random.default_rng(5))
-    expected = classifier.predict_proba(dataset.test)
-    np.testing.assert_allclose(second.predict_proba(dataset.test), expected, atol=1e-6)
-    assert np.abs(first.predict_proba(dataset.test) - expected).max() > 1e-3
+    first.initialize(np.random.default_rng(5))
+    expected = classifier.predict(dataset.test)
+    np.testing.assert_allclose(second.predict(dataset.test), expected, atol=1e-6)
+    assert np.abs(first.predict(dataset.test) - expected).max() > 1e-3

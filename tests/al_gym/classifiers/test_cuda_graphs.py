@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from al_gym.classifier import ClassifierConfig
-from al_gym.graphs import WARM_UP, GraphedStep
-from al_gym.heads import make_classifiers
+from al_gym.classifiers import make_classifiers
+from al_gym.classifiers.cuda_graphs import WARM_UP, GraphedStep
+from al_gym.classifiers.networks import ClassifierConfig
+from tests.samples import One
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -75,33 +76,36 @@ def test_every_batch_is_trained_on_once_in_its_turn(recorder):
     assert [graph.n_replays for graph in recorder] == [6 - WARM_UP, 5 - WARM_UP]
 
 
+def momenta(member):
+    return [member._optimizer.state[p]["momentum_buffer"] for p in member._parameters]
+
+
 def test_a_classifier_trains_the_same_from_recordings(recorder, dataset):
     """New weights, snapshots and states are put in place: a recording knows the tensors."""
     config = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu")
     rows, labels = dataset.train[:44], dataset.labels[dataset.train[:44]]
     seen = []
     for recorded in (False, True):
-        (classifier,) = make_classifiers(dataset.images, 3, dataset.train, config)
-        classifier.initialise(np.random.default_rng(0))
+        classifier = One(make_classifiers(dataset, config))
         tensors = [p.data_ptr() for p in classifier.network.parameters()]
         if recorded:
-            classifier._graphed = GraphedStep(None)
-            classifier._step = recordable(classifier._step)
+            classifier.member._graphed = GraphedStep(None)
+            classifier.member._step = recordable(classifier.member._step)
         classifier.fit(rows, labels, 5, np.random.default_rng(1))
-        kept, state = classifier.snapshot(), classifier.state_dict()
-        momentum = [m.data_ptr() for m in classifier._momentum()]
+        kept, state = classifier.state_dict(), classifier.state_dict()
+        momentum = [m.data_ptr() for m in momenta(classifier.member)]
         classifier.fit(rows, labels, 2, np.random.default_rng(2))
-        seen.append(classifier.predict_proba(dataset.test))
-        classifier.restore(kept)
+        seen.append(classifier.predict(dataset.test))
+        classifier.load_state_dict(kept)
         classifier.fit(rows, labels, 2, np.random.default_rng(2))
-        seen.append(classifier.predict_proba(dataset.test))
-        classifier.initialise(np.random.default_rng(3))
+        seen.append(classifier.predict(dataset.test))
+        classifier.initialize(np.random.default_rng(3))
         classifier.fit(rows, labels, 1, np.random.default_rng(4))
         classifier.load_state_dict(state)
         classifier.fit(rows, labels, 2, np.random.default_rng(2))
-        seen.append(classifier.predict_proba(dataset.test))
+        seen.append(classifier.predict(dataset.test))
         assert tensors == [p.data_ptr() for p in classifier.network.parameters()]
-        assert momentum == [m.data_ptr() for m in classifier._momentum()]
+        assert momentum == [m.data_ptr() for m in momenta(classifier.member)]
     assert recorder and all(graph.n_replays for graph in recorder)
     for other in seen[1:]:
         np.testing.assert_array_equal(seen[0], other)
@@ -114,11 +118,8 @@ def test_recordings_on_a_gpu_train_as_the_plain_step(dataset, precision):
     rows, labels = dataset.train[:44], dataset.labels[dataset.train[:44]]
     seen = []
     for recorded in (False, True):
-        (classifier,) = make_classifiers(
-            dataset.images, 3, dataset.train, replace(config, cuda_graphs=recorded)
-        )
-        classifier.initialise(np.random.default_rng(0))
+        classifier = One(make_classifiers(dataset, replace(config, cuda_graphs=recorded)))
         classifier.fit(rows, labels, 8, np.random.default_rng(1))
-        assert isinstance(classifier._graphed, GraphedStep) == recorded
-        seen.append(classifier.predict_proba(dataset.test))
+        assert isinstance(classifier.member._graphed, GraphedStep) == recorded
+        seen.append(classifier.predict(dataset.test))
     np.testing.assert_allclose(*seen, atol=1e-5)

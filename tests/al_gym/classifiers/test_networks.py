@@ -4,6 +4,7 @@ import copy
 import gc
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,17 +14,17 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from al_gym.classifier import Classifier, ClassifierConfig, NetworkClassifier, last_layer
-from al_gym.heads import make_classifiers
-from al_gym.images import split_evenly
+from al_gym import ClassifierConfig, phases
+from al_gym.classifiers import Networks, make_classifiers
+from al_gym.classifiers.images import split_evenly
+from al_gym.classifiers.networks import last_layer
+from tests.samples import One, make_dataset
 
 CONFIG = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu")
 
 
-def make_classifier(dataset, config=CONFIG, seed=0) -> Classifier:
-    (classifier,) = make_classifiers(dataset.images, dataset.n_classes, dataset.train, config)
-    classifier.initialise(np.random.default_rng(seed))
-    return classifier
+def make_classifier(dataset, config=CONFIG, seed=0) -> One:
+    return One(make_classifiers(dataset, config), seed=seed)
 
 
 def fit(classifier, dataset, n=40, passes=2, seed=1):
@@ -32,8 +33,10 @@ def fit(classifier, dataset, n=40, passes=2, seed=1):
 
 
 def update(classifier, rows, labels):
-    rng = np.random.default_rng(4)
-    classifier.fit(rows, labels, classifier.prepare_update(rng), rng)
+    run = SimpleNamespace(
+        classifiers=classifier.classifiers, k=classifier.k, rng=np.random.default_rng(4)
+    )
+    phases.update([run], [SimpleNamespace(labelled=rows, labels=labels)])
 
 
 def linear(channels: int, n_classes: int) -> nn.Module:
@@ -42,9 +45,9 @@ def linear(channels: int, n_classes: int) -> nn.Module:
 
 def head_of(classifier):
     """The last layer, as a function of features."""
-    if isinstance(classifier, NetworkClassifier):
+    if isinstance(classifier.classifiers, Networks):
         return last_layer(classifier.network)
-    weights = classifier.snapshot().weights
+    weights = classifier.weights
     return lambda features: F.linear(features, weights["weight"][0], weights["bias"][0, 0])
 
 
@@ -55,13 +58,13 @@ def normalised(dataset, rows):
     return (images[rows] - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 
 
-def test_predict_proba_is_the_softmax_of_normalised_images(dataset):
+def test_predict_is_the_softmax_of_normalised_images(dataset):
     classifier = make_classifier(dataset, replace(CONFIG, network=linear))
     rows = np.array([3, 50, 3])
     with torch.no_grad():
         logits = classifier.network(normalised(dataset, rows)).numpy()
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    softmax = classifier.predict_proba(rows)
+    softmax = classifier.predict(rows)
     np.testing.assert_allclose(softmax, expected, rtol=1e-4)
     assert softmax.dtype == np.float32
     np.testing.assert_array_equal(softmax[0], softmax[2])
@@ -96,33 +99,31 @@ def test_fit_is_cross_entropy_sgd_as_a_plain_loop(dataset):
 def test_statistics_come_from_the_training_rows_alone(dataset):
     changed = dataset.images.copy()
     changed[dataset.test] = 255
-    (a,) = make_classifiers(dataset.images, 3, dataset.train, CONFIG)
-    (b,) = make_classifiers(changed, 3, dataset.train, CONFIG)
-    for one, other in zip(a._statistics, b._statistics, strict=True):
+    a = One(make_classifiers(dataset, CONFIG), seed=None)
+    b = One(make_classifiers(replace(dataset, images=changed), CONFIG), seed=None)
+    for one, other in zip(a.member._statistics, b.member._statistics, strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_a_constant_channel_gives_no_nan(dataset):
     images = dataset.images.copy()
     images[:, 1] = 7
-    (classifier,) = make_classifiers(images, 3, dataset.train, CONFIG)
-    classifier.initialise(np.random.default_rng(0))
-    assert np.isfinite(classifier.predict_proba(dataset.test)).all()
+    classifier = One(make_classifiers(replace(dataset, images=images), CONFIG))
+    assert np.isfinite(classifier.predict(dataset.test)).all()
 
 
 def test_int16_images_are_taken(dataset):
-    (classifier,) = make_classifiers(
-        dataset.images.astype(np.int16) - 1000, 3, dataset.train, CONFIG
+    classifier = One(
+        make_classifiers(replace(dataset, images=dataset.images.astype(np.int16) - 1000), CONFIG)
     )
-    classifier.initialise(np.random.default_rng(0))
-    expected = make_classifier(dataset).predict_proba(dataset.test)
-    np.testing.assert_allclose(classifier.predict_proba(dataset.test), expected, atol=1e-4)
+    expected = make_classifier(dataset).predict(dataset.test)
+    np.testing.assert_allclose(classifier.predict(dataset.test), expected, atol=1e-4)
 
 
 def test_it_learns(dataset):
     classifier = make_classifier(dataset)
     fit(classifier, dataset, n=80, passes=15)
-    predicted = classifier.predict_proba(dataset.test).argmax(1)
+    predicted = classifier.predict(dataset.test).argmax(1)
     assert (predicted == dataset.labels[dataset.test]).mean() > 0.8
 
 
@@ -132,11 +133,11 @@ def test_the_generator_decides_weights_and_order_and_nothing_else_does(dataset):
         torch.manual_seed(np.random.default_rng().integers(2**31))
         classifier = make_classifier(dataset)
         fit(classifier, dataset)
-        results.append(classifier.predict_proba(dataset.test))
+        results.append(classifier.predict(dataset.test))
     np.testing.assert_array_equal(*results)
     other = make_classifier(dataset)
     fit(other, dataset, seed=2)
-    assert not np.array_equal(other.predict_proba(dataset.test), results[0])
+    assert not np.array_equal(other.predict(dataset.test), results[0])
 
 
 def test_dropout_is_seeded_and_the_callers_generator_is_left_alone(dataset):
@@ -149,7 +150,7 @@ def test_dropout_is_seeded_and_the_callers_generator_is_left_alone(dataset):
         expected = torch.rand(1, generator=torch.Generator().manual_seed(caller_seed))
         classifier = make_classifier(dataset, replace(CONFIG, network=dropping))
         fit(classifier, dataset)
-        results.append(classifier.predict_proba(dataset.test))
+        results.append(classifier.predict(dataset.test))
         assert torch.rand(1) == expected
     np.testing.assert_array_equal(*results)
 
@@ -157,19 +158,19 @@ def test_dropout_is_seeded_and_the_callers_generator_is_left_alone(dataset):
 def test_inference_does_not_depend_on_the_batch_size_or_the_layout(dataset):
     one = make_classifier(dataset)
     fit(one, dataset)
-    expected = one.predict_proba(dataset.train)
+    expected = one.predict(dataset.train)
     for change in ({"inference_batch_size": 7}, {"channels_last": False}):
         other = make_classifier(dataset, replace(CONFIG, **change))
         fit(other, dataset)
-        np.testing.assert_allclose(other.predict_proba(dataset.train), expected, atol=1e-5)
+        np.testing.assert_allclose(other.predict(dataset.train), expected, atol=1e-5)
 
 
 def test_bf16_stays_close_to_fp32(dataset):
     exact, rounded = (
         make_classifier(dataset, replace(CONFIG, precision=p)) for p in ("fp32", "bf16")
     )
-    softmax = rounded.predict_proba(dataset.test)
-    difference = np.abs(exact.predict_proba(dataset.test) - softmax).max()
+    softmax = rounded.predict(dataset.test)
+    difference = np.abs(exact.predict(dataset.test) - softmax).max()
     assert 0 < difference < 3e-2
     assert softmax.dtype == np.float32
     fit(rounded, dataset)
@@ -178,38 +179,36 @@ def test_bf16_stays_close_to_fp32(dataset):
 def test_snapshot_and_restore_are_exact_and_repeatable(dataset):
     classifier = make_classifier(dataset)
     fit(classifier, dataset)
-    kept = classifier.snapshot()
+    kept = classifier.state_dict()
     fit(classifier, dataset, seed=3)
-    expected = classifier.predict_proba(dataset.test)
+    expected = classifier.predict(dataset.test)
     for _ in range(2):  # momentum included: training on from the snapshot gives the same weights
-        classifier.restore(kept)
+        classifier.load_state_dict(kept)
         fit(classifier, dataset, seed=3)
-        np.testing.assert_array_equal(classifier.predict_proba(dataset.test), expected)
+        np.testing.assert_array_equal(classifier.predict(dataset.test), expected)
 
 
 @pytest.mark.parametrize("trainable", ["all", "head"])
 def test_restore_undoes_a_new_initialisation(dataset, trainable):
     classifier = make_classifier(dataset, replace(CONFIG, trainable=trainable))
     fit(classifier, dataset)
-    expected = classifier.predict_proba(dataset.test), classifier.embed(dataset.test)
-    kept = classifier.snapshot()
-    classifier.initialise(np.random.default_rng(7))
+    expected = classifier.predict(dataset.test), classifier.embed(dataset.test)
+    kept = classifier.state_dict()
+    classifier.initialize(np.random.default_rng(7))
     fit(classifier, dataset)
-    classifier.restore(kept)
-    np.testing.assert_array_equal(classifier.predict_proba(dataset.test), expected[0])
+    classifier.load_state_dict(kept)
+    np.testing.assert_array_equal(classifier.predict(dataset.test), expected[0])
     np.testing.assert_array_equal(classifier.embed(dataset.test), expected[1])
 
 
-def test_scratch_starts_from_new_weights_and_a_new_optimiser(dataset):
+def test_scratch_starts_from_new_weights_and_a_new_optimizer(dataset):
     config = replace(CONFIG, update="scratch", pretrain_passes=2)
     used, fresh = make_classifier(dataset, config), make_classifier(dataset, config, seed=9)
     fit(used, dataset, passes=5)
     rows = dataset.train[:30]
     for classifier in (used, fresh):
         update(classifier, rows, dataset.labels[rows])
-    np.testing.assert_array_equal(
-        used.predict_proba(dataset.test), fresh.predict_proba(dataset.test)
-    )
+    np.testing.assert_array_equal(used.predict(dataset.test), fresh.predict(dataset.test))
 
 
 def test_warm_trains_on_for_the_update_passes(dataset):
@@ -218,7 +217,7 @@ def test_warm_trains_on_for_the_update_passes(dataset):
     rows = dataset.train[:30]
     update(a, rows, dataset.labels[rows])
     fit(b, dataset, n=30, passes=3, seed=4)
-    np.testing.assert_array_equal(a.predict_proba(dataset.test), b.predict_proba(dataset.test))
+    np.testing.assert_array_equal(a.predict(dataset.test), b.predict(dataset.test))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +248,7 @@ def test_embeddings_are_what_the_head_sees(dataset, trainable):
     assert embeddings.shape == (len(dataset.test), 128)
     with torch.no_grad():
         softmax = F.softmax(head_of(classifier)(embeddings), 1).numpy()
-    np.testing.assert_allclose(softmax, classifier.predict_proba(dataset.test), atol=1e-6)
+    np.testing.assert_allclose(softmax, classifier.predict(dataset.test), atol=1e-6)
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -282,7 +281,7 @@ def test_divergence_is_said(dataset):
     classifier = make_classifier(dataset, replace(CONFIG, learning_rate=1e30))
     fit(classifier, dataset, passes=5)
     with pytest.raises(FloatingPointError, match="Lower learning_rate"):
-        classifier.predict_proba(dataset.test)
+        phases.softmax([classifier], [dataset.test])
 
 
 # --- dropout --------------------------------------------------------------------------------------
@@ -293,13 +292,13 @@ def test_dropout_stands_before_the_last_layer_and_acts_in_training_only(dataset)
     assert isinstance(classifier.network.head[0], nn.Dropout)
     assert classifier.network.head[0].p == 0.5
     rows = dataset.test
-    first = classifier.predict_proba(rows)
-    np.testing.assert_array_equal(classifier.predict_proba(rows), first)
+    first = classifier.predict(rows)
+    np.testing.assert_array_equal(classifier.predict(rows), first)
     plain = make_classifier(dataset)
-    np.testing.assert_array_equal(plain.predict_proba(rows), first)  # the same initial weights
+    np.testing.assert_array_equal(plain.predict(rows), first)  # the same initial weights
     fit(classifier, dataset)
     fit(plain, dataset)
-    assert not np.array_equal(classifier.predict_proba(rows), plain.predict_proba(rows))
+    assert not np.array_equal(classifier.predict(rows), plain.predict(rows))
 
 
 @pytest.mark.parametrize("trainable", ["all", "head"])
@@ -307,13 +306,13 @@ def test_draws_with_dropout_against_a_loop_by_hand(dataset, trainable):
     classifier = make_classifier(dataset, replace(CONFIG, dropout=0.5, trainable=trainable))
     fit(classifier, dataset)
     rows = dataset.test[:7]
-    before = classifier.predict_proba(rows)
+    before = classifier.predict(rows)
     draws = classifier.predict_with_dropout(rows, 4, np.random.default_rng(3))
     assert draws.shape == (4, 7, 3) and draws.dtype == np.float32
     np.testing.assert_array_equal(
         classifier.predict_with_dropout(rows, 4, np.random.default_rng(3)), draws
     )
-    np.testing.assert_array_equal(classifier.predict_proba(rows), before)  # nothing has changed
+    np.testing.assert_array_equal(classifier.predict(rows), before)  # nothing has changed
     features = torch.from_numpy(classifier.embed(rows))
     linear_layer = head_of(classifier)
     torch.manual_seed(int(np.random.default_rng(3).integers(2**63)))
@@ -356,7 +355,7 @@ def test_another_classifier_goes_on_from_the_state(dataset):
     other.load_state_dict(state)
     for classifier in (one, other):
         fit(classifier, dataset, seed=2)
-    np.testing.assert_array_equal(*(c.predict_proba(dataset.test) for c in (one, other)))
+    np.testing.assert_array_equal(*(c.predict(dataset.test) for c in (one, other)))
     with pytest.raises(RuntimeError, match="state_dict"):
         make_classifier(dataset, replace(CONFIG, network="resnet18")).load_state_dict(state)
 
@@ -381,25 +380,25 @@ def test_a_network_that_draws_in_secret_is_repeatable_too(dataset):
         torch.manual_seed(k)
         classifier = make_classifier(dataset, replace(CONFIG, network=noisy))
         fit(classifier, dataset)
-        assert classifier.may_draw and not classifier.is_random
-        seen.append(classifier.predict_proba(dataset.test))
+        assert classifier.member.may_draw and not classifier.member.is_random
+        seen.append(classifier.predict(dataset.test))
     np.testing.assert_array_equal(*seen)
 
 
 def test_a_state_that_is_kept_does_not_move_on(dataset):
     classifier = make_classifier(dataset)
     fit(classifier, dataset)
-    expected, state = classifier.predict_proba(dataset.test), classifier.state_dict()
+    expected, state = classifier.predict(dataset.test), classifier.state_dict()
     fit(classifier, dataset, seed=2)
-    classifier.initialise(np.random.default_rng(8))
+    classifier.initialize(np.random.default_rng(8))
     classifier.load_state_dict(state)
-    np.testing.assert_array_equal(classifier.predict_proba(dataset.test), expected)
+    np.testing.assert_array_equal(classifier.predict(dataset.test), expected)
 
 
 def test_a_classifier_is_freed_with_its_last_name(dataset):
     classifier = make_classifier(dataset)
     fit(classifier, dataset)
-    alive = weakref.ref(classifier)
+    alive = weakref.ref(classifier.member)
     gc.disable()
     try:
         del classifier
@@ -409,14 +408,14 @@ def test_a_classifier_is_freed_with_its_last_name(dataset):
 
 
 def test_volumes_are_trained_on_in_fp32_on_the_cpu():
+    dataset = make_dataset(n_train=32, n_test=8)
     images = np.random.default_rng(0).integers(0, 255, (40, 1, 16, 16, 16), dtype=np.uint8)
     rows, labels = np.arange(32), np.arange(32) % 3
     seen = []
     for precision in ("fp32", "bf16"):
         config = replace(CONFIG, precision=precision)
-        (classifier,) = make_classifiers(images, 3, rows, config)
-        classifier.initialise(np.random.default_rng(0))
+        classifier = One(make_classifiers(replace(dataset, images=images), config))
         classifier.fit(rows, labels, 2, np.random.default_rng(1))
-        seen.append(classifier.snapshot().weights)
+        seen.append(classifier.weights)
     for name, value in seen[0].items():
         assert torch.equal(value, seen[1][name])

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from al_gym import ActiveLearningEnv, EnvConfig
-from al_gym.counters import Counters
-from tests.samples import FAST
+from al_gym.classifiers.counters import Counters
+from tests.samples import FAST, One
 
 TASK = EnvConfig(initial_fraction=0.1, query_size=4, budget=0.5)
 N_CLASSES, FLOAT, SCORES = 3, 4, 12
@@ -31,14 +31,14 @@ def sizes(env, dataset):
 
 def step(env):
     env.step(np.linspace(0, 1, env.action_space.shape[0]))
-    return env.counters
+    return env.run.counters
 
 
 def test_a_step_trains_on_what_is_labelled_and_predicts_what_is_not(dataset):
     env = make(dataset)
     n_pool, n_initial, n_test = sizes(env, dataset)
     env.reset(seed=0)
-    assert env.counters == Counters(
+    assert env.run.counters == Counters(
         samples_forwarded=n_pool + n_test,
         samples_trained=2 * n_initial,  # pretrain_passes
         bytes_to_host=n_pool * N_CLASSES * FLOAT + SCORES,
@@ -72,7 +72,7 @@ def test_a_reset_to_the_same_start_computes_nothing(dataset):
     first, info = env.reset(seed=0)
     step(env)
     again, same = env.reset()
-    assert env.counters == Counters()
+    assert env.run.counters == Counters()
     np.testing.assert_array_equal(first, again)
     assert info["macro_f1"] == same["macro_f1"]
 
@@ -82,7 +82,9 @@ def test_features_are_kept_and_whole_stretches_predicted(dataset):
     n_pool, n_initial, n_test = sizes(env, dataset)
     env.reset(seed=0)
     counters = step(env)
-    rows = env.pool_indices[np.linspace(0, 1, n_pool).argsort()[:-4]]  # still unlabelled
+    rows = env.run.episode.pool.indices[
+        np.linspace(0, 1, n_pool).argsort()[:-4]
+    ]  # still unlabelled
     stretch = rows.max() - rows.min() + 1
     assert counters.samples_forwarded == stretch + n_test
     assert counters.samples_trained == n_initial + 4
@@ -96,15 +98,15 @@ def test_files_are_decoded_once_and_never_in_a_step(chestct_root, tmp_path, monk
         "patch_size": 8, "device": "cpu", "pretrain_passes": 1,
     }  # fmt: skip
     first = gym.make("ActiveLearning-chestCT-v0", **settings)
-    assert first.get_wrapper_attr("counters") == Counters(files_decoded=60)
+    assert first.get_wrapper_attr("run").counters == Counters(files_decoded=60)
     second = gym.make("ActiveLearning-chestCT-v0", **settings)
-    assert second.get_wrapper_attr("counters").files_decoded == 0
+    assert second.get_wrapper_attr("run").counters.files_decoded == 0
     monkeypatch.setattr(SimpleITK, "ImageFileReader", lambda: pytest.fail("a volume was read"))
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was read"))
     for env in (first, second):
         env.reset(seed=0)
         env.step(np.ones(env.action_space.shape))
-        assert env.get_wrapper_attr("counters").files_decoded == 0
+        assert env.get_wrapper_attr("run").counters.files_decoded == 0
 
 
 # --- the loop that everybody writes ---------------------------------------------------------------
@@ -134,28 +136,24 @@ def test_the_results_are_those_of_a_plain_loop_over_data_loaders(dataset, moment
     observation, _ = env.reset(seed=0)
     training = torch.from_numpy(dataset.images[dataset.train]).float().transpose(0, 1).flatten(1)
     mean, std = (s.view(-1, 1, 1) for s in (training.mean(1), training.std(1, correction=0)))
-    weights, rng = env._classifier.snapshot(), np.random.default_rng()
-    network = copy.deepcopy(env._classifier.network)
-    optimiser = torch.optim.SGD(network.parameters(), lr=FAST.learning_rate, momentum=momentum)
-    optimiser_state = optimiser.state_dict()
-    optimiser_state["state"] = {
-        i: {"momentum_buffer": m} for i, m in enumerate(weights.momentum) if m is not None
-    }
-    optimiser.load_state_dict(optimiser_state)
+    classifier, rng = One(env.run.classifiers, seed=None), np.random.default_rng()
+    network = copy.deepcopy(classifier.network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=FAST.learning_rate, momentum=momentum)
+    optimizer.load_state_dict(classifier.state_dict()["optimiser"])
     rng.bit_generator.state = env.np_random.bit_generator.state
     for _ in range(6):
         observation, _, _, _, info = env.step(1 - observation.max(1))
-        rows, labels = env.labelled
+        rows, labels = env.run.episode.pool.labelled, env.run.episode.pool.labels
         rng.integers(2**63)
         order = rng.permutation(len(rows))
         batches = np.array_split(order, -(-len(rows) // 16))
         loader = DataLoader(Images(dataset, rows, labels, mean, std), batch_sampler=batches)
         network.train()
         for images, truth in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(network(images), truth).backward()
-            optimiser.step()
-        pool = Images(dataset, env.pool_indices, np.zeros(len(observation)), mean, std)
+            optimizer.step()
+        pool = Images(dataset, env.run.episode.pool.indices, np.zeros(len(observation)), mean, std)
         expected = softmax_of(network, pool).numpy()  # the whole pool, as such loops do
         available = info["available"]
         np.testing.assert_allclose(observation[available], expected[available], atol=1e-5)

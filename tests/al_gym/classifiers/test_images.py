@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from al_gym.classifier import ClassifierConfig
-from al_gym.heads import make_classifiers
-from al_gym.images import DeviceImages, split
-from tests.samples import FAST
+from al_gym.classifiers import make_classifiers
+from al_gym.classifiers.images import DeviceImages, split
+from al_gym.classifiers.networks import ClassifierConfig
+from tests.samples import FAST, One
 
 CPU = torch.device("cpu")
 
@@ -45,11 +45,10 @@ def test_a_streamed_classifier_learns_and_predicts_the_same(dataset):
     seen = []
     for place in ("device", "host"):
         config = replace(FAST, images=place)
-        (classifier,) = make_classifiers(dataset.images, 3, dataset.train, config)
-        classifier.initialise(np.random.default_rng(0))
+        classifier = One(make_classifiers(dataset, config))
         rows = dataset.train[:40]
         classifier.fit(rows, dataset.labels[rows], 3, np.random.default_rng(1))
-        seen.append(classifier.predict_proba(dataset.test))
+        seen.append(classifier.predict(dataset.test))
     np.testing.assert_array_equal(*seen)
 
 
@@ -74,7 +73,7 @@ env = ActiveLearningEnv(dataset, EnvConfig(initial_fraction=1e-4, query_size=100
 observation, _ = env.reset(seed=0)
 observation, _, _, _, info = env.step(1 - observation.max(axis=1))
 assert np.count_nonzero(observation.any(axis=1)) == len(observation) - 100
-print(env.counters.samples_forwarded)
+print(env.run.counters.samples_forwarded)
 """
 
 

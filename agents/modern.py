@@ -1,10 +1,10 @@
 """Acquisition functions that look at features, through scikit-activeml, as agents with ``predict``.
 
 They need the extra ``strategies`` (``pip install 'al-gym[strategies]'``), and an environment that
-tells more than the observation, by documented attributes:
+tells more than the observation, by its documented attribute ``run``:
 
-- ``pool_indices``, (n_u,) int: which image each pool row is;
-- ``labelled``, two arrays (n_l,): the images labelled so far and their classes;
+- ``episode.pool``: ``indices`` (n_u,) int, which image each pool row is; ``labelled`` and
+  ``labels``, (n_l,) each, the images labelled so far and their classes;
 - ``embed(indices)``, (n, F): the features of images, from the classifier as it is now;
 - ``predict_with_dropout(indices, n_draws, seed)``, (n_draws, n, M): softmax under dropout masks,
   for BALD alone.
@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.spelling import hint
+from agents.names import hint
 from agents.strategies import generator
 
 NAMES = ("badge", "coreset", "typiclust", "probcover", "bald")
@@ -77,17 +77,16 @@ class ModernStrategy:
         Raises:
             ValueError: BALD, and a network without dropout.
         """
-        indices = self._env.get_wrapper_attr("pool_indices")
-        labelled, labels = self._env.get_wrapper_attr("labelled")
+        run = self._env.get_wrapper_attr("run")
+        pool = run.episode.pool
+        indices, labelled, labels = pool.indices, pool.labelled, pool.labels
         rows = np.flatnonzero(~np.isin(indices, labelled))
         n = min(self._query_size, len(rows))
         seed = int(self.generator.integers(2**31))
         if self._name == "bald":
             chosen = self._most_disagreement(indices[rows], n, seed)
         else:
-            features = self._env.get_wrapper_attr("embed")(
-                np.concatenate([labelled, indices[rows]])
-            )
+            features = run.embed(np.concatenate([labelled, indices[rows]]))
             known = np.concatenate([labels, np.full(len(rows), np.nan)])
             chosen = self._query(features, known, observation[rows], n, seed) - len(labelled)
         scores = np.zeros(len(indices), np.float32)
@@ -115,7 +114,7 @@ class ModernStrategy:
 
     def _most_disagreement(self, candidates: np.ndarray, n: int, seed: int) -> np.ndarray:
         """BALD: positions of the n candidates with the greatest mutual information."""
-        draws = self._env.get_wrapper_attr("predict_with_dropout")(candidates, DRAWS, seed)
+        draws = self._env.get_wrapper_attr("run").predict_with_dropout(candidates, DRAWS, seed)
         utilities = self._pool.batch_bald(draws.astype(float), batch_size=1, random_state=seed)[0]
         return np.argsort(-utilities, kind="stable")[:n]
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
+from agents.names import hint
 from agents.spaces import check_actions, find_attribute
-from agents.spelling import hint
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ddpg": sb3.DDPG,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.spelling import hint
+from agents.names import hint
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from agents import checkpoint
+from agents.names import hint
 from agents.pool_features import (
     FEATURES,
     PROGRESS,
@@ -32,7 +33,6 @@ from agents.pool_features import (
     similarity_vectors,
     unstacked,
 )
-from agents.spelling import hint
 
 FORMAT = "drla-transfer 2"
 POLICIES = Path(__file__).parent / "pretrained"

@@ -94,25 +94,23 @@ def make_vector_environment(config: dict[str, Any], n: int) -> ActiveLearningVec
 
 
 def _environment_id(config: dict[str, Any]) -> str:
-    for env_id, entry in envs_registry.ENVIRONMENTS.items():
-        if entry["dataset"] == config["dataset"]:
-            return env_id
-    raise ValueError(f"no environment for the data set {config['dataset']!r}")
+    envs_registry.profiles(config["dataset"])  # raises for a data set that is not known
+    return envs_registry.env_id(config["dataset"])
 
 
 def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
     """What the data are, and the settings in full."""
-    dataset = env.get_wrapper_attr("dataset")
-    classifier = asdict(env.get_wrapper_attr("classifier_config"))
+    run = env.get_wrapper_attr("run")
+    dataset, classifier = run.dataset, asdict(run.classifier_config)
     for name in ("images", "cuda_graphs"):  # how the same is computed, not what
         del classifier[name]
     return {
         "source": dataset.source,
         "fingerprint": dataset.fingerprint(),
         "class_names": list(dataset.class_names),
-        "n_training": env.get_wrapper_attr("n_training"),
+        "n_training": run.n_training,
         "max_steps": env.get_wrapper_attr("max_steps"),
-        "environment": asdict(env.get_wrapper_attr("config")),
+        "environment": asdict(run.config),
         "classifier": classifier,
     }
 
@@ -125,7 +123,7 @@ def describe_program(env: gym.Env[Any, Any]) -> dict[str, Any]:
             **{package: _version(package) for package in PACKAGES},
         },
         "commit": git_commit(),
-        "device": device_name(env.get_wrapper_attr("classifier_config").device),
+        "device": device_name(env.get_wrapper_attr("run").classifier_config.device),
     }
 
 
@@ -175,6 +173,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], config: dict[str, Any], folder: Path) -> None:
         super().__init__(env)
         self._folder, self._method = folder, config["method"]
+        self._run = env.get_wrapper_attr("run")
         self._retrain_at = list(config["retrain_at"])
         self._lines: list[str] = []
         self._start_is_checked = False
@@ -204,7 +203,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         before = time.perf_counter()
         observation, info = self.env.reset(**settings)
         if not self._start_is_checked:
-            _check_start(self._folder, self.env.get_wrapper_attr("start_fingerprint")())
+            _check_start(self._folder, self._run.start_fingerprint())
             self._start_is_checked = True
         if not self._lines:
             (self._folder / CURVE).write_text("")
@@ -229,10 +228,9 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def _record(
         self, info: dict[str, Any], reward: Any, acquisition: float, training: float
     ) -> None:
-        rows = self.env.get_wrapper_attr("pool_indices")[info["selected"]]
-        _, labels = self.env.get_wrapper_attr("labelled")
-        n_classes = self.env.get_wrapper_attr("dataset").n_classes
-        counts = info.get("class_counts", np.bincount(labels, minlength=n_classes))
+        pool, n_classes = self._run.episode.pool, self._run.dataset.n_classes
+        rows = pool.indices[info["selected"]]
+        counts = info.get("class_counts", np.bincount(pool.labels, minlength=n_classes))
         self._append([
             len(self._lines) - 1, *(info[name] for name in COLUMNS[1:5]), reward,
             " ".join(map(str, rows)), " ".join(map(str, counts)), *self._retrained(info),
@@ -247,21 +245,20 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._retrain_at = [f for f in self._retrain_at if f not in due]
         if self._method == "all":
             return info["macro_f1"], info["micro_f1"]
-        scores = self.env.get_wrapper_attr("retrained_scores")()
+        scores = self._run.evaluate_retrained()
         return scores.macro_f1, scores.micro_f1
 
     def _fully_supervised(self) -> dict[str, Any]:
         """The ``info`` of ALL: what a classifier trained on everything scores."""
-        scores = self.env.get_wrapper_attr("fully_supervised_scores")()
-        labels = self.env.get_wrapper_attr("dataset").labels
-        pool, (initial, _) = (self.env.get_wrapper_attr(n) for n in ("pool_indices", "labelled"))
+        scores = self._run.evaluate_fully_supervised()
+        labels = self._run.dataset.labels[self._run.task.training]
         return {
-            "n_labelled": self.env.get_wrapper_attr("n_training"),
+            "n_labelled": self._run.n_training,
             "labelled_fraction": 1.0,
             "macro_f1": scores.macro_f1,
             "micro_f1": scores.micro_f1,
             "selected": np.array([], int),
-            "class_counts": np.bincount(labels[np.concatenate([pool, initial])]),
+            "class_counts": np.bincount(labels),
         }
 
     def _append(self, values: Sequence[Any]) -> None:
@@ -312,7 +309,7 @@ def _run(
         say(f"{folder}: goes on from step {len(lines) - 2}{_damage(folder / CURVE, lines)}")
         recorder.load_state_dict(saved["recorder"])
         player.reset()
-        env.get_wrapper_attr("load_state_dict")(saved["env"])
+        env.get_wrapper_attr("run").load_state_dict(saved["env"])
         player.load_state_dict(saved["player"])
         recorder.start_clock()
     last = recorder.n_steps
@@ -323,7 +320,7 @@ def _run(
             last = recorder.n_steps
             parts = {
                 "recorder": recorder.state_dict(),
-                "env": env.get_wrapper_attr("state_dict")(),
+                "env": env.get_wrapper_attr("run").state_dict(),
                 "player": player.state_dict(),
             }
             checkpoint.write(folder / CHECKPOINT, parts)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from al_gym import ClassifierConfig, ImageDataset
+from al_gym.classifiers.networks import network_over
 from al_gym.data import READERS, phantoms
 from al_gym.data.medmnist import npz_name
-from al_gym.heads import make_classifiers
 from benchmarks.presets import PRESETS
 
 N_COMPONENTS = 256
@@ -110,10 +110,9 @@ def training_features(name: str, data: Path) -> Features:
     config = ClassifierConfig(
         network=settings["network"], weights=settings["weights"], trainable="head", device="cpu"
     )
-    (classifier,) = make_classifiers(
-        np.ascontiguousarray(dataset.images[rows]), dataset.n_classes, np.arange(len(rows)), config
-    )
-    values = torch.from_numpy(classifier.embed(np.arange(len(rows))))
+    images = np.ascontiguousarray(dataset.images[rows])
+    backbone = network_over(images, np.arange(len(rows)), dataset.n_classes, config)
+    values = backbone.features(np.arange(len(rows)))
     directions = torch.linalg.svd(values, full_matrices=False).Vh[:N_COMPONENTS]
     return Features(
         (values @ directions.T).contiguous(),

@@ -13,9 +13,10 @@ import gymnasium as gym
 import numpy as np
 
 from agents import load_pretrained, modern, sb3, strategies
-from agents.ddpg import DDPG, DDPGConfig
-from agents.spelling import hint
+from agents.config import DDPGConfig
+from agents.ddpg import DDPG
 from agents.transfer import pretrained_path
+from al_gym.names import hint
 from al_gym.wrappers import ContextObservation
 from benchmarks.families import family_of
 
@@ -162,7 +163,7 @@ def policy_name(name: str, env: gym.Env[Any, Any]) -> str:
     For the kinds of images that the package's policies are trained on there is one each that has
     not seen them; for all others the one that has seen all of them.
     """
-    family = family_of(env.get_wrapper_attr("dataset").source)
+    family = family_of(env.get_wrapper_attr("run").dataset.source)
     return f"{name}-v0" + ("" if family is None else f"-without-{family}")
 
 
@@ -240,8 +241,9 @@ class Oracle:
 
     def predict(self, observation: np.ndarray) -> tuple[np.ndarray, None]:
         """Pr(predicted class) - Pr(true class) of every row, (n_u,)."""
-        rows = self._env.get_wrapper_attr("pool_indices")
-        labels = self._env.get_wrapper_attr("dataset").labels[rows]
+        run = self._env.get_wrapper_attr("run")
+        rows = run.episode.pool.indices
+        labels = run.dataset.labels[rows]
         return observation.max(axis=1) - observation[np.arange(len(rows)), labels], None
 
 

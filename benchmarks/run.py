@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from agents.spelling import hint
+from al_gym.names import hint
 from benchmarks import cell, methods, report, results, side_by_side, statistics
 from benchmarks.presets import PRESETS, Preset
 
@@ -205,8 +205,8 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
         "checkpoint_every": config.checkpoint_every,
     }
     env = cell.make_environment(shared)
-    n_training, (n_pool,) = env.get_wrapper_attr("n_training"), env.action_space.shape or (0,)
-    budget = env.get_wrapper_attr("config").budget
+    n_training, (n_pool,) = env.get_wrapper_attr("run").n_training, env.action_space.shape or (0,)
+    budget = env.get_wrapper_attr("run").config.budget
     fractions = statistics.fractions_between(1 - n_pool / n_training, budget)
     shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
     # what is compared with earlier files is what JSON makes of it

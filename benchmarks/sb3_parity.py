@@ -33,7 +33,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
 
-from agents.ddpg import DDPG, DDPGConfig
+from agents.config import DDPGConfig
+from agents.ddpg import DDPG
 from benchmarks.statistics import interval
 
 AGENTS = {"ours": "DDPG, this project", "sb3": "DDPG, Stable-Baselines3"}

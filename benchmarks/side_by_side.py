@@ -9,15 +9,34 @@ each goes on with its answer. Nothing runs at random: the turns are fixed.
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import gymnasium as gym
+import numpy as np
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
+from al_gym.env import outcome
 
 T = TypeVar("T")
-Asked = Callable[[], Any]
-"""Makes the ``al_gym.work`` program of a ``reset`` or ``step``; may be called again."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a program asks of its environment: to begin an episode."""
+
+    seed: int | None
+    labelled: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a program asks of its environment: a step."""
+
+    action: np.ndarray
+
+
+Asked = Begin | Step
 
 
 class Seat(gym.Wrapper[Any, Any, Any, Any]):
@@ -31,14 +50,14 @@ class Seat(gym.Wrapper[Any, Any, Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """As of the environment."""
-        self._ask(lambda: self._member.beginning(seed=seed, options=options))
-        observation, _, _, _, info = self._member.outcome()
+        self._ask(Begin(seed, self._member.run.task.checked_options(options)))
+        observation, _, _, _, info = outcome(self._member.run)
         return observation, info
 
     def step(self, action: Any) -> Any:
         """As of the environment."""
-        self._ask(lambda: self._member.transition(action))
-        return self._member.outcome()
+        self._ask(Step(action))
+        return outcome(self._member.run)
 
 
 class _Player(threading.Thread, Generic[T]):
@@ -106,9 +125,20 @@ def _answer(
 ) -> dict[int, BaseException | None]:
     """Do what was asked, together; if that fails, one by one: only who is to blame shall fail."""
     try:
-        vector.advance({k: make() for k, make in asked.items()})
+        with vector.loop.unchanged_if_it_fails(asked):
+            _advance(vector, asked)
     except Exception as error:
         if len(asked) == 1:
             return dict.fromkeys(asked, error)
-        return {k: _answer(vector, {k: make})[k] for k, make in asked.items()}
+        return {k: _answer(vector, {k: each})[k] for k, each in asked.items()}
     return dict.fromkeys(asked)
+
+
+def _advance(vector: ActiveLearningVectorEnv, asked: dict[int, Asked]) -> None:
+    """All steps together, then all beginnings: those from a given initial set one by one."""
+    vector.loop.step({k: each.action for k, each in asked.items() if isinstance(each, Step)})
+    begin = {k: each for k, each in asked.items() if isinstance(each, Begin)}
+    vector.loop.begin({k: each.seed for k, each in begin.items() if each.labelled is None})
+    for k, each in begin.items():
+        if each.labelled is not None:
+            vector.loop.begin({k: each.seed}, each.labelled)

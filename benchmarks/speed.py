@@ -33,7 +33,8 @@ from torch import nn
 from tqdm import tqdm
 
 from agents import TransferPolicy
-from agents.ddpg import DDPG, DDPGConfig
+from agents.config import DDPGConfig
+from agents.ddpg import DDPG
 from agents.pool_features import describe
 from agents.set_networks import SetActor
 from al_gym import (
@@ -43,9 +44,8 @@ from al_gym import (
     EnvConfig,
     ImageDataset,
 )  # fmt: skip
-from al_gym.classifier import NetworkClassifier
+from al_gym.classifiers.networks import NetworkClassifier, network_over
 from al_gym.data import cache, phantoms
-from al_gym.heads import make_classifiers
 from benchmarks import speed_paper, speed_peers
 from benchmarks.cell import device_name
 from benchmarks.speed_paper import flops_of, step_of
@@ -184,7 +184,7 @@ def environment_steps(rounds: int) -> list[Comparison]:
 
 def _beside_others(dataset: str, rounds: int) -> list[Comparison]:
     env = _embedded(dataset, "fp32")
-    read = speed_peers.from_memory(env.dataset)
+    read = speed_peers.from_memory(env.run.dataset)
     makers: dict[str, Callable[[], Work]] = {
         "DataLoader loop": lambda: speed_peers.data_loader_loop(env, read),
         "baal's ModelWrapper": lambda: speed_peers.baal_loop(env, read),
@@ -199,7 +199,7 @@ def _beside_others(dataset: str, rounds: int) -> list[Comparison]:
             warnings.warn(f"{name} is left out: {error}", stacklevel=2)
     contestants = {"ours": step_of(env), "bf16": step_of(_embedded(dataset, "bf16")), **peers}
     times = take_turns(f"steps, {dataset}", contestants, rounds=rounds)
-    title = f"step, {dataset} {'x'.join(map(str, env.dataset.images.shape[2:]))}"
+    title = f"step, {dataset} {'x'.join(map(str, env.run.dataset.images.shape[2:]))}"
     in_bf16 = Comparison(
         f"{title}, bf16", times["bf16"], times["DataLoader loop"], "DataLoader loop", 2.5
     )
@@ -223,8 +223,8 @@ def _beside_files(rounds: int) -> Comparison:
 
         cache.in_threads(enlarge, len(photographs), "enlarging")
         env = _embedded("Retinopathy", "fp32", root=str(root), n_train=200, n_test=100)
-        paths = speed_peers.photographs(root, env.dataset)
-        read = speed_peers.from_files(paths, env.dataset.images.shape[-1])
+        paths = speed_peers.photographs(root, env.run.dataset)
+        read = speed_peers.from_files(paths, env.run.dataset.images.shape[-1])
         contestants = {"ours": step_of(env), "theirs": speed_peers.data_loader_loop(env, read)}
         times = take_turns("steps, files", contestants, rounds=rounds)
     return Comparison(
@@ -300,7 +300,7 @@ def _frozen(module: nn.Module, inputs: torch.Tensor) -> Work:
 
 
 def _pass(classifier: NetworkClassifier, rows: np.ndarray, labels: np.ndarray) -> None:
-    classifier.fit(rows, labels, 1, np.random.default_rng(0))
+    speed_peers.train(classifier, rows, labels)
 
 
 def _on_noise(
@@ -309,9 +309,7 @@ def _on_noise(
     """A classifier with 64 images of noise, and 48 rows with labels to train on."""
     images = np.random.default_rng(0).integers(0, 255, (64, *shape), dtype=np.uint8)
     config = ClassifierConfig(network=network, device="cpu")
-    (classifier,) = make_classifiers(images, 4, np.arange(64), config)
-    assert isinstance(classifier, NetworkClassifier)
-    classifier.initialise(np.random.default_rng(0))
+    classifier = network_over(images, np.arange(64), 4, config)
     return classifier, np.arange(48), np.arange(48) % 4
 
 

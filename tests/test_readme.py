@@ -62,7 +62,7 @@ def test_presets_and_methods_are_in_the_tables():
 def test_every_id_is_in_the_table():
     import envs_registry
 
-    for env_id in envs_registry.ENVIRONMENTS:
+    for env_id in (envs_registry.env_id(name) for name in envs_registry.DATASETS):
         assert f"| `{env_id}` |" in README
 
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from al_gym.classifiers import architectures
 from al_gym.classifiers.heads import FreshHead, linear_head
-from al_gym.classifiers.images import DeviceImages
-from al_gym.classifiers.networks import NetworkClassifier, find_device
+from al_gym.classifiers.networks import find_device, network_over
 from al_gym.config import ClassifierConfig
 from al_gym.data import cache
 from al_gym.data.dataset import ImageDataset
@@ -43,30 +42,20 @@ def frozen_features(dataset: ImageDataset, config: ClassifierConfig) -> tuple[Te
     """
     device = find_device(config.device)
     if not architectures.is_built_in(config.network):
-        backbone = _backbone(dataset, config, device)
+        backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
         return backbone.features(np.arange(len(dataset.labels)), progress=True), backbone.fresh_head
     path = cache.cache_folder() / "features" / f"{_key(dataset, config, device)}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # whoever comes second finds what the first computed
         values = _read(path)
         if values is None:
-            backbone = _backbone(dataset, config, device)
+            backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
             computed = backbone.features(np.arange(len(dataset.labels)), progress=True)
             _write(path, computed.cpu().numpy())
             values = _read(path)
             assert values is not None
     features = torch.from_numpy(values).to(device)
     return features, linear_head(features.shape[1], dataset.n_classes)
-
-
-def _backbone(
-    dataset: ImageDataset, config: ClassifierConfig, device: torch.device
-) -> NetworkClassifier:
-    images = DeviceImages(dataset.images, device, config.images)
-    statistics = images.channel_statistics(dataset.train)
-    backbone = NetworkClassifier(images, statistics, dataset.n_classes, config)
-    backbone.initialize(np.random.default_rng(0))
-    return backbone
 
 
 def _key(dataset: ImageDataset, config: ClassifierConfig, device: torch.device) -> str:

@@ -345,6 +345,24 @@ class NetworkClassifier:
         )
 
 
+def network_over(
+    images: np.ndarray, training: np.ndarray, n_classes: int, config: ClassifierConfig
+) -> NetworkClassifier:
+    """A network with the weights of generator 0, and images of its own.
+
+    Args:
+        images: (N, C, [D,] H, W), uint8 or int16.
+        training: (n,) int, the images that normalise all of them.
+        n_classes: M.
+        config: the settings.
+    """
+    on_device = DeviceImages(images, find_device(config.device), config.images)
+    statistics = on_device.channel_statistics(training)
+    classifier = NetworkClassifier(on_device, statistics, n_classes, config)
+    classifier.initialize(np.random.default_rng(0))
+    return classifier
+
+
 def last_layer(network: architectures.Network) -> nn.Linear:
     """The linear layer of a network, behind its dropout if there is one."""
     *_, layer = network.head.modules()

@@ -1,6 +1,7 @@
 """The adapter to scikit-activeml, on a small environment whose features are known."""
 
 import sys
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -29,8 +30,15 @@ class FeatureEnv(gym.Env):
         self.observation = rng.dirichlet(np.ones(N_CLASSES), N_POOL).astype(np.float32)
 
     @property
-    def labelled(self):
-        return self.rows, self.classes[self.rows - 100]
+    def run(self):
+        pool = SimpleNamespace(
+            indices=self.pool_indices, labelled=self.rows, labels=self.classes[self.rows - 100]
+        )
+        return SimpleNamespace(
+            episode=SimpleNamespace(pool=pool),
+            embed=self.embed,
+            predict_with_dropout=self.predict_with_dropout,
+        )
 
     def annotate(self, pool_rows):
         self.rows = np.concatenate([self.rows, self.pool_indices[pool_rows]])

@@ -163,7 +163,7 @@ def test_a_reset_that_fails_within_a_step_changes_none(dataset, mode, monkeypatc
     labelled = [env.run.episode.pool.labelled for env in vector.envs]
     states = [env.run.state_dict() for env in vector.envs]
     monkeypatch.setattr(
-        NetworkClassifier, "initialise", lambda *_: (_ for _ in ()).throw(MemoryError("no room"))
+        NetworkClassifier, "initialize", lambda *_: (_ for _ in ()).throw(MemoryError("no room"))
     )
     with pytest.raises(MemoryError):
         vector.step(actions)
@@ -205,7 +205,7 @@ def test_gymnasium_makes_it_over_one_copy_of_the_images(chestct_root):
     )  # fmt: skip
     assert isinstance(vector, ActiveLearningVectorEnv)
     assert vector.envs[0].run.dataset is vector.envs[1].run.dataset
-    images = [env._classifier._images for env in vector.envs]
+    images = [member._images for member in vector.loop.classifiers.members]
     assert images[0] is images[1]
     observations, infos = vector.reset(seed=0)
     assert vector.observation_space.contains(observations)

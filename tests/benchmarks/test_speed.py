@@ -69,7 +69,7 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
 ):
     pytest.importorskip({"baal_loop": "baal", "skorch_loop": "skorch"}.get(name, "torch"))
     env = photographs(small_photographs)
-    before = env.classifier.snapshot().weights
+    before = env.run.classifiers.state_dict(0)["network"]
     networks = []
     training = speed_peers._training
     monkeypatch.setattr(
@@ -77,7 +77,7 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
     )
     make = getattr(speed_peers, name)
     loop = make(env) if name.startswith(("skorch", "network")) else make(
-        env, speed_peers.from_memory(env.dataset)
+        env, speed_peers.from_memory(env.run.dataset)
     )  # fmt: skip
     trained, predicted = [], []
     network = networks[0][0]
@@ -89,24 +89,34 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
 
     monkeypatch.setattr(type(network), "forward", counted)
     loop()
-    assert sum(trained) == len(env.labelled[0]) and max(trained) <= 16
-    left = 0 if name != "network_alone" else len(env.labelled[0]) - (120 - len(env.pool_indices))
-    assert sum(predicted) == len(env.pool_indices) - left + 60 and 16 < max(predicted) <= 64
+    assert sum(trained) == len(env.run.episode.pool.labelled) and max(trained) <= 16
+    left = (
+        0
+        if name != "network_alone"
+        else len(env.run.episode.pool.labelled) - (120 - len(env.run.episode.pool.indices))
+    )
+    assert (
+        sum(predicted) == len(env.run.episode.pool.indices) - left + 60
+        and 16 < max(predicted) <= 64
+    )
     assert any(not torch.equal(p, before[k]) for k, p in network.named_parameters())
-    for key, value in env.classifier.snapshot().weights.items():
+    for key, value in env.run.classifiers.state_dict(0)["network"].items():
         assert torch.equal(value, before[key])  # the environment's own is left alone
 
 
 def test_photographs_from_files_are_those_in_memory(small_photographs):
     env = photographs(small_photographs)
-    paths = speed_peers.photographs(small_photographs, env.dataset)
-    assert len(paths) == len(env.dataset.images)
+    paths = speed_peers.photographs(small_photographs, env.run.dataset)
+    assert len(paths) == len(env.run.dataset.images)
     for i in (0, 17, 145):
         decoded = retinopathy.read_photograph(paths[i], 16)
-        np.testing.assert_array_equal(decoded, env.dataset.images[i])
+        np.testing.assert_array_equal(decoded, env.run.dataset.images[i])
         image, stored = (
             read(i)
-            for read in (speed_peers.from_files(paths, 16), speed_peers.from_memory(env.dataset))
+            for read in (
+                speed_peers.from_files(paths, 16),
+                speed_peers.from_memory(env.run.dataset),
+            )
         )
         assert image.shape == stored.shape == (3, 16, 16)
         assert image.dtype == stored.dtype == torch.float32

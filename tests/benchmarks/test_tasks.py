@@ -63,8 +63,8 @@ def test_episodes_are_those_of_single_environments(features):
         episodes = tasks.Episodes(task, features, [start], embeddings=False)
         (env,) = episodes.envs
         rewards, scores = [], []
-        while not env.is_over:
-            observation, *_ = env.outcome()
+        while not env.run.is_over:
+            observation = env.run.episode.softmax
             action, _ = strategies.make("ms", query_size=1, seed=0).predict(observation)
             _, reward, _, _, info = env.step(action)
             rewards.append(reward)
@@ -72,24 +72,6 @@ def test_episodes_are_those_of_single_environments(features):
         np.testing.assert_allclose(together[0, 0, start], np.mean(scores), atol=1e-5)
         np.testing.assert_allclose(together[2, 0, start], np.mean(rewards), atol=1e-5)
     assert (together[:, 0] != together[:, 1]).any()
-
-
-def test_going_on_from_one_brings_all_to_the_same_point(features):
-    task = draw(features, 2)
-    episodes = tasks.Episodes(task, features, [0] * 3, embeddings=True)
-    rng = np.random.default_rng(0)
-    n = len(episodes.observations()[0]["softmax"])
-    episodes.step([rng.random(n) for _ in range(3)])
-    assert len(set(episodes.worth("loss"))) == 3
-    episodes.go_on_from(1)
-    assert len(set(episodes.worth("loss"))) == 1
-    expected = episodes.observations()[1]
-    for seen in episodes.observations():
-        for key, value in seen.items():
-            np.testing.assert_array_equal(value, expected[key])
-    action = rng.random(n)
-    episodes.step([action] * 3)
-    assert np.ptp(episodes.worth("loss")) < 1e-6
 
 
 def test_too_few_images_for_two_sides_are_an_error(features):

@@ -34,7 +34,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
 
 from agents.ddpg import DDPG, DDPGConfig
-from benchmarks.statistics import interval
+from benchmarks.reporting.statistics import interval
 
 AGENTS = {"ours": "DDPG, this project", "sb3": "DDPG, Stable-Baselines3"}
 STYLES: dict[str, dict[str, Any]] = {

@@ -16,9 +16,12 @@ from typing import Any
 import pandas as pd
 import tyro
 
-from benchmarks import ladder, report, results, run, statistics
+from benchmarks import run
+from benchmarks.reporting import results, statistics, tables
 
 METHOD, METRIC = "drla-set", "macro_f1"
+DIGITS = 4
+"""Of differences."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "gamma 0.99, Eq. 3, noise 0.2": {},
     "gamma 0.9": {"agent": {"gamma": 0.9}},
@@ -92,10 +95,10 @@ def table(curves: pd.DataFrame) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for name in (first, *others, *CONTROLS):
         rows[name] = {
-            "AULC": report.plus_minus(*statistics.interval(areas.loc[name].to_numpy())),
+            "AULC": tables.plus_minus(*statistics.interval(areas.loc[name].to_numpy())),
             "reward, its own": f"{rewards[name]:.3f}",
         }
-        rows[name] |= ladder.beside(tests, name, "the first")
+        rows[name] |= tables.paired_row(tests, name, "- the first", DIGITS)
     return pd.DataFrame.from_dict(
         {name.upper() if name in CONTROLS else name: row for name, row in rows.items()},
         orient="index",

@@ -21,10 +21,17 @@ import pandas as pd
 import tyro
 from statsmodels.stats.multitest import multipletests
 
-from benchmarks import report, results, statistics
-from benchmarks.methods import TRANSFERRED
+from benchmarks.matrix.facts import REFERENCES
+from benchmarks.reporting import findings, results, statistics, tables
+from benchmarks.reporting.results import Experiment
 
 METRIC = "macro_f1"
+REFERENCE = "ms"
+"""What every method is compared with."""
+DIGITS = 4
+"""Of differences."""
+TRANSFERRED = ("drla-transfer", "drla-embed")
+"""The policies that the question is about: trained before, and learning nothing on the episode."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +52,33 @@ def main(config: LadderConfig) -> int:
         ValueError: results that cannot be compared.
     """
     experiments = results.load(config.folders)
-    parts = [f"{each.name}:\n\n{markdown(table(each.curves))}" for each in experiments]
+    parts = [f"{each.name}:\n\n{markdown(table(each))}" for each in experiments]
     answer = question({each.name: each.curves for each in experiments})
     if not answer.empty:
         parts.append(f"Above MS on data not seen?\n\n{markdown(answer)}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text("\n\n".join(parts) + "\n")
     for experiment in experiments:
-        print("\n".join(report.notes(experiment)))
+        print("\n".join(findings.notes(experiment)))
         if experiment.curves["seed"].nunique() < statistics.ENOUGH_SEEDS:
             print(f"{experiment.name}: nothing is compared, as there are too few seeds")
     print(config.out.read_text())
     return 0
 
 
-def table(curves: pd.DataFrame) -> pd.DataFrame:
+def table(experiment: Experiment) -> pd.DataFrame:
     """A row a method: AULC with its interval, its thirds, and the paired difference to MS."""
+    curves = experiment.curves
     areas = statistics.aulc(curves, METRIC)
     thirds = statistics.aulc_by_thirds(curves, METRIC).groupby(level="method").mean()
     rewards = curves.groupby(["method", "seed"])["reward"].mean().groupby(level="method").mean()
-    usable = report.without_bounds(curves)
-    tests = statistics.paired_tests(usable, METRIC, "ms")
+    tests = statistics.paired_tests(experiment.compared, METRIC, REFERENCE)
     rows = {}
-    for method in statistics.learning_methods(curves):
-        row = {"AULC": report.plus_minus(*statistics.interval(areas[method].to_numpy()))}
+    for method in curves["method"].unique():
+        row = {"AULC": tables.plus_minus(*statistics.interval(areas[method].to_numpy()))}
         row |= {name: f"{value:.3f}" for name, value in thirds.loc[method].items()}
         row["reward"] = f"{rewards[method]:.3f}"
-        rows[report.label(method)] = row | beside(tests, method, "MS")
+        rows[experiment.label(method)] = row | tables.paired_row(tests, method, "- MS", DIGITS)
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
@@ -85,7 +92,7 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ValueError: the policies and MS have not the same seeds everywhere.
     """
     for name, each in curves.items():
-        seeds = {m: set(each[each["method"] == m]["seed"]) for m in (*TRANSFERRED, "ms")}
+        seeds = {m: set(each[each["method"] == m]["seed"]) for m in (*TRANSFERRED, REFERENCE)}
         if not any(seeds[method] for method in TRANSFERRED):
             continue
         if len({frozenset(own) for own in seeds.values()}) > 1:
@@ -94,31 +101,17 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     uncorrected = []
     for method in TRANSFERRED:
         for name, each in curves.items():
-            tests = statistics.paired_tests(each, METRIC, "ms", [method])
+            tests = statistics.paired_tests(each, METRIC, REFERENCE, [method])
             if tests.empty:
                 continue
-            row = beside(tests, method, "MS")
+            row = tables.paired_row(tests, method, "- MS", DIGITS)
             rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:
         corrected = multipletests(uncorrected, method="holm")[1]
         for row, p in zip(rows.values(), corrected, strict=True):
-            row["p, Holm"] = report.p_value(p)
+            row["p, Holm"] = tables.p_value(p)
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def beside(tests: pd.DataFrame, method: str, baseline: str) -> dict[str, str]:
-    """The cells of a method's paired test against a baseline; none if it was not tested."""
-    if method not in tests.index:
-        return {}
-    test = tests.loc[method]
-    return {
-        f"- {baseline}": f"{test['difference']:+.4f}",
-        "95 % interval": f"[{test['low']:+.4f}, {test['high']:+.4f}]",
-        "better in": f"{test['wins']:.0f} of {test['seeds']:.0f}",
-        "p": report.p_value(test["p"]),
-        "p, Holm": report.p_value(test["p_holm"]),
-    }
 
 
 N_RESAMPLES = 2000
@@ -129,12 +122,12 @@ def _saving(curves: pd.DataFrame, method: str) -> str:
 
     "-" if one of the medians is of runs that never get there.
     """
-    random = curves[curves["method"] == "random"]
+    random = curves[curves["method"] == REFERENCES[0]]
     if random.empty:
         return "-"
     target = random.groupby("seed")[METRIC].last().mean()
     needed = statistics.labels_needed(curves, METRIC, target).unstack("method")
-    both = needed[["ms", method]].to_numpy()
+    both = needed[[REFERENCE, method]].to_numpy()
     theirs, ours = np.median(both, axis=0)
     if not np.isfinite([theirs, ours]).all():
         return "-"
@@ -148,7 +141,7 @@ def _saving(curves: pd.DataFrame, method: str) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A table as GitHub shows it."""
-    return frame.to_markdown(disable_numparse=True)
+    return str(frame.to_markdown(disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PAPER_METHODS = ("random", "lc", "ms", "en", "fusion", "all", "drla")
-PAPER_FRACTIONS = (0.26, 0.40, 0.54, 0.68, 0.82, 1.0)
-"""Labelled fractions of the paper's Tables 1 and 2."""
 
 
 @dataclass(frozen=True)

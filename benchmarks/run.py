@@ -30,8 +30,9 @@ import tyro
 from tqdm import tqdm
 
 from al_gym.names import hint
-from benchmarks import cell, methods, report, results, side_by_side, statistics
+from benchmarks import cell, methods, side_by_side
 from benchmarks.presets import PRESETS, Preset
+from benchmarks.reporting import findings, results, statistics, tables
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,9 @@ def main(config: RunConfig) -> int:
     failed = execute(open_cells, totals, config) if open_cells else {}
     for experiment_results in results.load([config.out]):
         print(f"\n{experiment_results.name}")
-        print("\n".join(report.notes(experiment_results)))
-        if not experiment_results.curves.empty:
-            print(report.scores_as_text(experiment_results))
+        print("\n".join(findings.notes(experiment_results)))
+        if not experiment_results.everything.empty:
+            print(tables.scores_as_text(experiment_results))
     for folder, problem in failed.items():
         print(f"FAILED {folder}: {problem}", file=sys.stderr)
     print(f"\nTables, figures and tests: python -m benchmarks.report {config.out}")

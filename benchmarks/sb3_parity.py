@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from agents.config import DDPGConfig
 from agents.ddpg import DDPG
-from benchmarks.statistics import interval
+from benchmarks.reporting.statistics import interval
 
 AGENTS = {"ours": "DDPG, this project", "sb3": "DDPG, Stable-Baselines3"}
 STYLES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import sb3_parity, statistics
+from benchmarks import sb3_parity
+from benchmarks.reporting import statistics
 from benchmarks.sb3_parity import Settings
 
 

@@ -1,11 +1,12 @@
 """Numbers of a report: means with intervals, paired tests, label saving. The formulas are SciPy's.
 
-Everything takes the ``curves`` of ``benchmarks.results.Experiment``: a row a step, with ``method``
-and ``seed``. Seeds are what is averaged over and tested on; methods on one seed share their start,
-so the tests are paired.
+Everything takes the ``curves`` of ``benchmarks.reporting.results.Experiment``: a row a step, with
+``method`` and ``seed``. Seeds are what is averaged over and tested on; methods on one seed share
+their start, so the tests are paired.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from benchmarks.presets import PAPER_FRACTIONS
+from benchmarks.matrix.facts import REFERENCES
 
+PAPER_FRACTIONS = (0.26, 0.40, 0.54, 0.68, 0.82, 1.0)
+"""Labelled fractions of the paper's Tables 1 and 2."""
 ENOUGH_SEEDS = 5
 """With fewer, a report draws no conclusion."""
+LEVEL = 0.05
+"""Of significance."""
 
 
 def interval(values: np.ndarray) -> tuple[Any, Any]:
@@ -30,26 +35,20 @@ def interval(values: np.ndarray) -> tuple[Any, Any]:
     return mean, stats.t.ppf(0.975, len(values) - 1) * stats.sem(values, axis=0)
 
 
-def learning_methods(curves: pd.DataFrame) -> list[str]:
-    """Methods with a learning curve: all but ALL, which is one point."""
-    return [method for method in curves["method"].unique() if method != "all"]
-
-
 def fractions_between(start: float, end: float) -> list[float]:
     """The paper's fractions where a curve from ``start`` to ``end`` reaches them all, else five."""
     if start <= PAPER_FRACTIONS[0] and end >= PAPER_FRACTIONS[-1] - 1e-9:
         return list(PAPER_FRACTIONS)
-    return np.linspace(start, end, 5).tolist()
+    return [float(fraction) for fraction in np.linspace(start, end, 5)]
 
 
-def report_fractions(curves: pd.DataFrame) -> list[float]:
-    """``fractions_between`` of the curves' ends, and 1 for ALL."""
-    learning = curves[curves["method"] != "all"]["labelled_fraction"]
-    if learning.empty:
+def report_fractions(curves: pd.DataFrame, supervised: pd.DataFrame) -> list[float]:
+    """``fractions_between`` of the curves' ends, and 1 for methods that are one point."""
+    if curves.empty:
         return [1.0]
+    learning = curves["labelled_fraction"]
     fractions = fractions_between(float(learning.min()), float(learning.max()))
-    has_all = (curves["method"] == "all").any()
-    return [*fractions, 1.0] if has_all and fractions[-1] < 1 - 1e-9 else fractions
+    return [*fractions, 1.0] if len(supervised) and fractions[-1] < 1 - 1e-9 else fractions
 
 
 def at_fraction(curves: pd.DataFrame, metric: str, fraction: float) -> pd.Series:
@@ -65,8 +64,7 @@ def at_fraction(curves: pd.DataFrame, metric: str, fraction: float) -> pd.Series
 
 def aulc(curves: pd.DataFrame, metric: str) -> pd.Series:
     """Area under the learning curve, the mean of the metric over it, by (method, seed)."""
-    learning = curves[curves["method"] != "all"]
-    return learning.groupby(["method", "seed"])[metric].mean()
+    return curves.groupby(["method", "seed"])[metric].mean()
 
 
 def aulc_by_thirds(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -75,11 +73,10 @@ def aulc_by_thirds(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     Returns:
         Columns "early", "middle" and "late"; NaN where a curve is too short to have one.
     """
-    learning = curves[curves["method"] != "all"]
-    cells = learning.groupby(["method", "seed"])
+    cells = curves.groupby(["method", "seed"])
     third = 3 * cells.cumcount() // cells["step"].transform("size")
     names = third.map({0: "early", 1: "middle", 2: "late"})
-    means = learning.groupby(["method", "seed", names.rename("third")])[metric].mean()
+    means = curves.groupby(["method", "seed", names.rename("third")])[metric].mean()
     return means.unstack("third").reindex(columns=["early", "middle", "late"])
 
 
@@ -102,9 +99,14 @@ def table(curves: pd.DataFrame, metric: str, fractions: list[float]) -> pd.DataF
     return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
-def overview(curves: pd.DataFrame) -> pd.DataFrame:
-    """AULC of both metrics, mean reward and seconds of a run: mean and half interval a method."""
-    grouped = curves.groupby(["method", "seed"])
+def overview(curves: pd.DataFrame, everything: pd.DataFrame) -> pd.DataFrame:
+    """AULC of both metrics, mean reward and seconds of a run: mean and half interval a method.
+
+    Args:
+        curves: see above.
+        everything: the same, and methods that are one point.
+    """
+    grouped = everything.groupby(["method", "seed"])
     quantities = {
         "AULC macro F1": aulc(curves, "macro_f1"),
         "AULC micro F1": aulc(curves, "micro_f1"),
@@ -113,13 +115,13 @@ def overview(curves: pd.DataFrame) -> pd.DataFrame:
         "training s": grouped["training_seconds"].sum(),
     }
     rows: dict[str, dict[tuple[str, str], float]] = {}
-    for method in curves["method"].unique():
+    for method in everything["method"].unique():
         rows[method] = {}
         for name, values in quantities.items():
             known = method in values.index.get_level_values("method")
             mean, half = interval(values[method].to_numpy()) if known else (np.nan, np.nan)
             rows[method] |= {(name, "mean"): mean, (name, "half"): half}
-        rows[method]["seeds", ""] = curves[curves["method"] == method]["seed"].nunique()
+        rows[method]["seeds", ""] = everything[everything["method"] == method]["seed"].nunique()
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.columns = pd.MultiIndex.from_tuples(frame.columns)
     return frame
@@ -130,29 +132,31 @@ def labels_needed(curves: pd.DataFrame, metric: str, target: float) -> pd.Series
 
     A single noisy point counts as reached, for every method alike.
     """
-    learning = curves[curves["method"] != "all"]
-    reached = learning[learning[metric] >= target]
+    reached = curves[curves[metric] >= target]
     first = reached.groupby(["method", "seed"])["n_labelled"].first().astype(float)
-    cells = pd.MultiIndex.from_frame(learning[["method", "seed"]].drop_duplicates())
+    cells = pd.MultiIndex.from_frame(curves[["method", "seed"]].drop_duplicates())
     return first.reindex(cells, fill_value=np.inf)
 
 
-def label_saving(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
+def label_saving(curves: pd.DataFrame, supervised: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Median labels needed for RANDOM's final score and for 95 % of ALL's, and what is saved.
 
-    The targets are means over seeds, the same for every method.
+    The targets are means over seeds, the same for every method. ALL stands for each method that is
+    one point, ``supervised``.
 
     Returns:
         Rows: methods. Columns: for each target "labels" (median; inf: not in half of the seeds),
         "reached" (share of seeds) and "saved" (share of RANDOM's labels). Empty without RANDOM.
     """
+    reference = REFERENCES[0]
     targets = {}
-    random = curves[curves["method"] == "random"]
+    random = curves[curves["method"] == reference]
     if not random.empty:
-        targets["RANDOM's final"] = random.groupby("seed")[metric].last().mean()
-    everything = curves[curves["method"] == "all"]
-    if not everything.empty:
-        targets["95 % of ALL"] = 0.95 * everything[metric].mean()
+        final = random.groupby("seed")[metric].last().mean()
+        targets[f"{reference.upper()}'s final"] = final
+    for method in supervised["method"].unique():
+        scores = supervised[supervised["method"] == method][metric]
+        targets[f"95 % of {method.upper()}"] = 0.95 * scores.mean()
     columns = {}
     for name, target in targets.items():
         needed = labels_needed(curves, metric, target)
@@ -160,10 +164,10 @@ def label_saving(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
         columns[f"{name} ({target:.3f})", "labels"] = median
         reached = np.isfinite(needed).groupby(level="method").mean()
         columns[f"{name} ({target:.3f})", "reached"] = reached
-        if "random" in median.index and np.isfinite(median["random"]):
-            columns[f"{name} ({target:.3f})", "saved"] = 1 - median / median["random"]
+        if reference in median.index and np.isfinite(median[reference]):
+            columns[f"{name} ({target:.3f})", "saved"] = 1 - median / median[reference]
     frame = pd.DataFrame(columns)
-    return frame.reindex([m for m in learning_methods(curves) if m in frame.index])
+    return frame.reindex([m for m in curves["method"].unique() if m in frame.index])
 
 
 def paired_tests(
@@ -183,13 +187,23 @@ def paired_tests(
         over the methods compared. Methods with fewer than ``ENOUGH_SEEDS``
         seeds in common are left out.
     """
-    areas = aulc(curves, metric).unstack("seed")
+    compared = curves["method"].unique() if methods is None else methods
+    order = [method for method in curves["method"].unique() if method in compared]
+    return compare(aulc(curves, metric), baseline, order)
+
+
+def compare(values: pd.Series, baseline: str, methods: Sequence[str]) -> pd.DataFrame:
+    """Paired t-tests of methods' values, by (method, seed), against a baseline's.
+
+    Returns:
+        As ``paired_tests``, with ``difference`` of the values.
+    """
+    wide = values.unstack("seed")
     rows = {}
-    for method in learning_methods(curves):
-        unwanted = methods is not None and method not in methods
-        if unwanted or method == baseline or baseline not in areas.index:
+    for method in methods:
+        if method == baseline or not {method, baseline} <= set(wide.index):
             continue
-        pair = areas.loc[[method, baseline]].dropna(axis=1)
+        pair = wide.loc[[method, baseline]].dropna(axis=1)
         if pair.shape[1] < ENOUGH_SEEDS:
             continue
         ours, theirs = pair.to_numpy()
@@ -211,10 +225,57 @@ def paired_tests(
     return frame
 
 
+def significant(tests: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The methods of ``paired_tests`` that are significantly above and below the baseline."""
+    if tests.empty:
+        return [], []
+    told = tests[tests["p_holm"] < LEVEL]
+    above, below = told["difference"] > 0, told["difference"] < 0
+    return list(told.index[above]), list(told.index[below])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who is best, and who is significantly worse."""
+
+    best: str
+    """The method with the greatest mean over the seeds that all of ``methods`` have."""
+    methods: list[str]
+    """Those that could be judged, ``best`` among them."""
+    below_best: list[str]
+    """Those significantly below the best: paired t-tests, Holm's correction."""
+
+    @property
+    def near_best(self) -> list[str]:
+        """Those whose difference from the best is not significant."""
+        return [m for m in self.methods if m != self.best and m not in self.below_best]
+
+
+def standing(values: pd.Series, methods: Sequence[str]) -> Standing | None:
+    """The best of methods by values by (method, seed); None if that cannot be said.
+
+    Methods with fewer than ``ENOUGH_SEEDS`` seeds are left out. The best is chosen on the seeds
+    that it is then tested on, which is a little to its favour.
+    """
+    shared = _shared_seeds(values, methods)
+    if len(shared) < 2 or shared.shape[1] < ENOUGH_SEEDS:
+        return None
+    judged = list(shared.index)
+    best = str(shared.mean(axis=1).idxmax())
+    return Standing(best, judged, significant(compare(values, best, judged))[1])
+
+
+def _shared_seeds(values: pd.Series, methods: Sequence[str]) -> pd.DataFrame:
+    """Methods with enough seeds x the seeds that all of those have."""
+    wide = values.unstack("seed")
+    wide = wide.loc[[method for method in methods if method in wide.index]]
+    return wide[wide.notna().sum(axis=1) >= ENOUGH_SEEDS].dropna(axis=1)
+
+
 def wins(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Share of common seeds in which the row's AULC is above the column's; a tie counts half."""
     areas = aulc(curves, metric).unstack("seed")
-    methods = learning_methods(curves)
+    methods = curves["method"].unique()
     matrix = pd.DataFrame(np.nan, index=methods, columns=methods)
     for row in methods:
         for column in methods:
@@ -231,6 +292,58 @@ def mean_ranks(curves: pd.DataFrame, metric: str) -> pd.Series:
         return pd.Series(dtype=float)
     ranks = stats.rankdata(-areas.to_numpy(), axis=0)
     return pd.Series(ranks.mean(axis=1), index=areas.index).sort_values()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks of methods, and how far apart two of them must be.
+
+    Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, 2006, section
+    3.2.2, with seeds in the place of data sets: what is found holds for this data set alone.
+    """
+
+    ranks: pd.Series
+    """Mean rank by method, the best (lowest) first."""
+    n_seeds: int
+    p: float
+    """Of Friedman's test that all methods are alike."""
+    critical_difference: float
+    """Mean ranks farther apart than this differ significantly: Nemenyi's test, 5 %."""
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The largest sets of methods without a significant difference, of two or more each.
+
+        All methods are one set where Friedman's test finds nothing.
+        """
+        if self.p >= LEVEL:
+            return [list(self.ranks.index)]
+        found: list[list[str]] = []
+        for first, rank in self.ranks.items():
+            near = (self.ranks >= rank) & (self.ranks <= rank + self.critical_difference)
+            group = list(self.ranks.index[near])
+            if len(group) > 1 and not any(first in other and set(group) <= set(other)
+                                          for other in found):  # fmt: skip
+                found.append(group)
+        return found
+
+
+def ranking(curves: pd.DataFrame, metric: str) -> Ranking | None:
+    """Friedman's and Nemenyi's tests of methods' AULC, over the seeds that all of them have.
+
+    Methods with fewer than ``ENOUGH_SEEDS`` are left out; None if fewer than three methods or
+    ``ENOUGH_SEEDS`` seeds in common are left.
+    """
+    shared = _shared_seeds(aulc(curves, metric), list(curves["method"].unique()))
+    k, n = shared.shape
+    if k < 3 or n < ENOUGH_SEEDS:
+        return None
+    ranks = stats.rankdata(-shared.to_numpy(), axis=0)
+    # if all methods tie on all seeds, the test is not defined, and they are alike
+    p = float(stats.friedmanchisquare(*ranks).pvalue) if np.ptp(ranks) else 1.0
+    q = stats.studentized_range.ppf(1 - LEVEL, k, np.inf) / np.sqrt(2)
+    means = pd.Series(ranks.mean(axis=1), index=shared.index).sort_values(kind="stable")
+    return Ranking(means, n, p, float(q * np.sqrt(k * (k + 1) / (6 * n))))
 
 
 def class_shares(curves: pd.DataFrame, fraction: float) -> pd.DataFrame:

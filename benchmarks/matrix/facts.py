@@ -1,0 +1,81 @@
+"""What a report must know of a method: what it is, and with what it may be compared.
+
+A method that is none of ours has its facts in its cells' ``config.json``, under "facts".
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a report must know of a method."""
+
+    what: str
+    """What it is, in a line."""
+    compared: bool = True
+    """False for a bound, which knows the labels: it is shown, but neither tested nor ranked."""
+    has_curve: bool = True
+    """False for what is one point, such as a classifier trained on everything."""
+    control: str | None = None
+    """The method it must beat beside RANDOM and MS, such as an agent's untrained actor."""
+
+
+REFERENCES = ("random", "ms")
+"""The methods that every other is tested against. Savings in labels are those over the first."""
+
+BUILT_IN = {
+    "random": Facts("RANDOM: uniformly at random"),
+    "lc": Facts("LC: least confidence"),
+    "ms": Facts("MS: smallest margin"),
+    "en": Facts("EN: largest entropy"),
+    "fusion": Facts("FUSION: the tops of LC, MS and EN, thinned at random"),
+    "all": Facts("ALL: trained on the whole training set", has_curve=False),
+    "drla": Facts("DRLA: the paper's DDPG agent, learning online", control="frozen"),
+    "drla-fixed": Facts("DRLA with a mask, and noise in proportion to the spread of the scores"),
+    "drla-set": Facts(
+        "DRLA-FIXED with networks that see a set: one for all samples", control="frozen-set"
+    ),
+    "drla-transfer": Facts("a policy trained on many episodes of other data, applied unchanged"),
+    "drla-embed": Facts("the same with the pool's embeddings"),
+    "frozen": Facts("control: DRLA's untrained actor with the same noise, to tell what it learned"),
+    "frozen-set": Facts("control: DRLA-SET's untrained actor with the same noise"),
+    "eq3": Facts(
+        "control: greedy on max p - sum p^2, what Eq. 3 pays if the classifier is calibrated"
+    ),
+    "eq3-oracle": Facts(
+        "bound, not a method: greedy on the true Eq. 3, peeking at the labels", compared=False
+    ),
+    "badge": Facts("BADGE: k-means++ over gradient embeddings"),
+    "coreset": Facts("CoreSet: k-centre greedy over features"),
+    "typiclust": Facts("TypiClust: typical samples of uncovered clusters"),
+    "probcover": Facts("ProbCover: coverage of balls over features"),
+    "bald": Facts("BALD: disagreement of dropout masks"),
+    **{
+        f"sb3-{name}": Facts(f"Stable-Baselines3's {name.upper()}")
+        for name in ("ddpg", "td3", "sac", "ppo", "a2c")
+    },
+}
+"""In the order in which reports list them."""
+
+
+def facts_of(name: str, config: dict[str, Any]) -> Facts:
+    """The facts of a method.
+
+    Args:
+        name: of the method; one that is not known, such as one that has left the program, has
+            plain facts.
+        config: a cell's ``config.json``; its "facts", if it has any, count before ours.
+            Keys of it that are no field of ``Facts`` are passed over.
+    """
+    recorded = config.get("facts")
+    if recorded is not None:
+        names = [field.name for field in fields(Facts)]
+        return Facts(**{key: value for key, value in recorded.items() if key in names})
+    return BUILT_IN.get(name, Facts(name))
+
+
+def order(name: str) -> tuple[int, str]:
+    """Sorts methods as reports list them: ours as in ``BUILT_IN``, then all others by name."""
+    names = list(BUILT_IN)
+    return (names.index(name) if name in BUILT_IN else len(names), name)

@@ -1,0 +1,61 @@
+"""What a cell's folder holds: file names, the columns of a curve, and ``config.json``.
+
+Only the standard library is imported, so that reading results costs nothing else.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+FORMAT = 2
+"""Of a cell's folder; raised when an older program could not go on with it."""
+COLUMNS = (
+    "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",
+    "selected", "class_counts", "retrained_macro_f1", "retrained_micro_f1",
+    "acquisition_seconds", "training_seconds",
+)  # fmt: skip
+"""Of ``curve.csv``. The line of step 0 is the start: it has no reward, and its training seconds are
+those of the reset. ``selected`` are the data-set rows just annotated, best score first, and
+``class_counts`` the labelled samples of each class. The retrained columns are empty where no
+classifier was trained from scratch. Acquisition seconds are the method's own: choosing and, if it
+learns, learning. Training seconds are the environment's; of cells that run side by side, they are
+those of all of them and of waiting for one another."""
+CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
+CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
+LOCK = "lock"
+"""Names of a cell's files."""
+SHARED = ("dataset", "fingerprint", "environment", "classifier", "threads", "retrain_at")
+"""Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a ``config.json``.
+
+    Raises:
+        ValueError: it cannot be read, because it was torn for example.
+    """
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove its folder, or run it") from None
+    return config
+
+
+def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:
+    """How two ``config.json`` differ in ``keys``, in words; empty if they do not."""
+    ours, theirs = (_flat({key: config.get(key) for key in keys}) for config in (here, there))
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    shown = [f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:5]]
+    return "; ".join(shown) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by their path, such as ``environment.query_size``."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= _flat(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves

@@ -1,0 +1,203 @@
+"""What run folders hold, read into frames: one experiment a data set."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.matrix import layout
+from benchmarks.matrix.facts import REFERENCES, Facts, facts_of, order
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A folder of results."""
+
+    method: str
+    seed: int
+    folder: Path
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A cell that takes no part in any average."""
+
+    method: str
+    seed: int
+    steps: int
+    """Steps done so far."""
+    error: str | None
+    """What stopped it, in a line, if something did."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All cells of one data set."""
+
+    name: str
+    config: dict[str, Any]
+    """Of the first cell; what decides the curves is the same in all of them."""
+    curves: pd.DataFrame
+    """Finished cells of methods that have a learning curve: ``method``, ``seed`` and the columns of
+    ``curve.csv``, a row a step."""
+    supervised: pd.DataFrame
+    """The same of methods that are one point, such as ALL."""
+    facts: dict[str, Facts]
+    """Of every method with a cell, in the order in which reports list them."""
+    unfinished: tuple[Unfinished, ...]
+    programs: tuple[str, ...]
+    """Commits, versions and devices that ran the cells."""
+
+    @property
+    def everything(self) -> pd.DataFrame:
+        """Curves and single points in one frame, methods in the order of ``methods``."""
+        frames = [frame for frame in (self.curves, self.supervised) if not frame.empty]
+        if len(frames) < 2:
+            return frames[0] if frames else self.curves
+        places = {method: place for place, method in enumerate(self.facts)}
+        both = pd.concat(frames, ignore_index=True)
+        return both.sort_values(
+            "method", key=lambda names: names.map(places), kind="stable", ignore_index=True
+        )
+
+    @property
+    def compared(self) -> pd.DataFrame:
+        """The curves of methods that are tested and ranked, which bounds are not."""
+        bounds = [method for method, facts in self.facts.items() if not facts.compared]
+        return self.curves[~self.curves["method"].isin(bounds)]
+
+    @property
+    def methods(self) -> list[str]:
+        """Those with a finished cell, in the order of ``facts``."""
+        present = set(self.curves["method"]) | set(self.supervised["method"])
+        return [name for name in self.facts if name in present]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds with a finished cell."""
+        return sorted({*self.curves["seed"], *self.supervised["seed"]})
+
+    @property
+    def baselines(self) -> dict[str, list[str] | None]:
+        """Baseline -> the methods tested against it; None: all others."""
+        found: dict[str, list[str] | None] = dict.fromkeys(REFERENCES)
+        for control in dict.fromkeys(facts.control for facts in self.facts.values()):
+            if control is not None and control not in found:
+                found[control] = [m for m, facts in self.facts.items() if facts.control == control]
+        return found
+
+    def label(self, method: str) -> str:
+        """A method's name in tables and figures: in full if short ones would be the same."""
+        alike = [other for other in self.facts if label(other) == label(method)]
+        bound = method in self.facts and not self.facts[method].compared
+        return (label(method) if len(alike) < 2 else method) + (" (bound)" if bound else "")
+
+
+def label(method: str) -> str:
+    """A method's name as it is shown: ours in capitals, others by their class or their file."""
+    if re.fullmatch(r"[a-z0-9-]+", method):
+        return method.upper()
+    return Path(method.rpartition(":")[2]).name.removesuffix(".safetensors")
+
+
+def load(folders: Sequence[Path]) -> list[Experiment]:
+    """Read run folders; cells of one data set in several of them are put together.
+
+    Raises:
+        FileNotFoundError: a folder without a cell.
+        ValueError: cells of one data set whose settings differ, or that are there twice.
+    """
+    found: dict[str, dict[tuple[str, int], Cell]] = {}
+    for folder in folders:
+        paths = sorted(folder.glob(f"*/*/seed*/{layout.CONFIG}"))
+        if not paths:
+            raise FileNotFoundError(
+                f"no results in {folder}: it holds no */*/seed*/{layout.CONFIG}"
+            )
+        for path in paths:
+            cells = found.setdefault(path.parents[2].name, {})
+            config = layout.read_config(path)
+            seed = int(path.parent.name.removeprefix("seed"))
+            cell = Cell(config.get("method", path.parents[1].name), seed, path.parent, config)
+            other = cells.setdefault((cell.method, seed), cell)
+            if other is not cell:
+                raise ValueError(
+                    f"{cell.method} with seed {seed} is in {other.folder} and {cell.folder}"
+                )
+    return [
+        _experiment(name, sorted(cells.values(), key=lambda cell: (order(cell.method), cell.seed)))
+        for name, cells in sorted(found.items())
+    ]
+
+
+def _experiment(name: str, cells: list[Cell]) -> Experiment:
+    first = cells[0]
+    for cell in cells:
+        different = layout.difference(first.config, cell.config, layout.SHARED)
+        if different:
+            raise ValueError(f"{cell.folder} cannot be compared with {first.folder}: {different}")
+    _check_starts(cells)
+    facts = {cell.method: facts_of(cell.method, cell.config) for cell in cells}
+    curves: list[pd.DataFrame] = []
+    supervised: list[pd.DataFrame] = []
+    unfinished = []
+    for cell in cells:
+        curve = read_curve(cell.folder / layout.CURVE)
+        if (cell.folder / layout.RESULT).exists():
+            part = curves if facts[cell.method].has_curve else supervised
+            part.append(curve.assign(method=cell.method, seed=cell.seed))
+        else:
+            steps = max(0, len(curve) - 1)
+            unfinished.append(Unfinished(cell.method, cell.seed, steps, _error(cell.folder)))
+    programs = {
+        f"commit {cell.config.get('commit')}, {cell.config.get('device')}, "
+        + ", ".join(f"{package} {number}" for package, number in cell.config["versions"].items())
+        for cell in cells
+    }
+    return Experiment(
+        name, first.config, _together(curves), _together(supervised), facts, tuple(unfinished),
+        tuple(sorted(programs)),
+    )  # fmt: skip
+
+
+def _together(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    if not parts:
+        return pd.DataFrame(columns=["method", "seed", *layout.COLUMNS])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _check_starts(cells: list[Cell]) -> None:
+    """The methods of a seed began alike, wherever they were run.
+
+    Raises:
+        ValueError: they did not.
+    """
+    starts: dict[int, Path] = {}
+    for cell in cells:
+        path = cell.folder / layout.START
+        if path.exists():
+            other = starts.setdefault(cell.seed, path)
+            if other.read_text() != path.read_text():
+                raise ValueError(
+                    f"{cell.folder} and {other.parent} did not begin with the same labelled set "
+                    "and weights: they cannot be compared"
+                )
+
+
+def read_curve(path: Path) -> pd.DataFrame:
+    """A ``curve.csv``, without a last line that was torn; no rows if there is none."""
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if not whole:
+        return pd.DataFrame(columns=list(layout.COLUMNS))
+    return pd.read_csv(io.StringIO(whole), dtype={"selected": str, "class_counts": str})
+
+
+def _error(folder: Path) -> str | None:
+    path = folder / layout.ERROR
+    return path.read_text().partition("\n")[0] if path.exists() else None

@@ -1,0 +1,93 @@
+"""Run folders with curves that look like real ones, written without running anything.
+
+    python -m tests.benchmarks.made_runs /tmp/made
+
+and ``python -m benchmarks.report /tmp/made`` show what a report looks like.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.matrix import layout
+from benchmarks.matrix.facts import facts_of
+
+GAINS = {
+    "random": 0.0, "lc": 0.030, "ms": 0.042, "en": 0.018, "fusion": 0.031, "all": 0.0,
+    "drla": -0.004, "frozen": -0.008, "drla-embed": 0.055,
+}  # fmt: skip
+"""Method -> what it is above RANDOM in the middle of its curve."""
+CONFIG: dict[str, Any] = {
+    "format": layout.FORMAT, "preset": None, "dataset": "chestCT", "settings": {}, "threads": 1,
+    "checkpoint_every": 10, "retrain_at": [], "source": "generated chest CT",
+    "fingerprint": "1f3a", "class_names": ["nodule", "cord", "arteriosclerosis", "lymph node"],
+    "n_training": 526, "max_steps": 20,
+    "environment": {"query_size": 10, "budget": 0.43, "initial_fraction": 0.05},
+    "classifier": {"network": "efficientnet_lite0", "learning_rate": 0.001, "update_passes": 10},
+    "versions": {"python": "3.12", "torch": "2.9"}, "commit": "abc1234", "device": "CPU, x86_64",
+    "agent": {},
+}  # fmt: skip
+
+
+def write(
+    folder: Path,
+    name: str = "chestCT",
+    gains: dict[str, float] = GAINS,
+    n_seeds: int = 10,
+    n_steps: int = 20,
+    facts: dict[str, dict[str, Any]] | None = None,
+) -> Path:
+    """Write finished cells of one data set; returns ``folder``.
+
+    Args:
+        folder: of the run.
+        name: of the data set.
+        gains: method -> what it is above RANDOM.
+        n_seeds: cells of each method.
+        n_steps: queries of each cell.
+        facts: method -> what its ``config.json`` says of it under "facts".
+    """
+    for number, (method, gain) in enumerate(gains.items()):
+        for seed in range(n_seeds):
+            cell = folder / name / method.replace("/", "-") / f"seed{seed}"
+            cell.mkdir(parents=True)
+            config = {**CONFIG, "method": method, "seed": seed}
+            if facts and method in facts:
+                config["facts"] = facts[method]
+            (cell / layout.CONFIG).write_text(json.dumps(config))
+            (cell / layout.START).write_text(f"start of seed {seed}")
+            (cell / layout.RESULT).write_text("{}")
+            steps = n_steps if facts_of(method, config).has_curve else 0
+            lines = _lines(gain, seed, number, steps)
+            (cell / layout.CURVE).write_text("\n".join([",".join(layout.COLUMNS), *lines]) + "\n")
+    return folder
+
+
+def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[str]:
+    """A curve that saturates; its level and start are the seed's, its luck and noise the cell's."""
+    level = np.random.default_rng(seed).normal(0, 0.012)
+    own = np.random.default_rng((seed, number))
+    gain = gain + own.normal(0, 0.014)
+    noise = own.normal(0, 0.009, n_steps + 1)
+    share = np.linspace(0.05, 0.43, n_steps + 1) if n_steps else np.array([1.0])
+    rise = (share - 0.05) / 0.38 if n_steps else np.array([1.4])
+    f1 = 0.42 + 0.28 * (1 - np.exp(-3.2 * rise)) + gain * np.minimum(1, 3 * rise) + level + noise
+    if n_steps:  # all methods of a seed have the same start
+        f1[0] = 0.42 + level
+    counts = np.stack([20 + 40 * share, 15 + 60 * share * (1 + 8 * gain),
+                       12 + 50 * share, 8 + 30 * share], axis=1)  # fmt: skip
+    return [
+        ",".join([
+            str(step), str(round(526 * share[step])), f"{share[step]:.6f}", f"{f1[step]:.6f}",
+            f"{f1[step] + 0.06:.6f}", f"{0.25 - 2 * gain + 3 * noise[step]:.6f}" if step else "",
+            "", " ".join(str(round(n)) for n in counts[step]), "", "", "0.0100", "0.2000",
+        ])
+        for step in range(n_steps + 1)
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -26,8 +26,10 @@ def headline(experiment: Experiment) -> str:
     best = experiment.label(standing.best)
     others = len(standing.methods) - 1
     if not standing.below_best:
-        lead = "the other" if others == 1 else f"any of the {others} others"
-        return f"{best} scores highest, but its lead over {lead} is not significant."
+        near = f"any of the {others} others"
+        if others == 1:
+            near = experiment.label(standing.near_best[0])
+        return f"{best} scores highest, but it is not significantly better than {near}."
     if not standing.near_best and others > 1:
         return f"{best} is the best: significantly better than each of the {others} other methods."
     said = f"{best} is significantly better than {_listed(experiment, standing.below_best)}"

@@ -6,7 +6,9 @@ import pytest
 from scipy import stats
 
 from benchmarks import ablation, ladder
-from tests.benchmarks.test_statistics import curve
+from benchmarks.matrix.facts import facts_of
+from benchmarks.reporting.results import Experiment
+from tests.benchmarks.reporting.test_statistics import curve
 
 LABELS = [0.1, 0.2, 0.3]
 GAINS = [0.01, 0.02, 0.03, 0.04, 0.05]
@@ -25,8 +27,13 @@ def made(gains=GAINS, methods=("drla-transfer", "drla-embed")):
     return pd.concat(parts, ignore_index=True)
 
 
+def experiment(curves):
+    facts = {method: facts_of(method, {}) for method in curves["method"].unique()}
+    return Experiment("made", {}, curves, curves[:0], facts, (), ())
+
+
 def test_a_row_has_the_area_its_thirds_and_the_difference_to_ms():
-    row = ladder.table(made()).loc["DRLA-TRANSFER"]
+    row = ladder.table(experiment(made())).loc["DRLA-TRANSFER"]
     areas = 1.3 / 3 + 2 / 3 * np.array(GAINS)
     half = stats.t.ppf(0.975, 4) * stats.sem(areas)
     assert row["AULC"] == f"{areas.mean():.3f} ± {half:.3f}"
@@ -34,7 +41,7 @@ def test_a_row_has_the_area_its_thirds_and_the_difference_to_ms():
     assert row["- MS"] == "+0.0200" and row["better in"] == "5 of 5" and row["reward"] == "0.100"
     low, high = stats.ttest_1samp(2 / 3 * np.array(GAINS), 0).confidence_interval()
     assert row["95 % interval"] == f"[{low:+.4f}, {high:+.4f}]"
-    assert ladder.table(made()).loc["MS", "p"] == ""
+    assert ladder.table(experiment(made())).loc["MS", "p"] == ""
 
 
 def test_the_question_corrects_over_policies_and_data_sets_and_counts_labels():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks import statistics
+from benchmarks.reporting import statistics
 
 
 def curve(method, seed, fractions, f1, reward=0.1, n_training=100):
@@ -24,8 +24,9 @@ CURVES = pd.concat([
     curve("random", 1, [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]),
     curve("ms", 0, [0.1, 0.2, 0.3], [0.3, 0.6, 0.6], reward=0.3),
     curve("ms", 1, [0.1, 0.2, 0.3], [0.5, 0.7, 0.8], reward=0.1),
-    curve("all", 0, [1.0], [0.9]), curve("all", 1, [1.0], [0.7]),
 ], ignore_index=True)  # fmt: skip
+ALL = pd.concat([curve("all", 0, [1.0], [0.9]), curve("all", 1, [1.0], [0.7])], ignore_index=True)
+BOTH = pd.concat([CURVES, ALL], ignore_index=True)
 
 
 def test_interval_by_hand():
@@ -39,20 +40,19 @@ def test_at_fraction_is_where_it_is_first_reached():
     assert statistics.at_fraction(CURVES, "macro_f1", 0.1)["ms", 0] == 0.3
     assert statistics.at_fraction(CURVES, "macro_f1", 0.15)["ms", 0] == 0.6
     assert statistics.at_fraction(CURVES, "macro_f1", 0.31).empty
-    assert set(statistics.at_fraction(CURVES, "macro_f1", 1).index) == {("all", 0), ("all", 1)}
+    assert set(statistics.at_fraction(BOTH, "macro_f1", 1).index) == {("all", 0), ("all", 1)}
     assert ("ms", 0) not in statistics.at_fraction(CURVES, "macro_f1", 0.05).index
 
 
 def test_an_empty_value_is_not_filled_from_a_later_step():
-    sparse = CURVES.assign(retrained=[np.nan, np.nan, 0.7] * 4 + [0.9, 0.9])
+    sparse = CURVES.assign(retrained=[np.nan, np.nan, 0.7] * 4)
     assert ("ms", 0) not in statistics.at_fraction(sparse, "retrained", 0.2).index
     assert statistics.at_fraction(sparse, "retrained", 0.3)["ms", 0] == 0.7
 
 
-def test_aulc_is_the_mean_over_the_curve_and_all_has_none():
+def test_aulc_is_the_mean_over_the_curve():
     areas = statistics.aulc(CURVES, "macro_f1")
     assert areas["ms", 0] == pytest.approx(0.5) and areas["random", 1] == pytest.approx(0.6)
-    assert "all" not in areas.index.get_level_values(0)
 
 
 def test_thirds_are_those_of_the_steps():
@@ -62,13 +62,12 @@ def test_thirds_are_those_of_the_steps():
     # steps 0, 1, 2; 3, 4; 5, 6: where 3 * step // 7 is 0, 1, 2
     assert thirds.loc["lc", 0].tolist() == pytest.approx([0.2, 0.5, 0.75])
     assert thirds.loc["ms", 1].tolist() == pytest.approx([0.5, 0.7, 0.8])
-    assert "all" not in thirds.index.get_level_values(0)
     short = statistics.aulc_by_thirds(curve("lc", 0, [0.1, 0.2], [0.1, 0.2]), "macro_f1")
     assert short.loc["lc", 0].tolist()[:2] == [0.1, 0.2] and np.isnan(short["late"].iloc[0])
 
 
 def test_table():
-    table = statistics.table(CURVES, "macro_f1", [0.1, 0.3, 1.0])
+    table = statistics.table(BOTH, "macro_f1", [0.1, 0.3, 1.0])
     assert list(table.index) == ["random", "ms", "all"]
     assert table.loc["ms", (0.3, "mean")] == pytest.approx(0.7)
     # two seeds, 0.6 and 0.8: half the interval is 12.706 * 0.1
@@ -78,17 +77,20 @@ def test_table():
 
 
 def test_fractions():
-    found = statistics.report_fractions(CURVES)
+    found = statistics.report_fractions(CURVES, ALL)
     assert found == pytest.approx([0.1, 0.15, 0.2, 0.25, 0.3, 1.0])
-    whole = pd.concat([curve("ms", 0, [0.2, 0.6, 1.0], [0.3, 0.5, 0.6]), CURVES[-2:]])
-    assert statistics.report_fractions(whole) == [0.26, 0.40, 0.54, 0.68, 0.82, 1.0]
+    assert statistics.report_fractions(CURVES, ALL[:0]) == pytest.approx(found[:-1])
+    whole = curve("ms", 0, [0.2, 0.6, 1.0], [0.3, 0.5, 0.6])
+    assert statistics.report_fractions(whole, ALL) == [0.26, 0.40, 0.54, 0.68, 0.82, 1.0]
     late = curve("ms", 0, [0.3, 0.6, 1.0], [0.3, 0.5, 0.6])
-    assert statistics.report_fractions(late) == pytest.approx([0.3, 0.475, 0.65, 0.825, 1.0])
-    assert statistics.report_fractions(CURVES[-2:]) == [1.0]
+    assert statistics.report_fractions(late, ALL[:0]) == pytest.approx(
+        [0.3, 0.475, 0.65, 0.825, 1.0]
+    )
+    assert statistics.report_fractions(CURVES[:0], ALL) == [1.0]
 
 
 def test_overview():
-    table = statistics.overview(CURVES)
+    table = statistics.overview(CURVES, BOTH)
     assert table.loc["ms", ("AULC macro F1", "mean")] == pytest.approx((0.5 + 2 / 3) / 2)
     assert table.loc["ms", ("reward", "mean")] == pytest.approx(0.2)
     assert table.loc["random", ("reward", "half")] == pytest.approx(0.0)
@@ -99,7 +101,7 @@ def test_overview():
 
 
 def test_label_saving():
-    table = statistics.label_saving(CURVES, "macro_f1")
+    table = statistics.label_saving(CURVES, ALL, "macro_f1")
     # RANDOM ends at a mean of 0.6: MS reaches it with 20 and 20 labels, RANDOM never and with 20
     ms, random = (table.loc[m, "RANDOM's final (0.600)"] for m in ("ms", "random"))
     assert ms["labels"] == 20 and ms["reached"] == 1.0
@@ -109,10 +111,10 @@ def test_label_saving():
     assert table.loc["ms", ("95 % of ALL (0.760)", "reached")] == 0.5
     more = pd.concat([CURVES, curve("random", 2, [0.1, 0.2, 0.3], [0.1, 0.2, 0.6])])
     more = pd.concat([more, curve("random", 3, [0.1, 0.2, 0.3], [0.1, 0.6, 0.6])])
-    saved = statistics.label_saving(more, "macro_f1")
+    saved = statistics.label_saving(more, ALL, "macro_f1")
     # targets 0.6: RANDOM needs inf, 20, 30, 20 labels, median 25; MS 20
     assert saved.loc["ms", ("RANDOM's final (0.600)", "saved")] == pytest.approx(0.2)
-    assert statistics.label_saving(CURVES[CURVES["method"] == "ms"], "macro_f1").empty
+    assert statistics.label_saving(CURVES[CURVES["method"] == "ms"], ALL[:0], "macro_f1").empty
 
 
 def many(n_seeds):
@@ -165,7 +167,7 @@ def test_holm_corrects_over_the_methods_compared():
     assert list(tests.index) == ["ms"] and tests.loc["ms", "p_holm"] == tests.loc["ms", "p"]
 
 
-def test_equal_curves_are_not_told_apart():
+def test_equal_curves_are_not_significantly_different():
     curves = many(6)
     same = curves[curves["method"] == "random"].assign(method="frozen")
     tests = statistics.paired_tests(pd.concat([curves, same]), "macro_f1", "random")
@@ -180,6 +182,85 @@ def test_wins_and_ranks():
     assert statistics.wins(tie, "macro_f1").loc["ms", "lc"] == 0.5
     ranks = statistics.mean_ranks(tie, "macro_f1")
     assert ranks["random"] == 3.0 and ranks["ms"] == ranks["lc"] == 1.5
+
+
+def test_significant_is_by_the_corrected_p_and_the_sign():
+    tests = pd.DataFrame(
+        {"difference": [0.1, -0.1, 0.1], "p": [0.01, 0.02, 0.04], "p_holm": [0.03, 0.04, 0.06]},
+        index=["ms", "en", "lc"],
+    )
+    assert statistics.significant(tests) == (["ms"], ["en"])
+    assert statistics.significant(tests[:0]) == ([], [])
+
+
+def test_the_best_and_those_significantly_below_it():
+    curves = many(8)
+    areas = statistics.aulc(curves, "macro_f1")
+    found = statistics.standing(areas, ["random", "ms", "lc"])
+    assert found is not None and found.best == "ms"
+    assert found.below_best == ["random", "lc"] and found.near_best == []
+    close = statistics.standing(areas, ["random", "lc"])
+    assert close is not None and len(close.near_best) == 1 and close.below_best == []
+
+
+def test_no_best_without_seeds_in_common_or_something_to_compare():
+    areas = statistics.aulc(many(8), "macro_f1")
+    assert statistics.standing(areas, ["ms"]) is None
+    assert statistics.standing(areas[:0], ["ms", "lc"]) is None
+    assert statistics.standing(statistics.aulc(many(4), "macro_f1"), ["ms", "lc"]) is None
+    seeds = areas.index.get_level_values("seed")
+    methods = areas.index.get_level_values("method")
+    apart = areas[((methods == "ms") & (seeds < 5)) | ((methods == "lc") & (seeds > 2))]
+    assert statistics.standing(apart, ["ms", "lc"]) is None
+    # one with too few seeds does not keep the others from being judged
+    few = areas[(methods != "lc") | (seeds < 2)]
+    found = statistics.standing(few, ["random", "ms", "lc"])
+    assert found is not None and found.methods == ["random", "ms"]
+
+
+def ranked(rows):
+    """Curves whose AULC falls with the rank of each method in each seed."""
+    return pd.concat(
+        [
+            curve(f"m{i}", seed, [0.1, 0.2], [1 - rank / 10] * 2)
+            for seed, row in enumerate(rows)
+            for i, rank in enumerate(row)
+        ],
+        ignore_index=True,
+    )
+
+
+def test_ranking_against_demsars_formulas():
+    rows = [[1, 2, 3, 4], [1, 2, 4, 3], [1, 3, 2, 4], [1, 2, 3, 4], [2, 1, 3, 4], [1, 2, 3, 4]]
+    found = statistics.ranking(ranked(rows), "macro_f1")
+    assert found is not None and found.n_seeds == 6
+    means = np.mean(rows, axis=0)
+    assert list(found.ranks.index) == ["m0", "m1", "m2", "m3"]
+    assert found.ranks.tolist() == pytest.approx(means.tolist())
+    # Demsar, section 3.2.2 and Table 5 a: q of four classifiers is 2.569
+    assert found.critical_difference == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 6)), abs=1e-3)
+    chi2 = 12 * 6 / (4 * 5) * ((means**2).sum() - 4 * 25 / 4)
+    assert found.p == pytest.approx(stats.chi2.sf(chi2, 3)) and found.p < 0.05
+    # means 1.17, 2, 3, 3.83 and 1.91 apart
+    assert found.groups == [["m0", "m1", "m2"], ["m1", "m2", "m3"]]
+
+
+def test_where_friedman_finds_nothing_all_methods_are_one_group():
+    rows = [[1, 2, 3], [3, 1, 2], [2, 3, 1], [1, 2, 3], [3, 1, 2], [2, 3, 1]]
+    found = statistics.ranking(ranked(rows), "macro_f1")
+    assert found is not None and found.p > 0.9 and len(found.groups) == 1
+    ties = statistics.ranking(ranked([[1, 1, 1]] * 5), "macro_f1")
+    assert ties is not None and ties.p == 1.0 and len(ties.groups[0]) == 3
+
+
+def test_methods_far_apart_are_in_no_group():
+    found = statistics.ranking(ranked([[1, 2, 3]] * 30), "macro_f1")
+    assert found is not None and found.groups == []
+
+
+def test_no_ranking_of_two_methods_or_few_seeds():
+    assert statistics.ranking(ranked([[1, 2]] * 6), "macro_f1") is None
+    assert statistics.ranking(ranked([[1, 2, 3]] * 4), "macro_f1") is None
 
 
 def test_class_shares():

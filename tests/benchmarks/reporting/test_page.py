@@ -1,0 +1,44 @@
+"""The page: figures in its own colours, and ids of their own."""
+
+import re
+
+import pytest
+
+from benchmarks.reporting import figures, page, statistics, tables
+
+
+@pytest.fixture(scope="module")
+def chapter(experiment, tmp_path_factory):
+    tests = statistics.paired_tests(experiment.compared, "macro_f1", "random")
+    figure = figures.forest(tests, list(tests.index), "random", experiment.label)
+    svg = figures.save(figure, tmp_path_factory.mktemp("figures"), "forest_random")
+    section = page.Section("A <title>", "How to read it.", [page.Picture("f", "A caption", svg)])
+    return page.Chapter(
+        experiment, "An answer & more.", "", ["A note"], [], [section],
+        tables.all_tables(experiment)[:1],
+    )  # fmt: skip
+
+
+def test_colours_are_those_of_the_mode(chapter):
+    drawn = page.drawing(chapter.sections[0].pictures[0], chapter)
+    assert drawn.startswith("<svg") and "var(--ink)" in drawn and "var(--first)" in drawn
+    assert not any(light in drawn for light, _ in figures.THEME.values())
+    html = page.render([chapter])
+    for role, (light, dark) in figures.THEME.items():
+        assert html.count(f"--{role}: {light};") == 1 and html.count(f"--{role}: {dark};") == 1
+    assert "@media screen and (prefers-color-scheme: dark)" in html  # paper stays light
+
+
+def test_ids_are_those_of_the_picture_and_are_found(chapter):
+    drawn = page.drawing(chapter.sections[0].pictures[0], chapter)
+    ids = set(re.findall(r'\bid="([^"]*)"', drawn))
+    assert all(name.startswith("chestCT-f-") for name in ids)
+    used = re.findall(r'(?:url\(|href=")#([^")]*)', drawn)
+    assert used and set(used) <= ids
+
+
+def test_text_is_escaped_and_marks_are_not(chapter):
+    html = page.render([chapter])
+    assert "An answer &amp; more." in html and "A &lt;title&gt;" in html
+    assert "<b>" in html and "<sup>" in html and "A note" in html
+    assert html.index("An answer") < html.index("A note") < html.index("<svg")

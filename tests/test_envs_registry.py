@@ -112,7 +112,7 @@ def test_without_data_auto_warns_once_and_falls_back():
     assert len(caught) == 1
     for part in ("AL_GYM_DATA", "root=", "embedded"):
         assert part in str(caught[0].message)
-    assert env.classifier_config.network == "small3d"
+    assert env.run.classifier_config.network == "small3d"
 
 
 def test_where_the_data_is_found_auto_takes_the_papers_settings(
@@ -122,10 +122,10 @@ def test_where_the_data_is_found_auto_takes_the_papers_settings(
     monkeypatch.setenv("AL_GYM_DATA", str(tmp_path))
     for root in (None, chestct_root):
         env = make_env("chestCT", root=root, n_train=40, n_test=20, patch_size=16)
-        assert env.classifier_config.network == "resnet50_3d"
-        assert env.classifier_config.learning_rate == 1e-4
-        assert (env.config.initial_fraction, env.config.query_size) == (0.05, 5)
-        assert env.dataset.images.shape == (60, 2, 16, 16, 16)
+        assert env.run.classifier_config.network == "resnet50_3d"
+        assert env.run.classifier_config.learning_rate == 1e-4
+        assert (env.run.config.initial_fraction, env.run.config.query_size) == (0.05, 5)
+        assert env.run.dataset.images.shape == (60, 2, 16, 16, 16)
 
 
 def test_the_papers_numbers():
@@ -147,8 +147,8 @@ def test_the_paper_profile_does_not_fall_back():
 
 def test_embedded_with_a_root_reads_that_root(chestct_root):
     env = make_env("chestCT", profile="embedded", root=chestct_root, n_train=40, n_test=20)
-    assert str(chestct_root) in env.dataset.source
-    assert env.classifier_config.network == "small3d"
+    assert str(chestct_root) in env.run.dataset.source
+    assert env.run.classifier_config.network == "small3d"
 
 
 def test_any_keyword_overrides(chestct_root):
@@ -164,16 +164,18 @@ def test_any_keyword_overrides(chestct_root):
         trainable="head",
         margin=2.0,
     )
-    assert env.config.query_size == 2 and env.config.budget == 0.5
-    assert env.classifier_config.momentum == 0.5 and env.classifier_config.trainable == "head"
+    assert env.run.config.query_size == 2 and env.run.config.budget == 0.5
+    assert (
+        env.run.classifier_config.momentum == 0.5 and env.run.classifier_config.trainable == "head"
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
         ({"querysize": 2}, TypeError, "unknown keyword 'querysize'; did you mean 'query_size'"),
-        ({"profile": "papers"}, ValueError, "no profile 'papers'"),
-        ({"learning_rate": -1.0}, ValueError, "learning_rate must be positive"),
+        ({"profile": "papers"}, ValueError, "unknown profile of chestCT 'papers'"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must lie in"),
     ],
 )
 def test_bad_keywords_are_named_before_anything_is_read(settings, error, message, monkeypatch):
@@ -183,7 +185,7 @@ def test_bad_keywords_are_named_before_anything_is_read(settings, error, message
 
 
 def test_data_sets_without_a_paper_say_so():
-    with pytest.raises(ValueError, match="MedMNIST has no profile 'paper'"):
+    with pytest.raises(ValueError, match="unknown profile of MedMNIST 'paper'"):
         make_env("MedMNIST", profile="paper", flag="retinamnist")
     with pytest.raises(ValueError, match="unknown data set 'Chest'"):
         make_env("Chest")

@@ -33,3 +33,8 @@ def test_arrows(part):
     for path in files:
         wrong = imported(path) & FORBIDDEN[part]
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_two_sides_have_the_same_helper_for_names():
+    """Neither may import the other, so each has a copy: of ten lines, and equal."""
+    assert (ROOT / "al_gym/names.py").read_text() == (ROOT / "agents/names.py").read_text()

@@ -76,7 +76,7 @@ def test_as_a_program_of_its_own(stopped, whole):
     (stopped / cell.RESULT).unlink()
     (stopped / cell.CONFIG).write_text('{"threads": 1, "dataset": "none"}')
     failed = subprocess.run(command, capture_output=True, text=True)
-    assert failed.returncode == 1 and "no environment for the data set 'none'" in failed.stderr
+    assert failed.returncode == 1 and "unknown data set 'none'" in failed.stderr
 
 
 def test_a_truncated_checkpoint_is_named(stopped):

@@ -1,0 +1,42 @@
+"""What starting costs, in modules: registering ids and asking for help import nothing heavy."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "SimpleITK", "torchmetrics", "stable_baselines3", "matplotlib")
+
+
+def imported_by(code: str) -> list[str]:
+    """The heavy modules that a new process has after running ``code``."""
+    program = f"{code}\nimport sys\nprint('heavy', *[m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import al_gym",
+        "import envs_registry",
+        "from al_gym import EnvConfig, ClassifierConfig; EnvConfig(); ClassifierConfig()",
+        "import al_gym, gymnasium; print(gymnasium.spec('ActiveLearning-chestCT-v0').id)",
+    ],
+)
+def test_the_environment_is_registered_without_anything_heavy(code):
+    assert imported_by(code) == []
+
+
+def test_what_is_heavy_comes_with_the_first_environment():
+    """The list would be empty for want of a module, too."""
+    assert "torch" in imported_by("from al_gym import ActiveLearningEnv")
+
+
+def test_public_names_are_those_that_are_there():
+    import al_gym
+
+    assert {name for name in al_gym.__all__ if getattr(al_gym, name)} <= set(dir(al_gym))
+    with pytest.raises(AttributeError, match="no attribute 'ActiveLearnignEnv'"):
+        _ = al_gym.ActiveLearnignEnv

@@ -70,3 +70,11 @@ def test_every_path_named_in_contributing_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     for name in re.findall(r"^  (\w+\.py) ", text, re.MULTILINE):
         assert list(ROOT.glob(f"*/{name}")), name
+
+
+def test_every_path_of_a_walk_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`([a-z_]+/[\w/]+\.\w+)`", text)
+    assert len(paths) > 12
+    for path in paths:
+        assert "<" in path or (ROOT / path).exists(), path

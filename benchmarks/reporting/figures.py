@@ -123,7 +123,7 @@ def critical_difference(ranking: statistics.Ranking, label: Label) -> Figure:
     axes.set(xlim=(1 - margin, k + margin), ylim=(depth + 0.4, -1.75))
     axes.set_axis_off()
     axes.plot([1, k], [0, 0], color=INK, linewidth=1.2)
-    for rank in range(1, k + 1):
+    for rank in range(1, k + 1, -(-k // 10)):  # numbers of two digits need room
         axes.plot([rank, rank], [0, -0.15], color=INK, linewidth=1)
         axes.text(rank, -0.25, str(rank), ha="center", va="bottom")
     width = min(ranking.critical_difference, k - 1)

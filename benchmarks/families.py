@@ -17,7 +17,7 @@ from al_gym import ClassifierConfig, ImageDataset
 from al_gym.classifiers.networks import network_over
 from al_gym.data import READERS, phantoms
 from al_gym.data.medmnist import npz_name
-from benchmarks.presets import PRESETS
+from benchmarks.matrix.presets import PRESETS
 
 N_COMPONENTS = 256
 """Principal directions of the features, not centred, that are kept: episodes then take two thirds

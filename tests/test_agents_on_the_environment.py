@@ -10,7 +10,7 @@ from agents import load_pretrained, sb3
 from agents.ddpg import DDPG, DDPGConfig
 from agents.transfer import POLICIES
 from al_gym.wrappers import ContextObservation
-from benchmarks.presets import PRESETS
+from benchmarks.matrix.presets import PRESETS
 
 
 @pytest.fixture

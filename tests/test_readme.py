@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.methods import METHODS
-from benchmarks.presets import PRESETS
+from benchmarks.matrix.methods import METHODS
+from benchmarks.matrix.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -29,6 +29,16 @@ def test_the_environment_is_registered_without_anything_heavy(code):
     assert imported_by(code) == []
 
 
+@pytest.mark.parametrize(
+    ("program", "lightest"),
+    [("run", HEAVY), ("report", tuple(name for name in HEAVY if name != "matplotlib"))],
+)
+def test_help_is_shown_without_anything_heavy(program, lightest):
+    code = f"import runpy, sys, contextlib\nsys.argv = ['{program}', '--help']\n"
+    code += f"with contextlib.suppress(SystemExit): runpy.run_module('benchmarks.{program}', "
+    assert not set(imported_by(code + "run_name='__main__')")) & set(lightest)
+
+
 def test_what_is_heavy_comes_with_the_first_environment():
     """The list would be empty for want of a module, too."""
     assert "torch" in imported_by("from al_gym import ActiveLearningEnv")

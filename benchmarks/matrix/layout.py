@@ -42,6 +42,34 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def create(folder: Path, config: dict[str, Any]) -> None:
+    """Make a cell's folder; one that has got somewhere keeps the ``config.json`` it began with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any((folder / name).exists() for name in (RESULT, CHECKPOINT)):
+        write_text(folder / CONFIG, json.dumps(config, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file at once or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+REMOVED = {"credit": False, "base": "none", "storage": "float32"}
+"""Settings of agents that have left the program, and what they were when they were not used."""
+
+
+def upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A ``config.json`` as the present program would have written it.
+
+    Settings that have left the program do not count as long as they were not used.
+    """
+    agent = config.get("agent", {})
+    kept = {k: v for k, v in agent.items() if k not in REMOVED or v != REMOVED[k]}
+    return {**config, "agent": kept} if "agent" in config else config
+
+
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:
     """How two ``config.json`` differ in ``keys``, in words; empty if they do not."""
     ours, theirs = (_flat({key: config.get(key) for key in keys}) for config in (here, there))

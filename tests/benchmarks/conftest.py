@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import cell, run
+from benchmarks import run
+from benchmarks.matrix import layout
 
 METHODS = ("random", "ms", "all", "drla", "sb3-ddpg", "sb3-ppo")
 
@@ -16,14 +17,18 @@ def without_seconds(path: Path) -> list[list[str]]:
     """The curve, byte for byte, but for its columns of seconds."""
     with path.open() as file:
         return [
-            [value for value, name in zip(row, cell.COLUMNS, strict=True) if "seconds" not in name]
+            [
+                value
+                for value, name in zip(row, layout.COLUMNS, strict=True)
+                if "seconds" not in name
+            ]
             for row in csv.reader(file)
         ]
 
 
 def curves(out: Path) -> dict[str, list[list[str]]]:
     """Every curve below a run folder."""
-    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(cell.CURVE)}
+    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(layout.CURVE)}
 
 
 @pytest.fixture(scope="session")

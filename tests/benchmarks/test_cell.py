@@ -13,6 +13,8 @@ import pytest
 from filelock import FileLock
 
 from benchmarks import cell, run
+from benchmarks.matrix import layout
+from benchmarks.matrix.recorder import Recorder
 from tests.benchmarks.conftest import without_seconds
 
 
@@ -20,19 +22,19 @@ from tests.benchmarks.conftest import without_seconds
 def stopped(settings, tmp_path, monkeypatch):
     """A cell that was stopped after seven steps, its last checkpoint being of the sixth."""
     config = settings(tmp_path / "out", methods=("ms",), seeds=1, query_size=3)
-    original = cell.Recorder.step
+    original = Recorder.step
 
     def step(self, action):
         if self.n_steps == 7:
             raise KeyboardInterrupt
         return original(self, action)
 
-    monkeypatch.setattr(cell.Recorder, "step", step)
+    monkeypatch.setattr(Recorder, "step", step)
     with pytest.raises(KeyboardInterrupt):
         run.main(config)
     monkeypatch.undo()
     folder = config.out / "Folder" / "ms" / "seed0"
-    assert (folder / cell.CHECKPOINT).exists()
+    assert (folder / layout.CHECKPOINT).exists()
     return folder
 
 
@@ -40,7 +42,7 @@ def stopped(settings, tmp_path, monkeypatch):
 def whole(settings, tmp_path):
     config = settings(tmp_path / "whole", methods=("ms",), seeds=1, query_size=3)
     run.main(config)
-    return config.out / "Folder" / "ms" / "seed0" / cell.CURVE
+    return config.out / "Folder" / "ms" / "seed0" / layout.CURVE
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def whole(settings, tmp_path):
     ],
 )
 def test_a_curve_is_repaired_from_the_checkpoint(stopped, whole, damage, said):
-    curve = stopped / cell.CURVE
+    curve = stopped / layout.CURVE
     curve.write_text(damage(curve.read_text()))
     messages = []
     cell.run(stopped, messages.append)
@@ -63,24 +65,24 @@ def test_a_curve_is_repaired_from_the_checkpoint(stopped, whole, damage, said):
 
 
 def test_without_a_checkpoint_it_begins_again(stopped, whole):
-    (stopped / cell.CHECKPOINT).unlink()
+    (stopped / layout.CHECKPOINT).unlink()
     cell.run(stopped, pytest.fail)
-    assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
+    assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
 
 
 def test_as_a_program_of_its_own(stopped, whole):
     command = [sys.executable, "-m", "benchmarks.cell", str(stopped)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "goes on from step 6" in result.stdout
-    assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
-    (stopped / cell.RESULT).unlink()
-    (stopped / cell.CONFIG).write_text('{"threads": 1, "dataset": "none"}')
+    assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
+    (stopped / layout.RESULT).unlink()
+    (stopped / layout.CONFIG).write_text('{"threads": 1, "dataset": "none"}')
     failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 1 and "unknown data set 'none'" in failed.stderr
 
 
 def test_a_truncated_checkpoint_is_named(stopped):
-    path = stopped / cell.CHECKPOINT
+    path = stopped / layout.CHECKPOINT
     path.write_bytes(path.read_bytes()[:1000])
     assert "is truncated or not a checkpoint" in cell.attempt(stopped)
 
@@ -88,14 +90,14 @@ def test_a_truncated_checkpoint_is_named(stopped):
 def test_one_process_at_a_time(stopped, whole):
     """The second one waits, and does nothing if the first has finished the cell meanwhile."""
     command = [sys.executable, "-u", "-m", "benchmarks.cell", str(stopped)]
-    with FileLock(stopped / cell.LOCK):
+    with FileLock(stopped / layout.LOCK):
         second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert "another process runs this cell; waiting for it" in second.stdout.readline()
-        before = (stopped / cell.CURVE).read_text()
-        (stopped / cell.RESULT).write_text("{}")
+        before = (stopped / layout.CURVE).read_text()
+        (stopped / layout.RESULT).write_text("{}")
     assert second.wait(30) == 0
     second.stdout.close()
-    assert (stopped / cell.CURVE).read_text() == before
+    assert (stopped / layout.CURVE).read_text() == before
 
 
 def test_a_finished_cell_is_left_alone(whole):
@@ -105,19 +107,19 @@ def test_a_finished_cell_is_left_alone(whole):
 
 
 def test_changed_images_are_noticed(stopped):
-    config = json.loads((stopped / cell.CONFIG).read_text())
-    (stopped / cell.CONFIG).write_text(json.dumps(config | {"fingerprint": "of other images"}))
+    config = json.loads((stopped / layout.CONFIG).read_text())
+    (stopped / layout.CONFIG).write_text(json.dumps(config | {"fingerprint": "of other images"}))
     problem = cell.attempt(stopped)
     assert problem.startswith("RuntimeError: data or settings are not what config.json says")
     assert "fingerprint" in problem
-    assert (stopped / cell.ERROR).read_text().startswith(problem)
+    assert (stopped / layout.ERROR).read_text().startswith(problem)
 
 
 def test_leftovers_of_a_killed_write_are_removed(stopped):
     (stopped / "checkpoint.safetensors.123.tmp").write_bytes(b"half")
-    (stopped / cell.ERROR).write_text("of an earlier attempt")
+    (stopped / layout.ERROR).write_text("of an earlier attempt")
     cell.run(stopped, lambda _: None)
-    assert not list(stopped.glob("*.tmp")) and not (stopped / cell.ERROR).exists()
+    assert not list(stopped.glob("*.tmp")) and not (stopped / layout.ERROR).exists()
 
 
 def test_acquisition_seconds_do_not_count_checkpoints(settings, tmp_path, monkeypatch):
@@ -130,33 +132,33 @@ def test_acquisition_seconds_do_not_count_checkpoints(settings, tmp_path, monkey
     monkeypatch.setattr(cell.checkpoint, "write", slow)
     config = settings(tmp_path, methods=("ms",), seeds=1)
     run.main(config)
-    with (tmp_path / "Folder" / "ms" / "seed0" / cell.CURVE).open() as file:
+    with (tmp_path / "Folder" / "ms" / "seed0" / layout.CURVE).open() as file:
         seconds = [float(row["acquisition_seconds"]) for row in csv.DictReader(file)]
     assert len(seconds) > 4 and max(seconds) < 0.2
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(stopped, whole, monkeypatch):
-    before = (stopped / cell.CHECKPOINT).read_bytes()
+    before = (stopped / layout.CHECKPOINT).read_bytes()
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     assert "No space left on device" in cell.attempt(stopped)
-    assert (stopped / cell.CHECKPOINT).read_bytes() == before
+    assert (stopped / layout.CHECKPOINT).read_bytes() == before
     monkeypatch.undo()
     cell.run(stopped, lambda _: None)
-    assert without_seconds(stopped / cell.CURVE) == without_seconds(whole)
+    assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
 
 
 def test_difference_in_words(finished):
-    path = finished / "Folder" / "ms" / "seed0" / cell.CONFIG
+    path = finished / "Folder" / "ms" / "seed0" / layout.CONFIG
     config = json.loads(path.read_text())
     other = json.loads(path.read_text())
     other["environment"]["budget"] = 1.0
     other["classifier"]["learning_rate"] = 7.0
-    assert cell.difference(config, config, cell.SHARED) == ""
-    words = cell.difference(config, other, cell.SHARED)
+    assert layout.difference(config, config, layout.SHARED) == ""
+    words = layout.difference(config, other, layout.SHARED)
     assert words == (
         "environment.budget 0.4 there, 1.0 here; classifier.learning_rate 0.01 there, 7.0 here"
     )
@@ -166,4 +168,4 @@ def test_the_copied_folder_of_a_cell_goes_on_elsewhere(stopped, whole, tmp_path)
     moved = tmp_path / "moved" / "a" / "seed0"
     shutil.copytree(stopped, moved)
     cell.run(moved, lambda _: None)
-    assert without_seconds(moved / cell.CURVE) == without_seconds(whole)
+    assert without_seconds(moved / layout.CURVE) == without_seconds(whole)

@@ -96,7 +96,7 @@ def test_the_ablation_compares_with_its_first():
 
 
 def test_the_ablation_runs_and_goes_on(folder_root, tmp_path, monkeypatch, capsys):
-    from benchmarks.presets import PRESETS, Preset
+    from benchmarks.matrix.presets import PRESETS, Preset
 
     settings = {"root": str(folder_root), "query_size": 10, "budget": 0.3}
     monkeypatch.setitem(PRESETS, "small", Preset("Folder", settings))

@@ -8,7 +8,7 @@ from PIL import Image
 from agents.pool_features import CONTEXT, FEATURES, PoolState, context_size
 from agents.transfer import TransferPolicy
 from benchmarks import policy_figure
-from benchmarks.presets import PRESETS, Preset
+from benchmarks.matrix.presets import PRESETS, Preset
 
 
 @pytest.fixture(autouse=True)

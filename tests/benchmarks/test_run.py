@@ -14,9 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cell, methods, run
-from benchmarks.presets import PRESETS
+from agents import strategies
+from benchmarks import cell, run
+from benchmarks.matrix import layout, methods
+from benchmarks.matrix.presets import PRESETS
 from tests.benchmarks.conftest import METHODS, curves
+
+
+def names(experiment):
+    return tuple(method.name for method in experiment.methods)
 
 
 def lines(path):
@@ -45,7 +51,7 @@ def test_every_cell_has_a_folder_with_config_and_curve(finished):
             assert len(record["fingerprint"]) == 32 and record["versions"]["torch"]
             assert record["device"].startswith("CPU") and "commit" in record
             assert (record["agent"] != {}) == (method.startswith(("drla", "sb3-")))
-            assert tuple(lines(folder / "curve.csv")[0]) == cell.COLUMNS
+            assert tuple(lines(folder / "curve.csv")[0]) == layout.COLUMNS
             assert sorted(p.name for p in folder.iterdir() if p.name != "lock") == [
                 "config.json", "curve.csv", "result.json", "start.txt",
             ]  # fmt: skip
@@ -111,23 +117,23 @@ def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tm
     rng = random.Random(0)
     n_resumed = 0
     for with_checkpoint in (True, False, True, False):
-        before = sum(p.stat().st_size for p in config.out.rglob(cell.CURVE))
+        before = sum(p.stat().st_size for p in config.out.rglob(layout.CURVE))
         process = subprocess.Popen(
             command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         while process.poll() is None and (
-            sum(p.stat().st_size for p in config.out.rglob(cell.CURVE)) <= before + 60
+            sum(p.stat().st_size for p in config.out.rglob(layout.CURVE)) <= before + 60
         ):
             time.sleep(0.005)  # until it has begun to write
         time.sleep(rng.uniform(0, 0.4))
         # every other time it is stopped until it stands at a checkpoint that it must go on from
         while process.poll() is None:
             process.send_signal(signal.SIGSTOP)
-            if not with_checkpoint or any(config.out.rglob(cell.CHECKPOINT)):
+            if not with_checkpoint or any(config.out.rglob(layout.CHECKPOINT)):
                 break
             process.send_signal(signal.SIGCONT)
             time.sleep(0.005)
-        n_resumed += any(config.out.rglob(cell.CHECKPOINT))
+        n_resumed += any(config.out.rglob(layout.CHECKPOINT))
         process.kill()
         process.wait()
     assert n_resumed >= 1
@@ -135,7 +141,7 @@ def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tm
     assert last.returncode == 0, last.stderr
     expected = {name: rows for name, rows in curves(finished).items() if "seed0" in name}
     assert curves(config.out) == expected
-    assert not list(config.out.rglob(cell.CHECKPOINT))
+    assert not list(config.out.rglob(layout.CHECKPOINT))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +150,7 @@ def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tm
         "fusion",
         "frozen",
         "drla-fixed",
-        "drla-set-credit",
-        "drla-residual",
+        "drla-set",
         "drla-embed",
         "sb3-td3",
         "sb3-sac",
@@ -169,7 +174,7 @@ def test_every_kind_of_method_resumes_exactly(settings, tmp_path, method, monkey
     monkeypatch.setattr(cell.checkpoint, "write", write_and_fail)
     while run.main(again) == 1:
         assert stops < 20
-        assert "stopped here" in next(again.out.rglob(cell.ERROR)).read_text()
+        assert "stopped here" in next(again.out.rglob(layout.ERROR)).read_text()
     assert stops >= (1 if method == "sb3-a2c" else 3)  # A2C is in a state to save every 5 steps
     assert curves(again.out) == curves(config.out)
 
@@ -200,7 +205,7 @@ def test_a_task_whose_ray_worker_is_killed_goes_on_from_its_checkpoint(settings,
         command(config, "--ray", "local"), env=environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while process.poll() is None and not list(config.out.rglob(cell.CHECKPOINT)):
+    while process.poll() is None and not list(config.out.rglob(layout.CHECKPOINT)):
         time.sleep(0.01)
     workers = [
         child
@@ -237,14 +242,14 @@ def test_a_failing_cell_leaves_the_others_alone_and_is_tried_again(
     settings, tmp_path, monkeypatch, capsys
 ):
     config = settings(tmp_path, methods=("random", "ms"), seeds=1)
-    original = methods.make
+    original = strategies.make
 
-    def fail(name, *arguments):
+    def fail(name, **keywords):
         if name == "random":
             raise FloatingPointError("the classifier has diverged")
-        return original(name, *arguments)
+        return original(name, **keywords)
 
-    monkeypatch.setattr(methods, "make", fail)
+    monkeypatch.setattr(strategies, "make", fail)
     assert run.main(config) == 1
     random_cell = tmp_path / "Folder" / "random" / "seed0"
     assert "Traceback" in (random_cell / "error.txt").read_text()
@@ -303,7 +308,7 @@ def test_a_folder_of_a_newer_version_is_refused(finished, settings, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     path = out / "Folder" / "ms" / "seed0" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": cell.FORMAT + 1}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": layout.FORMAT + 1}))
     with pytest.raises(ValueError, match="made by a newer version"):
         run.main(settings(out, overwrite=True))
     path.write_text("{")
@@ -333,17 +338,70 @@ def test_bad_settings(settings, tmp_path, changes, message):
 
 def test_presets_are_what_their_profiles_and_methods_allow():
     for name, preset in PRESETS.items():
-        methods.check(preset.methods)
+        methods.chosen(preset.methods)
         (experiment,) = run.plan(run.RunConfig(out=Path("x"), preset=(name,)))
         assert experiment.dataset == preset.dataset and experiment.preset == name
     both = run.plan(run.RunConfig(out=Path("x"), preset=("paper-chestCT", "paper-retinopathy")))
     assert [experiment.name for experiment in both] == ["chestCT", "Retinopathy"]
-    assert all(e.methods == ("random", "lc", "ms", "en", "fusion", "all", "drla") for e in both)
+    paper = ("random", "lc", "ms", "en", "fusion", "all", "drla")
+    assert all(names(experiment) == paper for experiment in both)
     (changed,) = run.plan(
         run.RunConfig(out=Path("x"), preset=("retinamnist",), methods=("ms",), budget=0.5)
     )
     assert changed.name == "MedMNIST-retinamnist"
-    assert changed.methods == ("ms",) and changed.settings["budget"] == 0.5
+    assert names(changed) == ("ms",) and changed.settings["budget"] == 0.5
+
+
+def test_any_keyword_of_make_can_be_set(settings, tmp_path):
+    config = settings(
+        tmp_path, methods=("ms",), seeds=1,
+        set=("network=resnet18", "trainable=head", "initial_fraction=0.1", "learning_rate=0.01"),
+    )  # fmt: skip
+    assert run.main(config) == 0
+    record = json.loads(next(tmp_path.rglob("config.json")).read_text())
+    assert record["environment"]["initial_fraction"] == 0.1
+    assert record["classifier"]["network"] == "resnet18"
+    assert record["classifier"]["learning_rate"] == 0.01
+    (again,) = run.plan(config)
+    assert again.settings == record["settings"]
+
+
+def test_a_reader_of_ones_own_can_be_set(tmp_path):
+    config = run.RunConfig(
+        tmp_path, dataset="Folder", methods=("random",), seeds=1,
+        set=("reader=tests.al_gym.test_import_paths:read", "n_images=60", "query_size=4"),
+    )  # fmt: skip
+    assert run.main(config) == 0
+    assert lines(next(tmp_path.rglob("curve.csv")))[-1]["n_labelled"] == "60"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("a=1", 1), ("a=0.5", 0.5), ("a=true", True), ("a=null", None), ("a=[1, 2]", [1, 2]),
+        ("a=resnet18", "resnet18"), (r"a=p(\d+)=x", r"p(\d+)=x"), ("a=", ""), ('a="1"', "1"),
+    ],
+)  # fmt: skip
+def test_values_that_are_set_are_json_where_they_can_be(setting, value):
+    assert run.parsed(setting) == ("a", value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "message"),
+    [
+        ("budget", ValueError, "--set takes key=value, not 'budget'"),
+        ("=3", ValueError, "--set takes key=value"),
+        ("learning_rat=0.1", TypeError, "unknown keyword 'learning_rat'.*'learning_rate'"),
+        ("learning_rate=fast", ValueError, "learning_rate"),
+        ("network=resnt18", ValueError, "unknown network 'resnt18'.*'resnet18'"),
+        ("query_size=0", ValueError, "query_size"),
+        ("query_size=x", ValueError, "query_size"),
+    ],
+)
+def test_what_is_set_is_checked_as_make_checks_it(settings, tmp_path, setting, error, message):
+    with pytest.raises(error, match=message):
+        run.main(settings(tmp_path / "out", methods=("ms",), set=(setting,), query_size=None))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_config_that_was_run_keeps_what_it_says(finished, settings, tmp_path):

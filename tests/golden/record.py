@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks import cell, run
+from benchmarks.matrix import layout
 from tests.golden.cases import CASES, CURVES, FOLDER, VECTORS, machine, single, vector
 from tests.samples import make_dataset
 
@@ -42,9 +43,9 @@ def main() -> None:
         config = run.RunConfig(out=out, seeds=1, checkpoint_every=1, agent={"width": 16})
         records, _ = run.prepare(experiment, config)
         for folder, record in records.items():
-            cell.create(folder, record)
+            layout.create(folder, record)
             cell.run(folder)
-            (folder / cell.LOCK).unlink(missing_ok=True)
+            (folder / layout.LOCK).unlink(missing_ok=True)
             _without_root(folder)
             if record["method"] in STOPPED[trained]:
                 _half_done(folder, CELLS / trained / "stopped" / folder.relative_to(out))
@@ -65,17 +66,17 @@ def _write_images() -> None:
 
 def _without_root(folder: Path) -> None:
     """The images lie wherever the repository does: a test puts their folder in again."""
-    record = json.loads((folder / cell.CONFIG).read_text())
+    record = json.loads((folder / layout.CONFIG).read_text())
     record["settings"]["root"] = "."
     record["source"] = "MedMNIST golden"
-    (folder / cell.CONFIG).write_text(json.dumps(record, indent=2))
+    (folder / layout.CONFIG).write_text(json.dumps(record, indent=2))
 
 
 def _half_done(finished: Path, folder: Path) -> None:
     """The same cell, stopped on its way."""
-    record: dict[str, Any] = json.loads((finished / cell.CONFIG).read_text())
+    record: dict[str, Any] = json.loads((finished / layout.CONFIG).read_text())
     record["settings"]["root"] = str(FOLDER)
-    cell.create(folder, record)
+    layout.create(folder, record)
     write = cell.checkpoint.write
 
     def stopped(path: Any, tree: dict[str, Any]) -> Any:
@@ -91,7 +92,7 @@ def _half_done(finished: Path, folder: Path) -> None:
         pass
     finally:
         cell.checkpoint.write = write
-    (folder / cell.LOCK).unlink(missing_ok=True)
+    (folder / layout.LOCK).unlink(missing_ok=True)
     _without_root(folder)
 
 

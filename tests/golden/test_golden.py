@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import cell
+from benchmarks.matrix import layout
 from tests.golden.cases import CASES, CURVES, FOLDER, VECTORS, machine, single, vector
 
 RECORDED = dict(np.load(CURVES))
@@ -55,7 +56,7 @@ def compare(prefix, found):
 @pytest.mark.parametrize("recorded", STOPPED, ids=lambda path: f"{path.parts[-5]}-{path.parts[-2]}")
 def test_a_stopped_cell_of_the_old_program_goes_on(recorded, tmp_path):
     folder = copied(recorded, tmp_path)
-    (folder / cell.CHECKPOINT).stat()  # it is one that was on its way
+    (folder / layout.CHECKPOINT).stat()  # it is one that was on its way
     said = []
     cell.run(folder, said.append)
     assert any("goes on from step" in line for line in said)
@@ -66,27 +67,27 @@ def test_a_stopped_cell_of_the_old_program_goes_on(recorded, tmp_path):
 @pytest.mark.parametrize("recorded", FINISHED, ids=lambda p: f"{p.parts[-5]}-{p.parts[-2]}")
 def test_a_cell_run_again_gives_the_same_curve(recorded, tmp_path):
     folder = copied(recorded, tmp_path)
-    for name in (cell.CURVE, cell.RESULT, cell.START):
+    for name in (layout.CURVE, layout.RESULT, layout.START):
         (folder / name).unlink()
     cell.run(folder)
     assert_same_curve(folder, recorded)
     if SAME_MACHINE:
-        assert (folder / cell.START).read_text() == (recorded / cell.START).read_text()
+        assert (folder / layout.START).read_text() == (recorded / layout.START).read_text()
 
 
 def copied(recorded, tmp_path):
     """A copy of a cell's folder whose images are where this checkout has them."""
     folder = tmp_path / "MedMNIST-golden" / recorded.parts[-2] / "seed0"
     shutil.copytree(recorded, folder)
-    record = json.loads((folder / cell.CONFIG).read_text())
+    record = json.loads((folder / layout.CONFIG).read_text())
     record["settings"]["root"] = str(FOLDER)
-    (folder / cell.CONFIG).write_text(json.dumps(record))
+    (folder / layout.CONFIG).write_text(json.dumps(record))
     return folder
 
 
 def assert_same_curve(folder, recorded):
     found, expected = lines(folder), lines(recorded)
-    assert (folder / cell.RESULT).exists() and len(found) == len(expected)
+    assert (folder / layout.RESULT).exists() and len(found) == len(expected)
     if SAME_MACHINE:
         assert found == expected
     for one, other in zip(found, expected, strict=True):
@@ -95,7 +96,7 @@ def assert_same_curve(folder, recorded):
 
 def lines(folder):
     """The curve without its seconds, which differ from run to run."""
-    with (folder / cell.CURVE).open() as file:
+    with (folder / layout.CURVE).open() as file:
         return [
             {key: value for key, value in row.items() if not key.endswith("seconds")}
             for row in csv.DictReader(file)

@@ -1,4 +1,4 @@
-"""What is said of two settings that differ, and of a file that cannot be read."""
+"""What is kept of a cell, and what of an older program still counts."""
 
 import json
 
@@ -7,25 +7,26 @@ import pytest
 from benchmarks.matrix import layout
 
 
-def test_a_config_is_read_or_named(tmp_path):
+def test_settings_that_have_left_do_not_count_unless_they_were_used():
+    old = {"seed": 1, "agent": {"tau": 0.1, "credit": False, "base": "none", "storage": "float32"}}
+    assert layout.upgraded(old) == {"seed": 1, "agent": {"tau": 0.1}}
+    used = {"agent": {"tau": 0.1, "credit": True}}
+    assert layout.upgraded(used) == used
+    assert layout.upgraded({"seed": 1}) == {"seed": 1}
+
+
+def test_a_folder_that_got_somewhere_keeps_its_config(tmp_path):
+    folder = tmp_path / "cell"
+    layout.create(folder, {"seed": 1})
+    layout.create(folder, {"seed": 2})
+    assert layout.read_config(folder / layout.CONFIG) == {"seed": 2}
+    (folder / layout.CHECKPOINT).touch()
+    layout.create(folder, {"seed": 3})
+    assert layout.read_config(folder / layout.CONFIG) == {"seed": 2}
+
+
+def test_a_torn_config_is_named(tmp_path):
     path = tmp_path / layout.CONFIG
-    path.write_text(json.dumps({"method": "ms"}))
-    assert layout.read_config(path) == {"method": "ms"}
-    path.write_text("")
-    with pytest.raises(ValueError, match=rf"{path} cannot be read"):
+    path.write_text(json.dumps({"seed": 1})[:-1])
+    with pytest.raises(ValueError, match=r"config.json cannot be read"):
         layout.read_config(path)
-
-
-def test_settings_that_differ_are_named_by_their_path():
-    there = {"threads": 1, "environment": {"query_size": 6, "budget": 0.4}}
-    here = {"threads": 1, "environment": {"query_size": 7, "budget": 0.4}}
-    words = layout.difference(there, here, layout.SHARED)
-    assert words == "environment.query_size 6 there, 7 here"
-    assert layout.difference(there, there, layout.SHARED) == ""
-    assert layout.difference(there, here, ("threads",)) == ""
-
-
-def test_five_differences_are_listed_and_the_rest_are_counted():
-    there, here = ({"environment": {str(i): i + k for i in range(8)}} for k in (0, 1))
-    words = layout.difference(there, here, layout.SHARED)
-    assert words.count("there") == 5 and words.endswith("; and 3 more")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from al_gym import ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
-from benchmarks import cell, run, side_by_side
+from benchmarks import run
+from benchmarks.matrix import executors, side_by_side
+from benchmarks.matrix.recorder import Recorder
 from tests.benchmarks.conftest import curves
 from tests.samples import make_dataset
 
@@ -78,7 +80,7 @@ def test_cells_that_find_no_room_together_are_reported(settings, tmp_path, monke
     def full(*_):
         raise MemoryError("out of memory")
 
-    monkeypatch.setattr(cell, "make_vector_environment", full)
+    monkeypatch.setattr(executors, "make_vector_environment", full)
     config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, side_by_side=2)
     assert run.main(config) == 1
     assert capsys.readouterr().err.count("2 environments side by side could not be made") == 2
@@ -86,14 +88,14 @@ def test_cells_that_find_no_room_together_are_reported(settings, tmp_path, monke
 
 def test_stopped_cells_go_on_side_by_side(settings, tmp_path, monkeypatch):
     config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, side_by_side=2)
-    step = cell.Recorder.step
+    step = Recorder.step
 
     def stop(self, action):
         if self.n_steps == 3 + (self._method == "ms"):  # at different points
             raise RuntimeError("stopped")
         return step(self, action)
 
-    monkeypatch.setattr(cell.Recorder, "step", stop)
+    monkeypatch.setattr(Recorder, "step", stop)
     assert run.main(config) == 1
     monkeypatch.undo()
     assert run.main(config) == 0

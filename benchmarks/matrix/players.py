@@ -1,0 +1,189 @@
+"""Methods in the middle of an episode: each plays it in its own way, and can be saved in it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from agents import TransferPolicy, sb3
+from agents.config import DDPGConfig
+from agents.ddpg import DDPG
+from al_gym.wrappers import ContextObservation
+
+
+class Player(Protocol):
+    """A method in the middle of an episode."""
+
+    def reset(self) -> None:
+        """Reset the environment through whatever the method has put around it."""
+
+    def play(self, after_step: Callable[[], None]) -> None:
+        """Play the episode to its end, from its beginning or from where the state was loaded.
+
+        ``after_step`` is called where ``state_dict`` may be taken.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides how the method goes on, as a tree for ``agents.checkpoint``."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``; the environment is at the same point."""
+
+
+class FullySupervised:
+    """ALL: no choosing; the recorder asks the environment for the scores at the first reset."""
+
+    def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:
+        self._env, self._seed = env, seed
+
+    def reset(self) -> None:
+        """Reset with the seed."""
+        self._env.reset(seed=self._seed)
+
+    def play(self, after_step: Callable[[], None]) -> None:
+        """Reset and record."""
+        self.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+class Choosing:
+    """Anything with ``predict`` that does not learn from rewards.
+
+    Args:
+        env: the environment.
+        agent: with ``predict``, and the ``generator`` it draws from if it draws.
+        seed: of the episode.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], agent: Any, seed: int) -> None:
+        self._env, self._agent, self._seed = env, agent, seed
+        self._generator: np.random.Generator | None = getattr(agent, "generator", None)
+        self._observation: Any = None
+        self._terminated = False
+
+    def reset(self) -> None:
+        """Reset with the seed."""
+        self._observation, _ = self._env.reset(seed=self._seed)
+
+    def play(self, after_step: Callable[[], None]) -> None:
+        """Ask for scores and step, until the budget is used up."""
+        if self._observation is None:
+            self.reset()
+        while not self._terminated:
+            action, _ = self._agent.predict(self._observation)
+            self._observation, _, self._terminated, _, _ = self._env.step(action)
+            after_step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The observation and the generator."""
+        return {
+            "observation": self._observation,
+            "terminated": self._terminated,
+            "generator": None if self._generator is None else self._generator.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``."""
+        self._observation = state["observation"]
+        self._terminated = state["terminated"]
+        if self._generator is not None:
+            self._generator.bit_generator.state = state["generator"]
+
+
+class Oracle:
+    """Scores every pool row by what Eq. 3 would pay for it, which takes its label to know."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._env = env
+
+    def predict(self, observation: np.ndarray) -> tuple[np.ndarray, None]:
+        """Pr(predicted class) - Pr(true class) of every row, (n_u,)."""
+        run = self._env.get_wrapper_attr("run")
+        rows = run.episode.pool.indices
+        labels = run.dataset.labels[rows]
+        return observation.max(axis=1) - observation[np.arange(len(rows)), labels], None
+
+
+def transferred(env: gym.Env[Any, Any], policy: TransferPolicy, seed: int) -> Choosing:
+    """A trained policy that is applied unchanged."""
+    return Choosing(ContextObservation(env, embeddings=policy.embeddings), policy, seed)
+
+
+def online_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """All settings of an agent that learns online, from those that differ from the paper's."""
+    return asdict(DDPGConfig(**settings))
+
+
+class Online:
+    """DRLA: DDPG learns online, as Algorithm 1 does, on the episode that it is measured on.
+
+    Args:
+        env: the environment.
+        record: what ``online_settings`` gave.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], record: dict[str, Any]) -> None:
+        config = DDPGConfig(**record)
+        self._env = env if config.networks == "mlp" else ContextObservation(env)
+        self._seed = config.seed
+        self._agent = DDPG(self._env, config)
+        self._max_steps = env.get_wrapper_attr("max_steps")
+
+    def reset(self) -> None:
+        """Reset with the seed."""
+        self._env.reset(seed=self._seed)
+
+    def play(self, after_step: Callable[[], None]) -> None:
+        """Learn for the steps that are left."""
+        done = self._agent.num_timesteps
+        self._agent.learn(
+            self._max_steps - done, lambda *_: after_step(), reset_num_timesteps=done == 0
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The agent with its buffer, noise and generators."""
+        return self._agent.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``."""
+        self._agent.load_state_dict(state)
+
+
+class StableBaselines:
+    """An agent of Stable-Baselines3, learning online like DRLA."""
+
+    def __init__(self, env: gym.Env[Any, Any], name: str, seed: int) -> None:
+        self._seed = seed
+        self._model = sb3.make(name, env, seed)
+        self._max_steps = env.get_wrapper_attr("max_steps")
+        self._noise: Any = None
+
+    def reset(self) -> None:
+        """Reset through SB3's own wrappers, which count resets too."""
+        vector = self._model.get_env()
+        assert vector is not None
+        vector.seed(self._seed)
+        vector.reset()
+
+    def play(self, after_step: Callable[[], None]) -> None:
+        """Learn until the episode is over; rollouts of PPO and A2C would go on beyond it."""
+        done = self._model.num_timesteps
+        callback = sb3.EachRollout(after_step, self._max_steps, self._noise)
+        self._model.learn(self._max_steps - done, callback, reset_num_timesteps=done == 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The model with its buffer, noise and the global generators that SB3 draws from."""
+        return sb3.state_dict(self._model)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``."""
+        sb3.load_state_dict(self._model, state)
+        self._noise = state["noise"]

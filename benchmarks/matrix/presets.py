@@ -1,0 +1,71 @@
+"""Experiments: files of TOML, in ``benchmarks/presets`` or of one's own."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from al_gym.names import lookup
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parents[1] / "presets"
+PAPER_METHODS = ("random", "lc", "ms", "en", "fusion", "all", "drla")
+"""Those that the paper compares."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An experiment: a data set, how it is set up, and who takes part."""
+
+    dataset: str
+    """As in ``envs_registry``."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keywords of ``gymnasium.make`` beside the profile's."""
+    methods: tuple[str, ...] = PAPER_METHODS
+
+
+def read(path: Path) -> Preset:
+    """The preset in a file of TOML: ``dataset``, ``methods``, and a table ``[settings]``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not TOML, lacks ``dataset``, or has a key that means nothing.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    unknown = sorted(set(content) - {"dataset", "methods", "settings"})
+    if unknown:
+        raise ValueError(
+            f"{path}: unknown key {unknown[0]!r}; there are dataset, methods and the table "
+            "[settings], which takes every keyword of gymnasium.make"
+        )
+    dataset, settings = content.get("dataset"), content.get("settings", {})
+    methods = content.get("methods", list(PAPER_METHODS))
+    if not isinstance(dataset, str):
+        raise ValueError(f"{path}: dataset must name a data set, such as dataset = 'chestCT'")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: settings must be a table, [settings]")
+    if not isinstance(methods, list) or not all(isinstance(name, str) for name in methods):
+        raise ValueError(f"{path}: methods must be a list of names")
+    return Preset(dataset, settings, tuple(methods))
+
+
+def find(name: str) -> Preset:
+    """A built-in preset by name, or that of a file whose name ends in .toml.
+
+    Raises:
+        ValueError: an unknown name, or what ``read`` raises.
+    """
+    if name.endswith(".toml"):
+        return read(Path(name))
+    return lookup("preset", name, PRESETS)
+
+
+PRESETS = {path.stem: read(path) for path in sorted(FOLDER.glob("*.toml"))}
+"""The built-in presets, by name."""

@@ -1,0 +1,139 @@
+"""The recorder of a cell: a line of its curve for the start and for every step."""
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+
+from benchmarks.matrix.layout import COLUMNS, CURVE, START, write_text
+
+
+class Recorder(gym.Wrapper[Any, Any, Any, Any]):
+    """Writes a line of ``curve.csv`` for the start and for every step of the first episode.
+
+    Args:
+        env: the environment.
+        config: the cell's.
+        folder: of the cell.
+        one_point: whether, instead of a curve, it is the evaluation of full supervision, ALL.
+    """
+
+    def __init__(
+        self, env: gym.Env[Any, Any], config: dict[str, Any], folder: Path, one_point: bool
+    ) -> None:
+        super().__init__(env)
+        self._folder, self._one_point = folder, one_point
+        self._run = env.get_wrapper_attr("run")
+        self._retrain_at = list(config["retrain_at"])
+        self._lines: list[str] = []
+        self._start_is_checked = False
+        self._since = time.perf_counter()
+        self.over = False
+
+    @property
+    def n_steps(self) -> int:
+        """Steps recorded so far."""
+        return max(0, len(self._lines) - 2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"lines": self._lines, "retrain_at": self._retrain_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the curve what it was."""
+        self._lines, self._retrain_at = state["lines"], state["retrain_at"]
+        (self._folder / CURVE).write_text("".join(self._lines))
+
+    def start_clock(self) -> None:
+        """Count the method's seconds from now."""
+        self._since = time.perf_counter()
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset, and write the start if it is the first."""
+        before = time.perf_counter()
+        observation, info = self.env.reset(**settings)
+        if not self._start_is_checked:
+            _check_start(self._folder, self._run.start_fingerprint())
+            self._start_is_checked = True
+        if not self._lines:
+            (self._folder / CURVE).write_text("")
+            self._append(COLUMNS)
+            if self._one_point:
+                info = self._fully_supervised()
+                self.over = True
+            self._record(info, "", 0.0, time.perf_counter() - before)
+        self.start_clock()
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step, and write what it brought."""
+        before = time.perf_counter()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if not self.over:
+            self.over = terminated
+            self._record(info, reward, before - self._since, time.perf_counter() - before)
+        self.start_clock()
+        return observation, reward, terminated, truncated, info
+
+    def _record(
+        self, info: dict[str, Any], reward: Any, acquisition: float, training: float
+    ) -> None:
+        pool, n_classes = self._run.episode.pool, self._run.dataset.n_classes
+        rows = pool.indices[info["selected"]]
+        counts = info.get("class_counts", np.bincount(pool.labels, minlength=n_classes))
+        self._append([
+            len(self._lines) - 1, *(info[name] for name in COLUMNS[1:5]), reward,
+            " ".join(map(str, rows)), " ".join(map(str, counts)), *self._retrained(info),
+            f"{acquisition:.4f}", f"{training:.4f}",
+        ])  # fmt: skip
+
+    def _retrained(self, info: dict[str, Any]) -> tuple[Any, Any]:
+        """Macro and micro F1 of a classifier trained from scratch, where that is due."""
+        due = [f for f in self._retrain_at if f <= info["labelled_fraction"] + 1e-9]
+        if not due:
+            return "", ""
+        self._retrain_at = [f for f in self._retrain_at if f not in due]
+        if self._one_point:
+            return info["macro_f1"], info["micro_f1"]
+        scores = self._run.evaluate_retrained()
+        return scores.macro_f1, scores.micro_f1
+
+    def _fully_supervised(self) -> dict[str, Any]:
+        """The ``info`` of ALL: what a classifier trained on everything scores."""
+        scores = self._run.evaluate_fully_supervised()
+        labels = self._run.dataset.labels[self._run.task.training]
+        return {
+            "n_labelled": self._run.n_training,
+            "labelled_fraction": 1.0,
+            "macro_f1": scores.macro_f1,
+            "micro_f1": scores.micro_f1,
+            "selected": np.array([], int),
+            "class_counts": np.bincount(labels),
+        }
+
+    def _append(self, values: Sequence[Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        with (self._folder / CURVE).open("a") as file:  # closed, so flushed, before the next step
+            file.write(text.getvalue())
+        self._lines.append(text.getvalue())
+
+
+def _check_start(folder: Path, fingerprint: str) -> None:
+    """All methods of a seed begin with the same labelled set and the same weights.
+
+    Raises:
+        RuntimeError: they do not.
+    """
+    for other in sorted(folder.parents[1].glob(f"*/{folder.name}/{START}")):
+        if other.read_text() != fingerprint:
+            raise RuntimeError(
+                f"the start of {folder} is not that of {other.parent}: they cannot be compared. "
+                "Were they run on the same machine, with the same versions? Use another --out"
+            )
+    write_text(folder / START, fingerprint)

@@ -1,0 +1,116 @@
+"""The methods by name, and the doors for those of the user's own."""
+
+import json
+
+import numpy as np
+import pytest
+
+from agents import TransferPolicy
+from agents.transfer import pretrained_path
+from benchmarks import run
+from benchmarks.matrix import methods
+from benchmarks.reporting import results
+from tests.benchmarks.conftest import curves
+
+HERE = "tests.benchmarks.matrix.test_methods"
+POLICY = str(pretrained_path("drla-embed-v0"))
+
+
+class FirstClass:
+    """A strategy of one's own: prefers samples that may be of the first class."""
+
+    def __init__(self, query_size, seed):
+        self.given = query_size, seed
+
+    def predict(self, observation):
+        assert self.given == (6, 0)
+        return observation[:, 0], None
+
+
+def margin(env):
+    """Another, which looks at the environment."""
+    run = env.get_wrapper_attr("run")
+
+    class Margin:
+        def predict(self, observation):
+            assert np.array_equal(observation, run.episode.softmax)
+            first, second = -np.sort(-observation, axis=1)[:, :2].T
+            return second - first, None
+
+    return Margin()
+
+
+class NoMethod:
+    """Lacks ``predict``."""
+
+
+def test_a_method_of_ones_own_gets_what_it_asks_for_and_stands_in_the_report(
+    settings, tmp_path, finished
+):
+    mine = f"{HERE}:FirstClass"
+    assert run.main(settings(tmp_path, methods=("random", mine), seeds=1)) == 0
+    folder = tmp_path / "Folder" / "tests.benchmarks.matrix.test_methods-FirstClass" / "seed0"
+    record = json.loads((folder / "config.json").read_text())
+    assert record["method"] == record["facts"]["what"] == mine
+    (experiment,) = results.load([tmp_path])
+    assert set(experiment.curves["method"]) == {"random", mine}
+
+
+def test_one_that_does_what_ms_does_has_its_curve(settings, tmp_path, finished):
+    mine = f"{HERE}:margin"
+    assert run.main(settings(tmp_path, methods=(mine,), seeds=1)) == 0
+    (found,) = curves(tmp_path).values()
+    assert found == curves(finished)["Folder/ms/seed0/curve.csv"]
+
+
+def test_one_without_predict_fails_in_its_own_cell(settings, tmp_path):
+    config = settings(tmp_path, methods=("random", f"{HERE}:NoMethod"), seeds=1)
+    assert run.main(config) == 1
+    error = next(tmp_path.rglob("error.txt")).read_text()
+    assert "NoMethod makes NoMethod, which has no predict()" in error
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((f"{HERE}:Nothing",), "cannot be imported.*has no attribute 'Nothing'"),
+        (("no_such_package:Name",), "cannot be imported.*No module named"),
+        (("missing.safetensors",), "missing.safetensors"),
+        ((f"{HERE}:margin", "tests.benchmarks.matrix:test_methods-margin"), "cannot be|share"),
+    ],
+)
+def test_doors_to_nothing_are_refused_before_any_cell(settings, tmp_path, names, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run.main(settings(tmp_path / "out", methods=names, seeds=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_policy_is_what_the_package_loads_by_name(settings, tmp_path):
+    assert run.main(settings(tmp_path, methods=("drla-embed", POLICY), seeds=1)) == 0
+    found = curves(tmp_path)
+    assert len(found) == 2
+    by_name, by_path = (found[f"Folder/drla-embed{v}/seed0/curve.csv"] for v in ("", "-v0"))
+    assert by_name == by_path
+    record = json.loads((tmp_path / "Folder/drla-embed-v0/seed0/config.json").read_text())
+    assert record["method"] == POLICY and len(record["agent"]["digest"]) == 32
+    assert TransferPolicy.load(POLICY).embeddings
+
+
+def test_what_learns_and_what_can_share_a_process():
+    learning = {name for name, method in methods.METHODS.items() if method.learns}
+    assert learning == {"drla", "drla-fixed", "drla-set", "frozen", "frozen-set"}
+    alone = {name for name, method in methods.METHODS.items() if not method.side_by_side}
+    assert alone == {"sb3-ddpg", "sb3-td3", "sb3-sac", "sb3-ppo", "sb3-a2c"}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("ms", "ms"),
+        ("sb3-ddpg", "sb3-ddpg"),
+        ("my_package.module:Name", "my_package.module-Name"),
+        ("/some/where/best.safetensors", "best"),
+    ],
+)
+def test_folders_are_safe_for_a_file_system(name, folder):
+    assert methods.find(name).folder == folder

@@ -209,6 +209,14 @@ class Run:
         _ = self.episode
         return self.classifiers.embed(self.k, indices)
 
+    def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (M, F) and bias (M,) of the classifier's last layer, float32.
+
+        The softmax of ``embed(indices) @ weight.T + bias`` is the prediction.
+        """
+        _ = self.episode
+        return self.classifiers.last_layer(self.k)
+
     def predict_with_dropout(self, indices: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Softmax of images of the data set under random dropout masks, (n_draws, n, M) float32.
 

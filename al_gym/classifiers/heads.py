@@ -232,6 +232,11 @@ class LinearHeads:
         """The kept features."""
         return to_host(self.features[self.positions(indices)], self.counters[k])
 
+    def last_layer(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Head k."""
+        weight, bias = (to_host(t, self.counters[k]) for t in (self.weight[k], self.bias[k, 0]))
+        return weight, bias
+
 
 def linear_head(n_features: int, n_classes: int) -> FreshHead:
     """Draws ``nn.Linear`` layers with PyTorch's usual initial weights."""

@@ -59,6 +59,9 @@ class Classifiers(Protocol):
     def embed(self, k: int, indices: np.ndarray) -> np.ndarray:
         """Features of the penultimate layer, (n, F) float32."""
 
+    def last_layer(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (M, F) and bias (M,) of the last layer, float32: logits = features W' + b."""
+
     def predict_with_dropout(
         self, k: int, indices: np.ndarray, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:

@@ -79,6 +79,13 @@ class Networks:
         """See ``Classifiers``."""
         return to_host(self.members[k].features(indices), self.members[k].counters)
 
+    def last_layer(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Classifiers``."""
+        member = self.members[k]
+        layer = last_layer(member.network)
+        weight, bias = (to_host(t.detach(), member.counters) for t in (layer.weight, layer.bias))
+        return weight, bias
+
     def predict_with_dropout(
         self, k: int, indices: np.ndarray, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:

@@ -51,6 +51,8 @@ BUILT_IN = {
     "typiclust": Facts("TypiClust: typical samples of uncovered clusters"),
     "probcover": Facts("ProbCover: coverage of balls over features"),
     "bald": Facts("BALD: disagreement of dropout masks"),
+    "uherding": Facts("UHerding: uncertainty-weighted coverage of the pool by its features"),
+    "bait": Facts("BAIT: least expected error of the last layer, by Fisher information"),
     **{
         f"sb3-{name}": Facts(f"Stable-Baselines3's {name.upper()}")
         for name in ("ddpg", "td3", "sac", "ppo", "a2c")

@@ -68,15 +68,15 @@ def _strategy(name: str) -> Method:
     return Method(name, BUILT_IN[name], make)
 
 
-def _modern(name: str) -> Method:
+def _by_features(name: str, facts: Facts | None = None) -> Method:
     def make(env: Env, seed: int, record: Record) -> "Player":
-        from agents.modern import ModernStrategy
+        from agents.diversity import FeatureStrategy
         from benchmarks.matrix.players import Choosing
 
         query_size = env.get_wrapper_attr("query_size")
-        return Choosing(env, ModernStrategy(name, env, query_size, seed), seed)
+        return Choosing(env, FeatureStrategy(name, env, query_size, seed), seed)
 
-    return Method(name, BUILT_IN[name], make)
+    return Method(name, facts or BUILT_IN[name], make)
 
 
 def _online(name: str, **differences: Any) -> Method:
@@ -173,7 +173,8 @@ METHODS = {
         _online("frozen-set", **SET, gradient_steps=0),
         _strategy("eq3"),
         _oracle("eq3-oracle"),
-        *map(_modern, ("badge", "coreset", "typiclust", "probcover", "bald")),
+        *map(_by_features, ("badge", "coreset", "typiclust", "probcover", "bald")),
+        *map(_by_features, ("uherding", "bait")),
         *map(_sb3, ("ddpg", "td3", "sac", "ppo", "a2c")),
     )
 }
@@ -184,6 +185,8 @@ TRANSFERRED = ("drla-transfer", "drla-embed")
 
 # --- doors for others' methods --------------------------------------------------------------------
 
+SCIKIT_ACTIVEML = "skactiveml:"
+"""What the name of a strategy of scikit-activeml begins with."""
 SAVED = ".safetensors"
 """What the name of a saved policy ends in."""
 KEYWORDS = ("env", "seed", "query_size")
@@ -194,8 +197,9 @@ def find(name: str) -> Method:
     """A built-in method, a saved policy, or a method of one's own.
 
     Args:
-        name: a key of ``METHODS``; the path of a policy, ``"policy.safetensors"``; or an import
-            path, ``"package.module:Name"``, of anything that returns an object with
+        name: a key of ``METHODS``; the path of a policy, ``"policy.safetensors"``;
+            ``"skactiveml:Name"`` for a pool strategy of scikit-activeml that fits classification;
+            or an import path, ``"package.module:Name"``, of anything that returns an object with
             Stable-Baselines3's ``predict`` when it is called with those of ``env``, ``seed`` and
             ``query_size`` that its parameters name.
 
@@ -204,6 +208,8 @@ def find(name: str) -> Method:
     """
     if name.endswith(SAVED):
         return _saved(str(Path(name).resolve()))
+    if name.startswith(SCIKIT_ACTIVEML):
+        return _of_scikit_activeml(name)
     if is_import_path(name):
         return _of_ones_own(name)
     return lookup("method", name, METHODS)
@@ -241,6 +247,17 @@ def _saved(path: str) -> Method:
         return {"policy": path, "digest": _digest(Path(path))}
 
     return Method(path, Facts(f"the policy saved in {Path(path).name}"), make, settings)
+
+
+def _of_scikit_activeml(name: str) -> Method:
+    def settings(env: Env, seed: int, changes: Record) -> Record:
+        from agents import diversity
+
+        diversity.find(name)  # raises before any cell begins if it cannot be used
+        return {}
+
+    what = f"{name.removeprefix(SCIKIT_ACTIVEML)} of scikit-activeml"
+    return replace(_by_features(name, Facts(what)), settings=settings)
 
 
 def _of_ones_own(path: str) -> Method:

@@ -75,6 +75,7 @@ def test_one_without_predict_fails_in_its_own_cell(settings, tmp_path):
     [
         ((f"{HERE}:Nothing",), "cannot be imported.*has no attribute 'Nothing'"),
         (("no_such_package:Name",), "cannot be imported.*No module named"),
+        (("skactiveml:DropQery",), "did you mean 'DropQuery'"),
         (("missing.safetensors",), "missing.safetensors"),
         ((f"{HERE}:margin", "tests.benchmarks.matrix:test_methods-margin"), "cannot be|share"),
     ],
@@ -94,6 +95,17 @@ def test_a_saved_policy_is_what_the_package_loads_by_name(settings, tmp_path):
     record = json.loads((tmp_path / "Folder/drla-embed-v0/seed0/config.json").read_text())
     assert record["method"] == POLICY and len(record["agent"]["digest"]) == 32
     assert TransferPolicy.load(POLICY).embeddings
+
+
+def test_a_strategy_of_scikit_activeml_is_one_by_its_class_name(settings, tmp_path):
+    names = ("badge", "skactiveml:Badge", "skactiveml:DropQuery", "uherding", "bait")
+    assert run.main(settings(tmp_path, methods=names, seeds=1)) == 0
+    found = curves(tmp_path)
+    assert len(found) == 5
+    by_name = found["Folder/badge/seed0/curve.csv"]
+    assert by_name == found["Folder/skactiveml-Badge/seed0/curve.csv"]
+    record = json.loads((tmp_path / "Folder/skactiveml-DropQuery/seed0/config.json").read_text())
+    assert record["facts"]["what"] == "DropQuery of scikit-activeml"
 
 
 def test_what_learns_and_what_can_share_a_process():

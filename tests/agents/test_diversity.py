@@ -1,0 +1,309 @@
+"""The adapter to scikit-activeml, on a small environment whose features are known."""
+
+import sys
+from types import SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from agents import diversity
+
+pytest.importorskip("skactiveml")
+
+N_LABELLED, N_POOL, N_CLASSES = 6, 40, 3
+
+
+class FeatureEnv(gym.Env):
+    """Three clusters of points; the images' rows are 100, 101, ..., the labelled ones first."""
+
+    def __init__(self, dropout=True):
+        rng = np.random.default_rng(0)
+        self.classes = np.arange(N_LABELLED + N_POOL) % N_CLASSES
+        centres = np.eye(N_CLASSES) * 10
+        self.features = centres[self.classes] + rng.normal(0, 1, (len(self.classes), N_CLASSES))
+        self.action_space = gym.spaces.Box(0, 1, (N_POOL,), np.float32)
+        self.observation_space = gym.spaces.Box(0, 1, (N_POOL, N_CLASSES), np.float32)
+        self.pool_indices = 100 + np.arange(N_LABELLED, N_LABELLED + N_POOL)
+        self.rows = 100 + np.arange(N_LABELLED)
+        self.dropout = dropout
+        self.observation = rng.dirichlet(np.ones(N_CLASSES), N_POOL).astype(np.float32)
+
+    @property
+    def run(self):
+        pool = SimpleNamespace(
+            indices=self.pool_indices, labelled=self.rows, labels=self.classes[self.rows - 100]
+        )
+        return SimpleNamespace(
+            episode=SimpleNamespace(pool=pool),
+            embed=self.embed,
+            predict_with_dropout=self.predict_with_dropout,
+            last_layer=self.last_layer,
+        )
+
+    def last_layer(self):
+        return np.eye(N_CLASSES, dtype=np.float32), np.zeros(N_CLASSES, np.float32)
+
+    def annotate(self, pool_rows):
+        self.rows = np.concatenate([self.rows, self.pool_indices[pool_rows]])
+        self.observation[pool_rows] = 0
+
+    def embed(self, indices):
+        return self.features[np.asarray(indices) - 100]
+
+    def predict_with_dropout(self, indices, n_draws, seed):
+        if not self.dropout:
+            raise ValueError("the network has no dropout")
+        rows = np.asarray(indices) - 100 - N_LABELLED
+        draws = np.tile(np.float32([0.8, 0.1, 0.1]), (n_draws, len(rows), 1))
+        doubtful = rows % 10 == 4  # each draw is sure of another class
+        for t in range(n_draws):
+            draws[t, doubtful] = np.roll(np.float32([0.98, 0.01, 0.01]), t % 3)
+        return draws
+
+
+def chosen(scores, n=5):
+    return np.argsort(-scores, kind="stable")[:n]
+
+
+PARTICULAR = {"EpistemicUncertaintySampling", "FourDs", "ProbabilisticAL"}
+"""Strategies that work with a classifier of their own kind alone."""
+BY_SIGNATURE = [
+    f"skactiveml:{name}" for name in diversity.fitting_strategies() if name not in PARTICULAR
+]
+
+
+@pytest.mark.filterwarnings("ignore")  # of scikit-activeml's own
+@pytest.mark.parametrize("name", [*diversity.STRATEGIES, *BY_SIGNATURE])
+def test_a_query_is_chosen_best_first_and_only_from_the_pool(name):
+    env = FeatureEnv()
+    env.annotate([0, 7, 8])
+    agent = diversity.FeatureStrategy(name, env, 5, seed=0)
+    scores, state = agent.predict(env.observation, state="kept")
+    assert scores.shape == (N_POOL,) and scores.dtype == np.float32 and state == "kept"
+    assert (scores > 0).sum() == 5 and scores.max() == 1 and scores[[0, 7, 8]].max() == 0
+    assert len(np.unique(scores[scores > 0])) == 5
+
+
+@pytest.mark.parametrize("name", diversity.STRATEGIES)
+def test_the_seed_decides_and_the_generator_can_be_restored(name):
+    env = FeatureEnv()
+    agents = [diversity.FeatureStrategy(name, env, 5, seed=3) for _ in range(2)]
+    first = [agent.predict(env.observation)[0] for agent in agents]
+    np.testing.assert_array_equal(*first)
+    state = agents[0].generator.bit_generator.state
+    expected = agents[0].predict(env.observation)[0]
+    other = diversity.FeatureStrategy(name, env, 5, seed=8)
+    other.generator.bit_generator.state = state
+    np.testing.assert_array_equal(other.predict(env.observation)[0], expected)
+
+
+def test_coreset_is_k_centre_greedy():
+    env = FeatureEnv()
+    scores, _ = diversity.FeatureStrategy("coreset", env, 4, seed=0).predict(env.observation)
+    centres = list(env.features[:N_LABELLED])
+    pool = env.features[N_LABELLED:]
+    for row in chosen(scores, 4):
+        distances = [min(np.linalg.norm(x - c) for c in centres) for x in pool]
+        assert row == int(np.argmax(distances))
+        centres.append(pool[row])
+
+
+def test_bald_takes_those_that_the_masks_disagree_on():
+    env = FeatureEnv()
+    scores, _ = diversity.FeatureStrategy("bald", env, 4, seed=0).predict(env.observation)
+    assert sorted(chosen(scores, 4)) == [4, 14, 24, 34]
+
+
+def test_badge_begins_with_the_largest_gradient_and_spreads():
+    env = FeatureEnv()
+    scores, _ = diversity.FeatureStrategy("badge", env, 5, seed=0).predict(env.observation)
+    softmax, features = env.observation, env.features[N_LABELLED:]
+    gradients = []
+    for p, x in zip(softmax, features, strict=True):
+        gradients.append(np.outer(p - np.eye(N_CLASSES)[p.argmax()], x).ravel())
+    assert chosen(scores, 1)[0] == int(np.argmax(np.linalg.norm(gradients, axis=1)))
+
+
+def test_typiclust_covers_what_no_label_covers():
+    env = FeatureEnv()
+    env.features[N_LABELLED + 30 :] = np.random.default_rng(1).normal([0, 0, 60], 1, (10, 3))
+    scores, _ = diversity.FeatureStrategy("typiclust", env, 3, seed=0).predict(env.observation)
+    assert (chosen(scores, 3) >= 30).any()
+
+
+def test_probcover_uses_the_labels_as_covered():
+    env = FeatureEnv()
+    scores, _ = diversity.FeatureStrategy("probcover", env, 5, seed=0).predict(env.observation)
+    again = FeatureEnv()
+    again.annotate(chosen(scores, 1))
+    later, _ = diversity.FeatureStrategy("probcover", again, 5, seed=0).predict(again.observation)
+    assert chosen(later, 1)[0] != chosen(scores, 1)[0]
+
+
+def test_the_last_query_takes_what_is_left():
+    env = FeatureEnv()
+    env.annotate(np.arange(37))
+    for name in diversity.STRATEGIES:
+        scores, _ = diversity.FeatureStrategy(name, env, 5, seed=0).predict(env.observation)
+        assert sorted(np.flatnonzero(scores)) == [37, 38, 39]
+
+
+def test_bald_without_dropout_is_a_clear_error():
+    agent = diversity.FeatureStrategy("bald", FeatureEnv(dropout=False), 5, seed=0)
+    with pytest.raises(ValueError, match="no dropout"):
+        agent.predict(FeatureEnv().observation)
+
+
+def test_the_strategies_that_fit_classification_are_found_by_their_signatures():
+    found = diversity.fitting_strategies()
+    wanted = "DropQuery Clue Falcun MaxHerding BatchBALD UncertaintySampling Badge QueryByCommittee"
+    assert set(wanted.split()) <= set(found)
+    for regression_or_wrapper in ("GreedySamplingTarget", "SubSamplingWrapper"):
+        assert regression_or_wrapper not in found
+
+
+@pytest.mark.parametrize("name", sorted(PARTICULAR))
+def test_one_that_needs_another_kind_of_classifier_says_so(name):
+    agent = diversity.FeatureStrategy(f"skactiveml:{name}", FeatureEnv(), 5, seed=0)
+    with pytest.raises(TypeError, match="clf"):
+        agent.predict(FeatureEnv().observation)
+
+
+@pytest.mark.parametrize("known", ["badge", "coreset", "typiclust", "probcover"])
+def test_the_known_names_are_those_classes(known):
+    names = {"badge": "Badge", "coreset": "CoreSet", "typiclust": "TypiClust"}
+    env = FeatureEnv()
+    class_name = names.get(known, "ProbCover")
+    by_class = diversity.FeatureStrategy(f"skactiveml:{class_name}", env, 5, seed=2)
+    by_name = diversity.FeatureStrategy(known, env, 5, seed=2)
+    expected = by_name.predict(env.observation)[0]
+    np.testing.assert_array_equal(by_class.predict(env.observation)[0], expected)
+
+
+def test_uncertainty_sampling_sees_the_observed_softmax():
+    env = FeatureEnv()
+    agent = diversity.FeatureStrategy("skactiveml:UncertaintySampling", env, 5, seed=0)
+    least = np.argsort(env.observation.max(axis=1), kind="stable")[:5]
+    assert set(chosen(agent.predict(env.observation)[0])) == set(least)
+
+
+def test_the_classifier_is_the_last_layer_where_it_is_asked_for_other_features():
+    env = FeatureEnv()
+    view = diversity.View(env, env.observation, seed=0)
+    classifier = diversity._classifier(view)
+    assert classifier.predict_proba(view.features[N_LABELLED:]) is view.softmax
+    logits = np.array([[1.0, 2.0, 0.0]])
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(classifier.predict_proba(logits), expected)
+
+
+# --- UHerding -------------------------------------------------------------------------------------
+
+
+def test_uherding_is_the_greedy_maximum_of_uncertainty_coverage(monkeypatch):
+    """Against plain loops over the definition."""
+    monkeypatch.setattr(diversity, "calibrated_temperature", lambda *_: 2.0)
+    env = FeatureEnv()
+    found, _ = diversity.FeatureStrategy("uherding", env, 4, seed=0).predict(env.observation)
+    points = [x / np.linalg.norm(x) for x in env.features]
+    labelled, pool = points[:N_LABELLED], points[N_LABELLED:]
+    apart = [sum((a - b) ** 2) for i, a in enumerate(labelled) for b in labelled[:i]]
+    radius = min(apart)
+    uncertainty = []
+    for p in env.observation:
+        warm = np.sqrt(p) / np.sqrt(p).sum()  # temperature 2
+        second, first = np.sort(warm)[-2:]
+        uncertainty.append(1 - (first - second))
+
+    def coverage(centres):
+        nearest = [max(np.exp(-sum((x - c) ** 2) / radius) for c in centres) for x in pool]
+        return sum(u * k for u, k in zip(uncertainty, nearest, strict=True))
+
+    centres = list(labelled)
+    for row in chosen(found, 4):
+        assert row == int(np.argmax([coverage([*centres, x]) for x in pool]))
+        centres.append(pool[row])
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.45, 0.55]])
+    classes = np.array([0, 1, 1, 1])
+    # bins of 1/15: twice 0.9, half right; 0.6 in [0.6, 0.667); 0.55 in [0.533, 0.6)
+    expected = (2 * abs(0.5 - 0.9) + abs(1 - 0.6) + abs(1 - 0.55)) / 4
+    assert diversity.calibration_error(probabilities, classes) == pytest.approx(expected)
+
+
+def test_the_temperature_is_low_for_easy_classes_and_high_for_noise():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    easy = np.eye(3)[labels] + rng.normal(0, 0.1, (60, 3))
+    noise = rng.normal(0, 3, (60, 3))
+    low, high = (diversity.calibrated_temperature(x, labels, 0) for x in (easy, noise))
+    assert low < 1 < high
+    assert diversity.calibrated_temperature(easy[:4], labels[:4], 0) == 1  # two classes have one
+    assert diversity.calibrated_temperature(easy[:1], labels[:1], 0) == 1
+
+
+# --- BAIT -----------------------------------------------------------------------------------------
+
+
+def test_fisher_information_is_that_of_the_softmax():
+    """The sum over classes of p g g' is (diag p - p p') x z z'."""
+    rng = np.random.default_rng(0)
+    features, probabilities = rng.normal(size=(5, 4)), rng.dirichlet(np.ones(3), 5)
+    factors = diversity.fisher_factors(features, probabilities)
+    assert factors.shape == (5, 3, 12)
+    for factor, z, p in zip(factors, features, probabilities, strict=True):
+        expected = np.kron(np.diag(p) - np.outer(p, p), np.outer(z, z))
+        np.testing.assert_allclose(factor.T @ factor, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_gains_and_updates_are_those_of_the_inverse(sign):
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(5, 2, 6)) * 0.3
+    root = rng.normal(size=(6, 6))
+    matrix, fisher = root @ root.T + 3 * np.eye(6), np.diag(rng.uniform(1, 2, 6))
+    inverse = np.linalg.inv(matrix)
+    gains = diversity.trace_gains(factors, inverse, fisher, sign)
+    for factor, gain in zip(factors, gains, strict=True):
+        after = np.linalg.inv(matrix + sign * factor.T @ factor)
+        np.testing.assert_allclose(diversity.updated_inverse(inverse, factor, sign), after)
+        assert gain == pytest.approx(np.trace(inverse @ fisher) - np.trace(after @ fisher))
+
+
+def test_bait_is_forward_and_backward_greedy():
+    """Against plain loops over the definition, without Woodbury's identity."""
+    env = FeatureEnv()
+    found, _ = diversity.FeatureStrategy("bait", env, 3, seed=0).predict(env.observation)
+    logits = np.exp(env.features[:N_LABELLED])
+    softmax = np.concatenate([logits / logits.sum(axis=1, keepdims=True), env.observation])
+    information = [
+        np.kron(np.diag(p) - np.outer(p, p), np.outer(z, z))
+        for p, z in zip(softmax.astype(float), env.features, strict=True)
+    ]
+    fisher = sum(information) / len(information)
+    start = np.eye(9) + sum(information[:N_LABELLED]) / (N_LABELLED + 3)
+    pool = [3 / (N_LABELLED + 3) * each for each in information[N_LABELLED:]]
+
+    def error(rows):
+        return np.trace(np.linalg.inv(start + sum(pool[row] for row in rows)) @ fisher)
+
+    rows = []
+    for _ in range(6):
+        rest = [row for row in range(N_POOL) if row not in rows]
+        rows.append(min(rest, key=lambda row: error([*rows, row])))
+    for _ in range(3):
+        rows.remove(min(rows, key=lambda row: error([other for other in rows if other != row])))
+    assert set(chosen(found, 3)) == set(rows)
+
+
+def test_unknown_name_and_missing_package(monkeypatch):
+    with pytest.raises(ValueError, match="did you mean 'badge'"):
+        diversity.FeatureStrategy("bagde", FeatureEnv(), 5, seed=0)
+    with pytest.raises(ValueError, match="no pool strategy 'DropQery'.*did you mean 'DropQuery'"):
+        diversity.FeatureStrategy("skactiveml:DropQery", FeatureEnv(), 5, seed=0)
+    monkeypatch.setitem(sys.modules, "skactiveml", None)
+    with pytest.raises(ImportError, match=r"pip install 'al-gym\[strategies\]'"):
+        diversity.FeatureStrategy("badge", FeatureEnv(), 5, seed=0)

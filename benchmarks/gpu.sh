@@ -19,7 +19,7 @@ fi
 export AL_GYM_CACHE=${AL_GYM_CACHE:-$(mktemp -d)}
 export CUBLAS_WORKSPACE_CONFIG=:4096:8 # cuBLAS repeats itself only with this
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv | tee "$out/speed-gpu.txt"
-python3 -m pytest -q -p no:cacheprovider tests/al_gym/test_graphs.py tests/al_gym/test_images.py \
+python3 -m pytest -q -p no:cacheprovider tests/al_gym/classifiers/test_cuda_graphs.py tests/al_gym/classifiers/test_images.py \
     tests/al_gym/test_vector.py tests/al_gym/test_cuda.py 2>&1 | tee "$out/tests.txt" ||
     echo "TESTS FAILED, see $out/tests.txt; measuring all the same"
 python3 -m benchmarks.speed --device cuda --profile paper --whole --json "$out/speed-gpu.json" \

@@ -3,42 +3,32 @@
     python -m benchmarks.train_policy --data ../shared/data --out runs/policies --workers 2
 
 trains all that ship with the package, from scratch. Each is trained on the training sides of some
-families (``benchmarks.families``) by CMA-ES (Hansen, 2006; diagonal, from the package ``cma``) over
-the diversity and part of the weights, 10 to 12 numbers that begin at 0, where the policy is MS.
-Every generation meets new tasks, on which all candidates play the same starts.
+families (``benchmarks/training/families.py``) by CMA-ES (Hansen, 2006; diagonal, from the package
+``cma``) over the diversity and part of the weights, 10 to 12 numbers that begin at 0, where the
+policy is MS. Every generation meets new tasks, on which all candidates play the same starts.
 
 Afterwards every policy plays new tasks of the families that it was trained on, beside MS: other
 splits, starts and settings, of the same images. A file of JSON beside each policy keeps what came
 of it. Test images and test seeds are not used.
 """
 
-import functools
 import importlib.util
 import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
 import tyro
-from scipy import stats
 from tqdm import tqdm
 
-from agents.pool_features import (
-    FEATURES,
-    PROGRESS,
-)
-from agents.transfer import TransferPolicy
-from benchmarks.families import FAMILIES, Features, data_is_generated, training_features
 from benchmarks.matrix import provenance
-from benchmarks.tasks import Signal, Task, draw_task, play
+from benchmarks.training.evolution import Job, Search, begin_worker, evolve, validate
+from benchmarks.training.families import FAMILIES, data_is_generated, training_features
 
 LeftOut = Literal["none", "chestct", "retinopathy", "retinamnist", "bloodcells"]
 
@@ -55,43 +45,9 @@ class TrainConfig:
     """A policy for each: trained on all families but this one."""
     embeddings: tuple[bool, ...] = (False, True)
     """Train policies without and with the pool's embeddings."""
-    signal: Signal = "aulc"
-    """What for: the area under the curve of macro F1, the fall of the cross-entropy, or Eq. 3."""
-    generations: int = 30
-    """Of the search."""
-    population: int = 16
-    """Candidates in a generation."""
-    tasks: int = 3
-    """Tasks of each family in a generation."""
-    starts: int = 2
-    """Starts of a task that every policy plays."""
-    step_size: float = 0.15
-    """First standard deviation of the search."""
-    validation_tasks: int = 40
-    """New tasks of each family on which the outcome is compared with MS."""
-    seed: int = 0
-    """Of the tasks and the search."""
+    search: tyro.conf.OmitArgPrefixes[Search] = field(default_factory=Search)
     workers: int = 1
     """Processes."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One policy to be trained."""
-
-    families: tuple[str, ...]
-    embeddings: bool
-    config: TrainConfig
-
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        left_out = [name for name in FAMILIES if name not in self.families]
-        kind = "drla-embed" if self.embeddings else "drla-transfer"
-        return f"{kind}-v0" + "".join(f"-without-{name}" for name in left_out)
-
-
-History = list[dict[str, Any]]
 
 
 def main(config: TrainConfig) -> int:
@@ -109,22 +65,21 @@ def main(config: TrainConfig) -> int:
         for name in tqdm(sorted(FAMILIES, key=data_is_generated), desc="features", unit="family")
     }
     jobs = [
-        Job(tuple(f for f in FAMILIES if f != left_out), embeddings, config)
+        Job(tuple(f for f in FAMILIES if f != left_out), embeddings, config.search)
         for embeddings in config.embeddings
         for left_out in config.leave_out
     ]
     config.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     began, ours = time.perf_counter(), program()
-    with ProcessPoolExecutor(config.workers, context, _begin_worker, (features,)) as pool:
+    with ProcessPoolExecutor(config.workers, context, begin_worker, (features,)) as pool:
         for job in jobs:
             policy, history = evolve(job, pool)
             outcome = validate(job, policy, pool)
-            apart = ("data", "out", "leave_out", "embeddings", "workers")
             record = {
                 "name": job.name,
                 "families": list(job.families),
-                "settings": {k: v for k, v in asdict(config).items() if k not in apart},
+                "settings": asdict(config.search),
                 "validation": outcome,
                 "program": ours,
                 "fingerprints": {f: features[f].fingerprint for f in job.families},
@@ -146,155 +101,6 @@ def program() -> dict[str, Any]:
         "versions": {name: version(name) for name in packages},
         "device": provenance.device_name("cpu"),
     }
-
-
-# --- in the workers -------------------------------------------------------------------------------
-
-_FEATURES: dict[str, Features] = {}
-"""Of a worker process: too large to travel with every task."""
-
-
-def _begin_worker(features: dict[str, Features]) -> None:
-    torch.set_num_threads(1)
-    _FEATURES.update(features)
-
-
-def _draw(config: TrainConfig, family: str, key: Sequence[int]) -> Task:
-    """The task of a key; the same for all policies trained with one seed."""
-    rng = np.random.default_rng([config.seed, list(FAMILIES).index(family), *key])
-    return draw_task(family, _FEATURES[family], config.starts, rng)
-
-
-def _play(
-    job: Job, policies: Sequence[TransferPolicy], signal: Signal, where: tuple[str, int, int]
-) -> np.ndarray:
-    """``play`` with policies on the task of (family, *key), (n_policies, n_starts)."""
-    family, *key = where
-    task = _draw(job.config, family, key)
-    acts = [policy.act for policy in policies]
-    return play(task, _FEATURES[family], acts, (signal,), job.embeddings)[0]
-
-
-def _worth(job: Job, thetas: Sequence[np.ndarray], where: tuple[str, int, int]) -> np.ndarray:
-    """What the policies of parameters are worth by the signal that they are trained for."""
-    policies = [policy_of(theta, job.embeddings) for theta in thetas]
-    return _play(job, policies, job.config.signal, where)
-
-
-# --- CMA-ES ---------------------------------------------------------------------------------------
-
-
-SHORTENED = (0.0, 0.5, 1.0)
-"""Parts of the way from MS to what the search has reached, of which one is kept."""
-SELECTION, VALIDATION = 10**6, 2 * 10**6
-"""Keys of the tasks that choose among ``SHORTENED``, and of those that judge; a search has other
-keys."""
-EVOLVED = ("entropy", "expected reward", "deficit", "rarity")
-"""Features whose weights are searched, with the novelty where there is one. The others are the
-margin, which the policy begins with, and what together makes it up."""
-FOLLOWED = (PROGRESS.index("constant"), PROGRESS.index("uncertainty"))
-"""What the weights follow. Of 27 numbers, with all features and the labels, the search let many
-drift: its signal is noise for the most part."""
-
-
-def n_parameters(embeddings: bool) -> int:
-    """Of ``policy_of``."""
-    return (len(EVOLVED) + embeddings + 1) * len(FOLLOWED)
-
-
-def policy_of(theta: np.ndarray, embeddings: bool) -> TransferPolicy:
-    """MS plus parameters: weights of the features, and of the diversity, 2 numbers each."""
-    policy = TransferPolicy(embeddings)
-    values = torch.as_tensor(theta, dtype=torch.float32).view(-1, len(FOLLOWED))
-    rows = [FEATURES.index(name) for name in EVOLVED]
-    rows += [len(FEATURES)] * embeddings  # the novelty
-    policy.weights[torch.tensor(rows)[:, None], torch.tensor(FOLLOWED)] = values[:-1]
-    policy.diversity[list(FOLLOWED)] = values[-1]
-    return policy
-
-
-def evolve(job: Job, pool: ProcessPoolExecutor) -> tuple[TransferPolicy, History]:
-    """CMA-ES from MS, and as much of the way that it went as new tasks vouch for.
-
-    The signal is noise for the most part, so that the mean wanders around an optimum, or, where
-    there is none, away. Its average over the last half (Polyak and Juditsky, 1992), shortened by
-    the factors of ``SHORTENED``, plays new tasks; the factor that does best is kept. 0 is MS.
-    """
-    import cma  # type: ignore[import-untyped]  # an extra: imported where it is needed
-
-    config = job.config
-    n = n_parameters(job.embeddings)
-    options = {
-        "popsize": config.population, "CMA_diagonal": True,
-        "seed": config.seed + 1, "verbose": -9, "maxiter": config.generations,
-    }  # fmt: skip
-    search = cma.CMAEvolutionStrategy(np.zeros(n), config.step_size, options)
-    means, history = [], []
-    bar = tqdm(range(config.generations), desc=job.name, unit="generation")
-    for generation in bar:
-        candidates = search.ask()
-        places = [(f, generation, k) for f in job.families for k in range(config.tasks)]
-        # MS and the mean take part, to see how far it has come
-        thetas = [np.zeros(n), search.mean, *candidates]
-        worths = list(pool.map(functools.partial(_worth, job, thetas), places))
-        search.tell(candidates, [-x for x in fitness([w[2:] for w in worths])])
-        means.append(search.mean.copy())
-        gains: dict[str, list[float]] = {}
-        for (family, *_), worth in zip(places, worths, strict=True):
-            gains.setdefault(family, []).append(float((worth[1] - worth[0]).mean()))
-        history.append({family: float(np.mean(each)) for family, each in gains.items()})
-        bar.set_postfix({f: f"{g:+.4f}" for f, g in history[-1].items()})
-    reached = np.mean(means[len(means) // 2 :], axis=0)
-    thetas = [factor * reached for factor in SHORTENED]
-    places = [(f, SELECTION, k) for f in job.families for k in range(config.validation_tasks)]
-    outcomes = pool.map(functools.partial(_worth, job, thetas), places)
-    values = fitness(list(outcomes))
-    history.append(dict(zip(map(str, SHORTENED), values.tolist(), strict=True)))
-    return policy_of(thetas[int(np.argmax(values))], job.embeddings), history
-
-
-def fitness(worths: Sequence[np.ndarray]) -> np.ndarray:
-    """One number a candidate from tasks whose signals have different scales.
-
-    On every start the candidates' signals are brought to mean 0 and deviation 1, and averaged.
-
-    Args:
-        worths: for each task (n_candidates, n_starts).
-
-    Returns:
-        (n_candidates,).
-    """
-    together = np.concatenate(worths, axis=1)
-    spread = together.std(axis=0)
-    centred = together - together.mean(axis=0)
-    return (centred / np.where(spread > 0, spread, 1)).mean(axis=1)
-
-
-# --- what has come of it --------------------------------------------------------------------------
-
-
-def validate(
-    job: Job, policy: TransferPolicy, pool: ProcessPoolExecutor
-) -> dict[str, dict[str, float]]:
-    """The policy beside MS on new tasks, by family; paired over tasks."""
-    outcome = {}
-    for family in job.families:
-        places = [(family, VALIDATION, k) for k in range(job.config.validation_tasks)]
-        worths = pool.map(functools.partial(_beside_ms, job, policy), places)
-        # the starts of a task are alike: a task counts once
-        ours, theirs = np.mean(list(worths), axis=2).T
-        test = stats.ttest_rel(ours, theirs)
-        low, high = test.confidence_interval()
-        outcome[family] = {
-            "aulc": float(ours.mean()), "aulc_ms": float(theirs.mean()),
-            "difference": float((ours - theirs).mean()),
-            "low": float(low), "high": float(high), "p": float(test.pvalue), "n": len(ours),
-        }  # fmt: skip
-    return outcome
-
-
-def _beside_ms(job: Job, policy: TransferPolicy, where: tuple[str, int, int]) -> np.ndarray:
-    return _play(job, [policy, TransferPolicy(job.embeddings)], "aulc", where)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _transferred(name: str) -> Method:
 
     def settings(env: Env, seed: int, changes: Record) -> Record:
         from agents.transfer import pretrained_path
-        from benchmarks.families import family_of
+        from benchmarks.training.families import family_of
 
         family = family_of(env.get_wrapper_attr("run").dataset.source)
         policy = f"{name}-v0" + ("" if family is None else f"-without-{family}")

@@ -13,8 +13,10 @@ from torch import nn
 
 from al_gym import ActiveLearningEnv
 from al_gym.data import retinopathy
-from benchmarks import speed, speed_paper, speed_peers
-from benchmarks.speed import Comparison, Report, SpeedConfig
+from benchmarks import speed
+from benchmarks.speed import SpeedConfig
+from benchmarks.timing import agent, growth, paper, peers
+from benchmarks.timing.turns import Comparison, Report
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def photographs(root, **change):
 
 def test_contestants_take_turns_in_an_order_that_is_swapped():
     turns = []
-    times = speed.take_turns(
+    times = turns.take_turns(
         "work",
         {name: lambda name=name: turns.append(name) for name in ("a", "b", "c")},
         rounds=3,
@@ -58,7 +60,7 @@ def test_ratios_are_taken_within_rounds():
 
 
 def test_both_agents_do_the_same_work(one_thread):
-    result = speed.agent_update(rounds=2, units=1)
+    result = agent.agent_update(rounds=2, units=1)
     assert len(result.ratios) == 2 and min(result.ours + result.theirs) > 0
 
 
@@ -71,13 +73,13 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
     env = photographs(small_photographs)
     before = env.run.classifiers.state_dict(0)["network"]
     networks = []
-    training = speed_peers._training
+    training = peers._training
     monkeypatch.setattr(
-        speed_peers, "_training", lambda env: networks.append(training(env)) or networks[0]
+        peers, "_training", lambda env: networks.append(training(env)) or networks[0]
     )
-    make = getattr(speed_peers, name)
+    make = getattr(peers, name)
     loop = make(env) if name.startswith(("skorch", "network")) else make(
-        env, speed_peers.from_memory(env.run.dataset)
+        env, peers.from_memory(env.run.dataset)
     )  # fmt: skip
     trained, predicted = [], []
     network = networks[0][0]
@@ -106,7 +108,7 @@ def test_every_loop_trains_on_the_labelled_and_predicts_pool_and_test(
 
 def test_photographs_from_files_are_those_in_memory(small_photographs):
     env = photographs(small_photographs)
-    paths = speed_peers.photographs(small_photographs, env.run.dataset)
+    paths = peers.photographs(small_photographs, env.run.dataset)
     assert len(paths) == len(env.run.dataset.images)
     for i in (0, 17, 145):
         decoded = retinopathy.read_photograph(paths[i], 16)
@@ -114,8 +116,8 @@ def test_photographs_from_files_are_those_in_memory(small_photographs):
         image, stored = (
             read(i)
             for read in (
-                speed_peers.from_files(paths, 16),
-                speed_peers.from_memory(env.run.dataset),
+                peers.from_files(paths, 16),
+                peers.from_memory(env.run.dataset),
             )
         )
         assert image.shape == stored.shape == (3, 16, 16)
@@ -124,7 +126,7 @@ def test_photographs_from_files_are_those_in_memory(small_photographs):
 
 def test_flops_are_counted_by_hand():
     convolution, inputs = nn.Conv2d(3, 5, 3, bias=False), torch.rand(2, 3, 6, 6)
-    assert speed_paper.flops_of(lambda: convolution(inputs)) == 2 * 2 * 5 * 4 * 4 * 3 * 9
+    assert paper.flops_of(lambda: convolution(inputs)) == 2 * 2 * 5 * 4 * 4 * 3 * 9
 
 
 def test_parts_run_and_are_written(monkeypatch, tmp_path, capsys, one_thread):
@@ -140,29 +142,29 @@ def test_parts_run_and_are_written(monkeypatch, tmp_path, capsys, one_thread):
 
 
 def test_growth_has_a_number_for_every_size(monkeypatch, one_thread):
-    original = speed._on_features
+    original = growth._on_features
 
     def small(n, n_features, n_labelled, n_envs=1):
         return original(min(n, 400), 16, n_labelled=40, n_envs=n_envs)
 
-    monkeypatch.setattr(speed, "_on_features", small)
-    (comparison,), tables = speed.growth(rounds=2)
+    monkeypatch.setattr(growth, "_on_features", small)
+    (comparison,), tables = growth.growth(rounds=2)
     assert comparison.target == 4.0 and len(comparison.ratios) == 2
     assert [len(table) for table in tables.values()] == [4, 4, 3, 6]
     assert all(value > 0 for table in tables.values() for value in table.values())
 
 
 def test_a_run_is_projected_from_steps_on_the_way(monkeypatch, chestct_root):
-    monkeypatch.setattr(speed_paper, "FRACTIONS", (0.5, 0.9))
-    monkeypatch.setattr(speed_paper, "N_WARM", 1)
-    monkeypatch.setattr(speed_paper, "N_TIMED", 1)
-    monkeypatch.setattr(speed_paper, "_seconds_of_a_step", lambda env: env.step(
+    monkeypatch.setattr(paper, "FRACTIONS", (0.5, 0.9))
+    monkeypatch.setattr(paper, "N_WARM", 1)
+    monkeypatch.setattr(paper, "N_TIMED", 1)
+    monkeypatch.setattr(paper, "_seconds_of_a_step", lambda env: env.step(
         np.ones(env.action_space.shape)) and 2.0)  # fmt: skip
     settings = {
         "profile": "embedded", "root": str(chestct_root), "n_train": 60, "n_test": 20,
         "patch_size": 8, "device": "cpu", "pretrain_passes": 1, "precision": "fp32",
     }  # fmt: skip
-    table = speed_paper._run_of("chestCT", settings)
+    table = paper._run_of("chestCT", settings)
     n_steps = 0.95 * 60 / 5
     assert table["the whole run, projected, s"] == pytest.approx(2.0 * n_steps)
     assert (
@@ -170,18 +172,18 @@ def test_a_run_is_projected_from_steps_on_the_way(monkeypatch, chestct_root):
         < table["its floor, s"]
         == pytest.approx(table["the whole run, projected, s"] / table["ratio to the floor"])
     )
-    whole = speed_paper._whole_run("chestCT", settings)
+    whole = paper._whole_run("chestCT", settings)
     assert whole["steps"] == 12 and 0 < whole["macro F1 at the end"] <= 1
 
 
 def test_classifiers_side_by_side_are_timed(monkeypatch, chestct_root):
-    monkeypatch.setattr(speed_paper, "N_WARM", 0)
-    monkeypatch.setattr(speed_paper, "N_TIMED", 1)
+    monkeypatch.setattr(paper, "N_WARM", 0)
+    monkeypatch.setattr(paper, "N_TIMED", 1)
     settings = {
         "profile": "embedded", "root": str(chestct_root), "n_train": 60, "n_test": 20,
         "patch_size": 8, "device": "cpu", "pretrain_passes": 1,
     }  # fmt: skip
-    table = speed_paper._side_by_side("chestCT", settings)
+    table = paper._side_by_side("chestCT", settings)
     assert table["8 over 1"] == pytest.approx(
         table["8 at once, steps a second"] / table["1 at once, steps a second"]
     )
@@ -189,9 +191,7 @@ def test_classifiers_side_by_side_are_timed(monkeypatch, chestct_root):
 
 def test_a_profile_is_measured_instead(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(
-        speed_paper, "measure", lambda *a: asked.append(a) or {"a run": {"seconds": 1.5}}
-    )
+    monkeypatch.setattr(paper, "measure", lambda *a: asked.append(a) or {"a run": {"seconds": 1.5}})
     assert speed.main(SpeedConfig(profile="paper", device="cpu", whole=True)) == 0
     assert asked == [("paper", "cpu", True)]
     assert "a run" in capsys.readouterr().out

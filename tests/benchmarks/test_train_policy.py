@@ -11,8 +11,10 @@ import torch
 from agents.pool_features import FEATURES
 from agents.transfer import TransferPolicy
 from benchmarks import train_policy
-from benchmarks.families import FAMILIES, Features
-from benchmarks.train_policy import Job, TrainConfig
+from benchmarks.train_policy import TrainConfig
+from benchmarks.training import evolution
+from benchmarks.training.evolution import Job, Search
+from benchmarks.training.families import FAMILIES, Features
 
 
 class Here(Executor):
@@ -39,23 +41,25 @@ def small(monkeypatch):
 
     monkeypatch.setattr(train_policy, "training_features", features)
     monkeypatch.setattr(train_policy, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(train_policy, "_FEATURES", {})
+    monkeypatch.setattr(evolution, "_FEATURES", {})
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
+SEARCH = Search(generations=2, population=3, tasks=1, starts=1, validation_tasks=2)
+
+
 def settings(tmp_path, **changes):
     given = {
         "data": tmp_path, "out": tmp_path / "out", "leave_out": ("bloodcells",),
-        "embeddings": (False,), "generations": 2, "population": 3,
-        "tasks": 1, "starts": 1, "validation_tasks": 2,
+        "embeddings": (False,),
     }  # fmt: skip
-    return TrainConfig(**{**given, **changes})
+    return TrainConfig(**{**given, **changes}, search=SEARCH)
 
 
-def job(tmp_path, embeddings=False):
-    return Job(("chestct",), embeddings, settings(tmp_path))
+def job(embeddings=False):
+    return Job(("chestct",), embeddings, SEARCH)
 
 
 def test_fitness_does_not_depend_on_the_scale_of_a_task():
@@ -64,33 +68,33 @@ def test_fitness_does_not_depend_on_the_scale_of_a_task():
     # deviations from the mean of each start, over its standard deviation
     a = (np.array([-0.1, 0, 0.1])) / np.std([0.1, 0.2, 0.3])
     b = (np.array([0, -0.1, 0.1])) / np.std([0.5, 0.4, 0.6])
-    np.testing.assert_allclose(train_policy.fitness([first, second]), (a + b) / 3, atol=1e-12)
-    scaled = train_policy.fitness([100 * first + 3, second])
+    np.testing.assert_allclose(evolution.fitness([first, second]), (a + b) / 3, atol=1e-12)
+    scaled = evolution.fitness([100 * first + 3, second])
     np.testing.assert_allclose(scaled, (a + b) / 3, atol=1e-9)
 
 
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_parameters_go_where_they_belong_and_none_is_ms(embeddings):
-    n = train_policy.n_parameters(embeddings)
+    n = evolution.n_parameters(embeddings)
     assert n == (12 if embeddings else 10)
-    policy = train_policy.policy_of(np.arange(1.0, n + 1), embeddings)
+    policy = evolution.policy_of(np.arange(1.0, n + 1), embeddings)
     assert policy.weights[FEATURES.index("entropy")].tolist() == [1, 0, 2]
     assert policy.weights[FEATURES.index("rarity")].tolist() == [7, 0, 8]
     assert policy.weights[FEATURES.index("p1")].tolist() == [0, 0, 0]
     assert policy.weights[FEATURES.index("margin")].tolist() == [1, 0, 0]
     assert policy.diversity.tolist() == [n - 1, 0, n]
     assert len(policy.weights) == len(FEATURES) + embeddings
-    still, ms = train_policy.policy_of(np.zeros(n), embeddings), TransferPolicy(embeddings)
+    still, ms = evolution.policy_of(np.zeros(n), embeddings), TransferPolicy(embeddings)
     assert torch.equal(still.weights, ms.weights) and not still.diversity.any()
 
 
 def test_tasks_of_search_selection_and_validation_are_others(small, tmp_path):
-    each = job(tmp_path)
-    train_policy._begin_worker({"chestct": train_policy.training_features("a", 0)})
-    keys = [(0, 0), (0, 1), (1, 0), (train_policy.SELECTION, 0), (train_policy.VALIDATION, 0)]
-    drawn = [train_policy._draw(each.config, "chestct", key) for key in keys]
+    each = job()
+    evolution.begin_worker({"chestct": train_policy.training_features("a", 0)})
+    keys = [(0, 0), (0, 1), (1, 0), (evolution.SELECTION, 0), (evolution.VALIDATION, 0)]
+    drawn = [evolution._draw(each.config, "chestct", key) for key in keys]
     assert len({task.seeds for task in drawn}) == len(keys)
-    assert train_policy._draw(each.config, "chestct", (0, 0)).seeds == drawn[0].seeds
+    assert evolution._draw(each.config, "chestct", (0, 0)).seeds == drawn[0].seeds
 
 
 @pytest.mark.parametrize("embeddings", [False, True])
@@ -122,7 +126,11 @@ def test_training_is_repeatable_a_seed_changes_it_and_a_family_left_out_does_not
 
         monkeypatch.setattr(train_policy, "training_features", features)
         out = tmp_path / f"{seed}{shift}"
-        train_policy.main(settings(tmp_path, out=out, seed=seed))
+        train_policy.main(
+            dataclasses.replace(
+                settings(tmp_path, out=out), search=dataclasses.replace(SEARCH, seed=seed)
+            )
+        )
         policy = TransferPolicy.load(next(out.glob("*.safetensors")))
         history = json.loads(next(out.glob("*.json")).read_text())["history"]
         card = {k: v for k, v in policy.card.items() if k != "settings"}

@@ -9,8 +9,8 @@ import torch
 from agents import strategies
 from agents.transfer import TransferPolicy
 from al_gym.data.dataset import ImageDataset
-from benchmarks import families, tasks
-from benchmarks.families import Features
+from benchmarks.training import families, tasks
+from benchmarks.training.families import Features
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from al_gym.loop import Loop
 from al_gym.run import Run
 from al_gym.task import Task as EnvironmentTask
 from al_gym.wrappers import ContextObservation
-from benchmarks.families import Features
+from benchmarks.training.families import Features
 
 Signal = Literal["aulc", "loss", "eq3"]
 """What an episode is worth: the area under the curve of macro F1 on the validation images, minus

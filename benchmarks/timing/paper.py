@@ -24,8 +24,8 @@ from tqdm import tqdm
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
 from al_gym.classifiers.networks import network_over
 from al_gym.data import phantoms
-from benchmarks import speed_peers
 from benchmarks.matrix.environments import make_environment, make_vector_environment
+from benchmarks.timing import peers
 
 FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Labelled shares at which steps are timed; 0.10 where a run begins there."""
@@ -126,7 +126,7 @@ def _flops_of_a_step(env: ActiveLearningEnv) -> float:
     # a recorded graph would show the counter nothing
     config = replace(env.run.classifier_config, cuda_graphs=False)
     plain = network_over(images, rows, env.run.dataset.n_classes, config)
-    training = flops_of(lambda: speed_peers.train(plain, rows, rows % 2))
+    training = flops_of(lambda: peers.train(plain, rows, rows % 2))
     inference = flops_of(lambda: plain.predict(rows[:1]))
     return step.samples_trained * training / len(rows) + step.samples_forwarded * inference
 
@@ -140,7 +140,7 @@ def flops_of(work: Callable[[], Any]) -> float:
 
 def _peak(env: ActiveLearningEnv) -> float:
     """FLOPs a second of the best of a few large convolutions, with the classifier's settings."""
-    classifier = speed_peers.network_of(env)
+    classifier = peers.network_of(env)
     best = 0.0
     volumes = env.run.dataset.images.ndim == 5
     for channels, size, batch in ((128, 16, 64), (256, 16, 64), (512, 8, 128)):

@@ -1,0 +1,1 @@
+"""Times: contestants in turns, the loops of others, the paper's runs."""

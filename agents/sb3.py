@@ -11,8 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-from agents.names import hint
-from agents.spaces import check_actions, find_attribute
+from agents.ddpg.spaces import check_actions, find_attribute
+from agents.names import lookup
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "ddpg": sb3.DDPG,
@@ -81,14 +81,12 @@ def make(
 
 def find_algorithm(name: str) -> type[BaseAlgorithm]:
     """Return SB3's class of that name; raises as `make` does."""
-    if name.lower() in ALGORITHMS:
-        return ALGORITHMS[name.lower()]
-    known = ", ".join(ALGORITHMS)
     if name.lower() in DISCRETE_ONLY:
         raise ValueError(
-            f"{name} chooses among discrete actions and cannot take a Box action; use {known}"
+            f"{name} chooses among discrete actions and cannot take a Box action; use "
+            + ", ".join(ALGORITHMS)
         )
-    raise ValueError(f"no algorithm {name!r}, choose from {known}{hint(name.lower(), ALGORITHMS)}")
+    return lookup("algorithm", name.lower(), ALGORITHMS)
 
 
 def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:

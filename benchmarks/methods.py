@@ -6,15 +6,13 @@ get the same budget, start and classifier.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 
 from agents import load_pretrained, modern, sb3, strategies
-from agents.config import DDPGConfig
-from agents.ddpg import DDPG
+from agents.sets import agent_from_record, config_from_record, needs_context, record_of
 from agents.transfer import pretrained_path
 from al_gym.names import hint
 from al_gym.wrappers import ContextObservation
@@ -30,8 +28,6 @@ METHODS = {
     "drla": "DRLA: the paper's DDPG agent, learning online",
     "drla-fixed": "DRLA with a mask, and noise in proportion to the spread of the scores",
     "drla-set": "DRLA-FIXED with networks that see a set: one for all samples",
-    "drla-set-credit": "DRLA-SET that learns each sample's summand of Eq. 3 by regression",
-    "drla-residual": "DRLA-SET-CREDIT that begins as MS and learns a correction to it, noise-free",
     "drla-transfer": "a policy trained on many episodes of other data, applied unchanged",
     "drla-embed": "the same with the pool's embeddings",
     "frozen": "control: DRLA's untrained actor with the same noise, to tell what it learned",
@@ -53,8 +49,6 @@ ONLINE: dict[str, dict[str, Any]] = {
     "frozen": {"gradient_steps": 0},
     "drla-fixed": FIXED,
     "drla-set": SET,
-    "drla-set-credit": {**SET, "credit": True},
-    "drla-residual": {**SET, "credit": True, "base": "ms", "noise": "none"},
     "frozen-set": {**SET, "gradient_steps": 0},
 }
 """Agents that learn on the episode that they are measured on -> what differs from the paper's."""
@@ -112,8 +106,8 @@ def make(name: str, env: gym.Env[Any, Any], seed: int, agent: dict[str, Any]) ->
     if name == "all":
         return FullySupervised(env, seed)
     if name in ONLINE:
-        config = DDPGConfig(**agent)
-        return Online(env if config.networks == "mlp" else ContextObservation(env), config)
+        in_context = needs_context(config_from_record(agent))
+        return Online(ContextObservation(env) if in_context else env, agent)
     if name in TRANSFERRED:
         policy = load_pretrained(agent["policy"])
         return Choosing(ContextObservation(env, embeddings=policy.embeddings), policy, seed)
@@ -135,10 +129,11 @@ def settings(
         name: of the method.
         env: the environment.
         seed: of the episode and the method.
-        changes: fields of ``DDPGConfig`` for the agents of ``ONLINE``, in place of theirs.
+        changes: fields of ``PoolConfig`` for the agents of ``ONLINE``, in place of theirs.
     """
     if name in ONLINE:
-        return asdict(DDPGConfig(**{"seed": seed, **ONLINE[name], **(changes or {})}))
+        record = {"seed": seed, **ONLINE[name], **(changes or {})}
+        return record_of(config_from_record(record))
     if name in TRANSFERRED:
         policy = policy_name(name, env)
         content = pretrained_path(policy).read_bytes()
@@ -250,9 +245,9 @@ class Oracle:
 class Online:
     """DRLA: DDPG learns online, as Algorithm 1 does, on the episode that it is measured on."""
 
-    def __init__(self, env: gym.Env[Any, Any], config: DDPGConfig) -> None:
-        self._env, self._seed = env, config.seed
-        self._agent = DDPG(env, config)
+    def __init__(self, env: gym.Env[Any, Any], agent: dict[str, Any]) -> None:
+        self._env, self._seed = env, agent["seed"]
+        self._agent = agent_from_record(env, agent)
         self._max_steps = env.get_wrapper_attr("max_steps")
 
     def reset(self) -> None:

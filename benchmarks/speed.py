@@ -33,10 +33,9 @@ from torch import nn
 from tqdm import tqdm
 
 from agents import TransferPolicy
-from agents.config import DDPGConfig
-from agents.ddpg import DDPG
-from agents.pool_features import describe
-from agents.set_networks import SetActor
+from agents.ddpg import DDPG, DDPGConfig
+from agents.sets.networks import SetActor
+from agents.sets.pool_features import describe
 from al_gym import (
     ActiveLearningEnv,
     ActiveLearningVectorEnv,

@@ -31,7 +31,7 @@ import tyro
 from scipy import stats
 from tqdm import tqdm
 
-from agents.pool_features import (
+from agents.sets.pool_features import (
     FEATURES,
     PROGRESS,
 )

@@ -1,10 +1,12 @@
 """Between the spaces of an environment and the flat, squashed vectors of an agent."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 
 def check_actions(env: gym.Env[Any, Any]) -> gym.spaces.Box:
@@ -43,6 +45,20 @@ def check_box(space: gym.Space[Any]) -> gym.spaces.Box:
     return space
 
 
+def check_reward(reward: Any, step: int) -> float:
+    """Return a reward as a number that float32 can hold; another would spoil the replay buffer.
+
+    Raises:
+        ValueError: It is not; the message has the environment step.
+    """
+    if not abs(float(reward)) <= float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"the environment returned the reward {reward} at environment step {step}: correct it "
+            "there, or replace it in a wrapper"
+        )
+    return float(reward)
+
+
 def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
     """Return the attribute of the environment below its wrappers, or `default`."""
     try:
@@ -64,10 +80,48 @@ def flatten_observations(observation: ArrayLike, space: gym.spaces.Box) -> NDArr
         raise ValueError(f"an observation has shape {shape}, got {states.shape}")
     if not np.isfinite(states).all():
         raise ValueError(
-            "the observation has NaN or infinity in it: mend the environment, or clean its "
-            "observations in a wrapper"
+            "the observation has NaN or infinity in it: correct the environment, or replace them "
+            "in a wrapper"
         )
     return states.reshape(-1, int(np.prod(shape)))
+
+
+class Encoder(Protocol):
+    """What the agent asks of whatever makes states of observations."""
+
+    size: int
+    """d, the length of a state."""
+
+    def __call__(self, observation: Any) -> tuple[Tensor, bool]:
+        """States (m, d) float32 of one observation or of m stacked, and whether it was one.
+
+        Raises:
+            ValueError: Another shape, or NaN or infinity in it.
+        """
+
+
+class FlatEncoder:
+    """From observations of a Box of any shape to states, their d numbers in a row.
+
+    Args:
+        space: Of the observations.
+        device: Where states lie.
+
+    Attributes:
+        size: d, the length of a state.
+
+    Raises:
+        TypeError: `space` is not a Box.
+    """
+
+    def __init__(self, space: gym.Space[Any], device: torch.device) -> None:
+        self.space, self.device = check_box(space), device
+        self.size = int(np.prod(self.space.shape))
+
+    def __call__(self, observation: ArrayLike) -> tuple[Tensor, bool]:
+        """See ``Encoder``."""
+        states = flatten_observations(observation, self.space)
+        return torch.tensor(states, device=self.device), np.shape(observation) == self.space.shape
 
 
 def scale_actions(unit: NDArray[np.floating[Any]], space: gym.spaces.Box) -> NDArray[Any]:

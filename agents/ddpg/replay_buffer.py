@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STORAGE = {"float32": torch.float32, "float16": torch.float16}
-"""Data type of stored observations and actions, by name."""
-
 
 class Batch(NamedTuple):
     """B transitions (S, a, r, S') in float32."""
@@ -25,9 +22,6 @@ class Batch(NamedTuple):
     """(B, d), S'."""
     terminated: Tensor
     """(B, 1), 1 where S' is terminal and has no value of its own, else 0."""
-    credits: Tensor = torch.empty(0)
-    """(B, k), the share of each coordinate in the reward where it was observed, else NaN; (B, 0) of
-    a buffer that keeps none."""
 
 
 class ReplayBuffer:
@@ -46,12 +40,8 @@ class ReplayBuffer:
         capacity: Transitions kept, at least 1.
         observation_size: Length d of a flattened observation.
         action_size: Length k of an action.
-        storage: "float32", or "float16" for half the memory: observations and actions are then
-            rounded to 11 significant bits and must stay below 65,504. Batches are float32 in
-            either case.
         device: Where everything is stored and sampled.
         seed: Seed of the buffer's own generator.
-        credits: Whether to keep a credit for every coordinate of an action, in float32.
 
     Raises:
         ValueError: `capacity` is below 1.
@@ -62,20 +52,16 @@ class ReplayBuffer:
         capacity: int,
         observation_size: int,
         action_size: int,
-        storage: str = "float32",
         device: torch.device | str = "cpu",
         seed: int = 0,
-        credits: bool = False,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity, self.device = capacity, torch.device(device)
-        dtype = STORAGE[storage]
-        self.states = torch.empty(capacity + 1, observation_size, dtype=dtype, device=device)
-        self.actions = torch.empty(capacity, action_size, dtype=dtype, device=device)
+        self.states = torch.empty(capacity + 1, observation_size, device=device)
+        self.actions = torch.empty(capacity, action_size, device=device)
         self.rewards = torch.empty(capacity, device=device)
         self.terminated = torch.empty(capacity, device=device)
-        self.credits = torch.empty(capacity, action_size if credits else 0, device=device)
         self.slots = torch.empty(capacity, dtype=torch.long, device=device)  # of S; S' is the next
         self.generator = torch.Generator(device).manual_seed(seed)
         self._host_slots = np.zeros(capacity, dtype=np.int64)  # the same, without a host round trip
@@ -89,14 +75,7 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes held on the device."""
-        stored = (
-            self.states,
-            self.actions,
-            self.rewards,
-            self.terminated,
-            self.slots,
-            self.credits,
-        )
+        stored = (self.states, self.actions, self.rewards, self.terminated, self.slots)
         return sum(tensor.nbytes for tensor in stored)
 
     def start(self, observation: Tensor) -> None:
@@ -104,12 +83,7 @@ class ReplayBuffer:
         self._push(observation)
 
     def add(
-        self,
-        action: Tensor,
-        reward: float,
-        next_observation: Tensor,
-        terminated: bool,
-        credits: Tensor | None = None,
+        self, action: Tensor, reward: float, next_observation: Tensor, terminated: bool
     ) -> None:
         """Store the transition from the newest state to `next_observation`.
 
@@ -118,7 +92,6 @@ class ReplayBuffer:
             reward: r(S, a).
             next_observation: (d,), also when the episode ends here.
             terminated: Whether S' is terminal; False for a truncated episode, whose value goes on.
-            credits: (k,), NaN where unknown; of a buffer that keeps them.
 
         Raises:
             RuntimeError: No episode was begun.
@@ -131,8 +104,6 @@ class ReplayBuffer:
         self.actions[row] = action
         self.rewards[row] = reward
         self.terminated[row] = float(terminated)
-        if credits is not None:
-            self.credits[row] = credits
         self.slots[row] = self._host_slots[row] = slot
         self._size += 1
 
@@ -164,8 +135,7 @@ class ReplayBuffer:
         slots = (torch.arange(self._n_live_states, device=self.device) + self._first_slot) % len(
             self.states
         )
-        kept = {"credits": self.credits[rows]} if self.credits.numel() else {}
-        return kept | {
+        return {
             "states": self.states[slots],
             "actions": self.actions[rows],
             "rewards": self.rewards[rows],
@@ -182,7 +152,7 @@ class ReplayBuffer:
         """
         size, n_states = len(state["rewards"]), len(state["states"])
         self.states[:n_states] = state["states"].to(self.device)
-        for name in {"actions", "rewards", "terminated", "slots", "credits"} & state.keys():
+        for name in ("actions", "rewards", "terminated", "slots"):
             getattr(self, name)[:size] = state[name].to(self.device)
         self._host_slots[:size] = state["slots"].cpu().numpy()
         self._oldest, self._size, self._n_states = 0, size, n_states
@@ -223,10 +193,9 @@ class ReplayBuffer:
         rows = (ages + self._oldest) % self.capacity
         slots = self.slots[rows]
         return Batch(
-            observations=self.states[slots].float(),
-            actions=self.actions[rows].float(),
+            observations=self.states[slots],
+            actions=self.actions[rows],
             rewards=self.rewards[rows, None],
-            next_observations=self.states[(slots + 1) % len(self.states)].float(),
+            next_observations=self.states[(slots + 1) % len(self.states)],
             terminated=self.terminated[rows, None],
-            credits=self.credits[rows],
         )

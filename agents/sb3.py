@@ -35,14 +35,14 @@ def make(
     max_steps: int | None = None,
     **overrides: Any,
 ) -> BaseAlgorithm:
-    """Build an agent of Stable-Baselines3 for `env`, ready for `learn`.
+    """Build an agent of Stable-Baselines3 for ``env``, ready for ``learn``.
 
     SB3's defaults are made for millions of cheap steps. Here an episode is one run over a pool and
     every step costs annotations and a training of the classifier. So, with T the steps of an
     episode:
 
-    - all: `MlpPolicy`, for dictionaries `MultiInputPolicy`, with two hidden layers of 256, gamma
-      0.99;
+    - all: ``MlpPolicy``, for dictionaries ``MultiInputPolicy``, with two hidden layers of 256,
+      gamma 0.99;
     - ddpg, td3, sac: a replay buffer of T transitions (SB3 allocates it at once, with S and S'),
       batches of 16, tau 0.005, learning_starts 16 or T / 4 if that is less, and T / 32 gradient
       steps after each step, which over an episode is as many as one pass over the buffer after
@@ -52,23 +52,23 @@ def make(
       0.4 where the scores' is 0.2. sac explores by itself;
     - ppo, a2c: rollouts of 16 and 5 steps, or T if that is less, so that a policy is updated many
       times in an episode; an initial standard deviation of 0.2, since SB3's of 1 would clip nearly
-      every score to 0 or 1. Rollouts are whole: `learn(n)` goes on to a multiple of their length.
-      ppo leaves a rollout once the policy has moved by `target_kl` 0.02: over hundreds of
+      every score to 0 or 1. Rollouts are whole: ``learn(n)`` goes on to a multiple of their length.
+      ppo leaves a rollout once the policy has moved by ``target_kl`` 0.02: over hundreds of
       coordinates the ratio of probabilities, an exponential of a sum over them, overflows
       otherwise and the weights become NaN.
 
     SB3 draws noise and batches from the global generators of NumPy and PyTorch and seeds both.
 
     Args:
-        name: One of ddpg, td3, sac, ppo, a2c; case does not matter.
-        env: Environment with a bounded Box action space.
-        seed: Seed of everything, or None.
+        name: one of ddpg, td3, sac, ppo, a2c; case does not matter.
+        env: environment with a bounded Box action space.
+        seed: seed of everything, or None.
         max_steps: T. None: the environment's attribute of that name, and 1000 where it has none.
-        **overrides: Arguments of the algorithm's constructor, in place of the above.
+        **overrides: arguments of the algorithm's constructor, in place of the above.
 
     Raises:
-        ValueError: There is no such algorithm, or it cannot take a Box action.
-        TypeError: The action space of `env` is not a Box.
+        ValueError: there is no such algorithm, or it cannot take a Box action.
+        TypeError: the action space of ``env`` is not a Box.
     """
     algorithm = find_algorithm(name)
     actions = check_actions(env)
@@ -80,7 +80,7 @@ def make(
 
 
 def find_algorithm(name: str) -> type[BaseAlgorithm]:
-    """Return SB3's class of that name; raises as `make` does."""
+    """Return SB3's class of that name; raises as ``make`` does."""
     if name.lower() in DISCRETE_ONLY:
         raise ValueError(
             f"{name} chooses among discrete actions and cannot take a Box action; use "
@@ -90,7 +90,7 @@ def find_algorithm(name: str) -> type[BaseAlgorithm]:
 
 
 def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
-    """Constructor arguments for actions of `shape` and episodes of `steps` steps; see `make`."""
+    """Arguments of a constructor for actions of ``shape`` and ``steps`` steps; see ``make``."""
     common: dict[str, Any] = {
         "policy": "MlpPolicy",
         "policy_kwargs": {"net_arch": [256, 256]},
@@ -125,14 +125,14 @@ BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 
 def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
-    """Everything that decides how `model` goes on, between two of its rollouts.
+    """Everything that decides how ``model`` goes on, between two of its rollouts.
 
-    SB3's `save` leaves out the replay buffer, the noise, the last observation and the global
-    generators that it draws from. Take this where a callback's `_on_rollout_start` is called: what
-    went before has then been stored and learned from.
+    SB3's ``save`` leaves out the replay buffer, the noise, the last observation and the global
+    generators that it draws from. Take this where a callback's ``_on_rollout_start`` is called:
+    what went before has then been stored and learned from.
 
     Returns:
-        A tree that `agents.checkpoint` can write.
+        A tree that ``agents.checkpoint`` can write.
     """
     _, variables = model._get_torch_save_params()
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -159,10 +159,10 @@ def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Set `model`, made with the same settings, to a `state_dict`.
+    """Set ``model``, made with the same settings, to a ``state_dict``.
 
-    `learn(..., reset_num_timesteps=False)` then continues, the environment being at the same point.
-    As it resets the noise first, give it an `EachRollout` with `state["noise"]`.
+    ``learn(..., reset_num_timesteps=False)`` then continues, the environment being at the same
+    point. As it resets the noise first, give it an ``EachRollout`` with ``state["noise"]``.
     """
     model.set_parameters(state["parameters"], exact_match=True, device=model.device)
     with torch.no_grad():
@@ -185,12 +185,12 @@ def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
 
 
 class EachRollout(BaseCallback):
-    """Calls a function where `state_dict` may be taken, and stops after `max_steps` steps.
+    """Calls a function where ``state_dict`` may be taken, and stops after ``max_steps`` steps.
 
     Args:
         between: called before each rollout but the first.
-        max_steps: `learn` stops once `num_timesteps` has reached it.
-        noise: a `state_dict`'s "noise", put back after `learn` has reset it.
+        max_steps: ``learn`` stops once ``num_timesteps`` has reached it.
+        noise: a ``state_dict``'s "noise", put back after ``learn`` has reset it.
     """
 
     def __init__(self, between: Callable[[], None], max_steps: int, noise: Any = None) -> None:

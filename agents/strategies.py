@@ -58,8 +58,7 @@ def expected_reward(softmax: np.ndarray) -> np.ndarray:
     """EQ3: max p - sum p^2, what Eq. 3 pays on average if the classifier is calibrated.
 
     The true class is j with probability p_j, so E[Pr(predicted) - Pr(true)] = max p - sum p_j p_j.
-    It is 0 for a uniform and for a one-hot softmax: choosing what maximizes the
-    reward of a step is not uncertainty sampling.
+    It is 0 for a uniform and for a one-hot softmax: choosing by it is not uncertainty sampling.
 
     Args:
         softmax: (n, M).

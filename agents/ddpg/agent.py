@@ -57,31 +57,37 @@ class DDPG:
     Observations of any Box shape are flattened to d numbers; actions of any bounded floating-point
     Box are k numbers. Nothing reads or writes a global generator.
 
-    A subclass may override the four hooks at the end: `_make_encoder` and `_make_networks` for what
-    is seen and by what, `_in_play` and `_scaled` for scores that do not count and for the noise.
+    A subclass may override the four hooks at the end: ``_make_encoder`` and ``_make_networks`` for
+    what is seen and by what, ``_in_play`` and ``_scaled`` for scores that do not count and for the
+    noise.
 
     Args:
-        env: A single environment (not a vector of them).
-        config: Settings; the paper's where omitted.
+        env: a single environment (not a vector of them).
+        config: settings; the paper's where omitted.
 
     Attributes:
         actor, critic: pi(S; theta_a) and Q(S, a; theta_c).
-        actor_target, critic_target: Their targets, with theta_a' and theta_c'.
-        buffer: The replay buffer.
-        num_timesteps, n_updates, episodes: Environment steps, gradient steps and finished
+        actor_target, critic_target: their targets, with theta_a' and theta_c'.
+        buffer: the replay buffer.
+        num_timesteps, n_updates, episodes: environment steps, gradient steps and finished
             episodes so far.
 
     Raises:
-        TypeError: `env` is a vector of environments, its action space is not a Box, or its
-            observations are not what the networks take.
-        ValueError: The action space is unbounded or integer, or the settings do not fit it.
+        TypeError: ``env`` is a vector of environments, its action space is not a Box, its
+            observations are not what the networks take, or the settings are those of another agent.
+        ValueError: the action space is unbounded or integer, or the settings do not fit it.
     """
 
     Config: ClassVar[type[DDPGConfig]] = DDPGConfig
-    """Class of the settings, which `load` reads."""
+    """Class of the settings, which ``load`` reads."""
 
     def __init__(self, env: gym.Env[Any, Any], config: DDPGConfig | None = None) -> None:
-        self.env, self.config = env, config or self.Config()
+        self.env, self.config = env, self.Config() if config is None else config
+        if type(self.config) is not self.Config:
+            raise TypeError(
+                f"{type(self).__name__} takes a {self.Config.__name__}, not a "
+                f"{type(config).__name__}: agents.sets.agent_from_record chooses by the settings"
+            )
         self.observation_space, self.action_space = env.observation_space, check_actions(env)
         c = self.config
         cuda = "cuda" if torch.cuda.is_available() else "cpu"
@@ -115,21 +121,21 @@ class DDPG:
         progress_bar: bool = False,
         reset_num_timesteps: bool = True,
     ) -> "DDPG":
-        """Act and train for `total_timesteps` environment steps (Algorithm 1).
+        """Act and train for ``total_timesteps`` environment steps (Algorithm 1).
 
         Args:
-            total_timesteps: Steps to do in this call.
-            callback: Called after every step with its training done: a callable taking
-                `(locals(), globals())`, or an object with `on_step()`; False from it stops.
-            progress_bar: Whether to show one.
-            reset_num_timesteps: Whether to count steps and episodes from 0 again and begin a new
+            total_timesteps: steps to do in this call.
+            callback: called after every step with its training done: a callable taking
+                ``(locals(), globals())``, or an object with ``on_step()``; False from it stops.
+            progress_bar: whether to show one.
+            reset_num_timesteps: whether to count steps and episodes from 0 again and begin a new
                 episode. False continues where the last call ended, in the middle of an episode if
                 it was there. Weights and replay buffer stay in either case.
 
         Raises:
-            ValueError: The environment returned an observation of another shape, or NaN or
+            ValueError: the environment returned an observation of another shape, or NaN or
                 infinity in it or as a reward. Nothing of that step is kept.
-            FloatingPointError: A loss is NaN or infinite. Nothing was updated from there on.
+            FloatingPointError: a loss is NaN or infinite. Nothing was updated from there on.
         """
         if reset_num_timesteps:
             self.num_timesteps = self.episodes = 0
@@ -233,29 +239,27 @@ class DDPG:
         return {"train/critic_loss": critic, "train/actor_loss": actor, "train/q": q}
 
     def train_step(self, batch: Batch, finite: Tensor | None = None) -> Losses:
-        """One gradient step of critic and actor and, with `target_update="step"`, of the targets.
+        """One gradient step of critic and actor and, with ``target_update="step"``, of the targets.
 
         With the fused optimizer nothing here waits for the device.
 
         Args:
             batch: B transitions.
-            finite: `Losses.finite` of the step before, to update nothing after a loss that was
+            finite: ``Losses.finite`` of the step before, to update nothing after a loss that was
                 not finite; None if there is none.
         """
-        gamma = self.config.gamma
-        # Eq. 6: theta_c to minimise (gamma Q'(S', pi'(S')) + r - Q(S, a))^2. A terminal S' has no
-        # value.
+        # Eq. 6: theta_c minimises (gamma Q'(S', pi'(S')) + r - Q(S, a))^2; a terminal S' has Q' 0.
         with torch.no_grad():
             next_actions = self._act(self.actor_target, batch.next_observations)
             next_q = self.critic_target(batch.next_observations, next_actions)
-            target = batch.rewards + (1 - batch.terminated) * gamma * next_q
+            target = batch.rewards + (1 - batch.terminated) * self.config.gamma * next_q
         q = self.critic(batch.observations, batch.actions)
         critic_loss = F.mse_loss(q, target)
         finite = critic_loss.new_ones(()) if finite is None else finite
         finite = finite * torch.isfinite(critic_loss.detach())
         self.critic_optimizer.minimize(critic_loss, finite)
 
-        # Eq. 4: theta_a to maximise Q(S, pi(S)), with the critic held still.
+        # Eq. 4: theta_a maximises Q(S, pi(S)), with the critic held still.
         self.critic.requires_grad_(False)
         actions = self._act(self.actor, batch.observations)
         actor_loss = -self.critic(batch.observations, actions).mean()
@@ -270,7 +274,7 @@ class DDPG:
         return Losses(critic_loss.detach(), actor_loss.detach(), q.detach().mean(), finite)
 
     def _update_targets(self, finite: Tensor) -> None:
-        """Eq. 7 for critic and actor, if `finite`."""
+        """Eq. 7 for critic and actor, if ``finite``."""
         self.critic_optimizer.update_target(finite)
         self.actor_optimizer.update_target(finite)
 
@@ -288,13 +292,13 @@ class DDPG:
         """Return pi(S), without noise, in the action space; see ``agents.policy.Policy``.
 
         Args:
-            observation: One observation of the observation space's shape, or n of them stacked.
-            state: Passed through, and returned.
-            episode_start: Not used.
-            deterministic: Not used: the policy always is. Exploration belongs to `learn`.
+            observation: one observation of the observation space's shape, or n of them stacked.
+            state: passed through, and returned.
+            episode_start: not used.
+            deterministic: not used: the policy always is. Exploration belongs to ``learn``.
 
         Raises:
-            ValueError: `observation` has another shape, or NaN or infinity in it.
+            ValueError: ``observation`` has another shape, or NaN or infinity in it.
         """
         states, single = self._encoded(observation)
         with torch.no_grad():
@@ -314,7 +318,7 @@ class DDPG:
         saving.load_state_dict(self, state)
 
     def save(self, path: str | Path) -> Path:
-        """Write everything the agent's future depends on to one safetensors file.
+        """Write everything the agent's future depends on to a safetensors file; return its path.
 
         Networks, targets, both optimizers, replay buffer, noise, generators, counters, the current
         observation and the environment's ``np_random``; not the environment. The file is replaced
@@ -322,9 +326,6 @@ class DDPG:
 
         Args:
             path: destination; the suffix .safetensors is added if missing.
-
-        Returns:
-            Where it lies.
         """
         return saving.save(self, path)
 
@@ -336,24 +337,25 @@ class DDPG:
         device: str | None = None,
         force_reset: bool = True,
     ) -> Agent:
-        """Rebuild a saved agent on `env`; `learn(..., reset_num_timesteps=False)` continues.
+        """Rebuild a saved agent on ``env``; ``learn(..., reset_num_timesteps=False)`` continues.
 
-        Continuation is exact, bit for bit on the CPU, in two cases, given `config.seed`. Saved at
-        the end of an episode: a new `env` will do if all its randomness comes from `np_random`, as
-        Gymnasium asks. It is reset with the run's seed, its `np_random` set as it was, and reset
-        for the next episode. Saved within an episode: bring `env` to the same point, for example
-        by resetting it with the same seed and repeating the actions, and pass `force_reset=False`.
+        Continuation is exact, bit for bit on the CPU, in two cases, given ``config.seed``. Saved at
+        the end of an episode: a new ``env`` will do if all its randomness comes from ``np_random``,
+        as Gymnasium asks. It is reset with the run's seed, its ``np_random`` set as it was, and
+        reset for the next episode. Saved within an episode: bring ``env`` to the same point, for
+        example by resetting it with the same seed and repeating the actions, and pass
+        ``force_reset=False``.
 
         Args:
-            path: Where it was saved, with or without the suffix.
-            env: Environment with spaces of the same shapes.
-            device: Instead of the saved setting.
-            force_reset: Whether the next `learn` begins a new episode even if the agent was saved
+            path: where it was saved, with or without the suffix.
+            env: environment with spaces of the same shapes.
+            device: instead of the saved setting.
+            force_reset: whether the next ``learn`` begins a new episode even if the agent was saved
                 within one.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is truncated, of another format or version, or the agent was
+            FileNotFoundError: there is no such file.
+            ValueError: the file is truncated, of another format or version, or the agent was
                 of another class or saved for spaces of other shapes.
         """
         return saving.load(cls, path, env, device, force_reset)
@@ -383,7 +385,7 @@ class DDPG:
         return FlatEncoder(self.observation_space, self.device)
 
     def _make_networks(self, weights: torch.Generator) -> tuple[Any, Any]:
-        """New actor and critic on the CPU, their initial weights drawn from `weights`."""
+        """New actor and critic on the CPU, their initial weights drawn from ``weights``."""
         c, d, k = self.config, self.encode.size, int(np.prod(self.action_space.shape))
         actor = Actor(d, k, c.width, c.squash, weights)
         return actor, Critic(d, k, c.width, weights)

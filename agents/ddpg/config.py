@@ -19,10 +19,10 @@ WITHOUT_EFFECT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DDPGConfig:
-    """Settings of `DDPG`; the defaults are the paper's, or its sources' where it is silent.
+    """Settings of ``DDPG``; the defaults are the paper's, or its sources' where it is silent.
 
     Raises:
-        ValueError: A setting is out of its range; the message names it.
+        ValueError: a setting is out of its range; the message names it.
     """
 
     gamma: float = 0.99
@@ -61,7 +61,7 @@ class DDPGConfig:
     """Steps at the beginning with uniformly random actions and without training. The paper has
     none: each of them spends annotations."""
     buffer_size: int | None = None
-    """Transitions kept. None: the environment's `max_steps`, one whole episode, where it has that
+    """Transitions kept. None: the environment's ``max_steps``, one whole episode, where it has that
     attribute, and 1,000,000 (the DDPG paper's) where it has not."""
     optimizer_impl: Literal["fused", "default"] = "fused"
     """Adam in one kernel and Polyak averaging in one pass; or PyTorch's default Adam and averaging
@@ -69,7 +69,7 @@ class DDPGConfig:
     device: str = "auto"
     """Where networks and replay buffer live; "auto" is CUDA if there is one, else the CPU."""
     seed: int | None = None
-    """Source of initial weights, noise, batches and warm-up, and seed of a run's first `reset`.
+    """Source of initial weights, noise, batches and warm-up, and seed of a run's first ``reset``.
     Later episodes are reset without one, as Gymnasium advises. None: every run differs."""
     log_dir: str | None = None
     """Folder for TensorBoard's event files; None writes none."""
@@ -100,14 +100,14 @@ class DDPGConfig:
 
     @classmethod
     def from_record(cls: type[C], record: Mapping[str, Any]) -> C:
-        """Settings from what `dataclasses.asdict` made of them, in this version or an earlier one.
+        """Settings from what ``dataclasses.asdict`` made of them in this or an earlier version.
 
         Args:
-            record: Value of every field, by name. Fields of `WITHOUT_EFFECT` that this class lacks
-                may have the values named there.
+            record: value of every field, by name. Fields of ``WITHOUT_EFFECT`` that this class
+                lacks may have the values named there.
 
         Raises:
-            ValueError: A field is unknown, asks for something this class lacks, or is out of range.
+            ValueError: a field is unknown, asks for something this class lacks, or is out of range.
         """
         known = {field.name for field in fields(cls)}
         for name in record.keys() - known:

@@ -1,7 +1,7 @@
 """How a network moves: Adam down its own loss, and its target after it (Eq. 7).
 
-Both kinds give the same step. `FusedOptimizer` never waits for the device; `DefaultOptimizer` is
-equal to Stable-Baselines3's bit for bit on the CPU.
+Both kinds give the same step. ``FusedOptimizer`` never waits for the device; ``DefaultOptimizer``
+is equal to Stable-Baselines3's bit for bit on the CPU.
 """
 
 from abc import ABC, abstractmethod
@@ -15,10 +15,10 @@ class Optimizer(ABC):
     """Adam on one network, and Polyak averaging of its target.
 
     Args:
-        network: What is trained.
-        target: Its target; the same layers.
-        learning_rate: Of Adam.
-        tau: Share of the online weights in a target update; lambda in Eq. 7.
+        network: what is trained.
+        target: its target; the same layers.
+        learning_rate: of Adam.
+        tau: share of the online weights in a target update; lambda in Eq. 7.
 
     Attributes:
         adam: PyTorch's optimizer.
@@ -36,7 +36,7 @@ class Optimizer(ABC):
         self.adam = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=self.fused)
 
     def minimize(self, loss: Tensor, finite: Tensor) -> None:
-        """Move the network alone, if `finite` is not 0: no gradient reaches any other network."""
+        """Move the network alone, if ``finite`` is not 0: no gradient reaches any other network."""
         self.adam.zero_grad()
         loss.backward(inputs=self.weights)
         self._step(finite)
@@ -44,11 +44,11 @@ class Optimizer(ABC):
 
     @abstractmethod
     def update_target(self, finite: Tensor) -> None:
-        """Theta' := tau theta + (1 - tau) theta' (Eq. 7), if `finite` is not 0."""
+        """Theta' := tau theta + (1 - tau) theta' (Eq. 7), if ``finite`` is not 0."""
 
     @abstractmethod
     def _step(self, finite: Tensor) -> None:
-        """Adam's step by the gradients that are there, if `finite` is not 0."""
+        """Adam's step by the gradients that are there, if ``finite`` is not 0."""
 
     def state_dict(self) -> dict[int, Any]:
         """Moments and number of steps of every parameter, by its position."""
@@ -56,18 +56,18 @@ class Optimizer(ABC):
         return moments
 
     def load_state_dict(self, state: dict[int, Any]) -> None:
-        """Continue from a `state_dict` of either kind."""
+        """Continue from a ``state_dict`` of either kind."""
         self.adam.load_state_dict(self.adam.state_dict() | {"state": state})
 
 
 class FusedOptimizer(Optimizer):
-    """Adam in one kernel and averaging in one pass, which read `finite` on the device."""
+    """Adam in one kernel and averaging in one pass, which read ``finite`` on the device."""
 
     fused = True
 
     @torch.no_grad()
     def update_target(self, finite: Tensor) -> None:
-        """See `Optimizer`."""
+        """See ``Optimizer``."""
         torch._foreach_lerp_(self.averages, self.weights, [self.tau * finite] * len(self.weights))
 
     def _step(self, finite: Tensor) -> None:
@@ -83,7 +83,7 @@ class DefaultOptimizer(Optimizer):
 
     @torch.no_grad()
     def update_target(self, finite: Tensor) -> None:
-        """See `Optimizer`."""
+        """See ``Optimizer``."""
         if finite:
             torch._foreach_mul_(self.averages, 1 - self.tau)
             torch._foreach_add_(self.averages, self.weights, alpha=self.tau)
@@ -97,4 +97,4 @@ OPTIMIZERS: dict[Literal["fused", "default"], type[Optimizer]] = {
     "fused": FusedOptimizer,
     "default": DefaultOptimizer,
 }
-"""By the name that `DDPGConfig.optimizer_impl` has for them."""
+"""By the name that ``DDPGConfig.optimizer_impl`` has for them."""

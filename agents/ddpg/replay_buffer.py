@@ -27,24 +27,24 @@ class Batch(NamedTuple):
 class ReplayBuffer:
     """Ring of transitions over a ring of states in which S' of one step is S of the next.
 
-    An episode is written as `start(S_0)`, `add(a_0, r_0, S_1, ...)`, `add(a_1, r_1, S_2, ...)`, so
-    each state arrives, and is stored, once. The final observation is stored like any other and the
-    next `start` puts an unconnected state after it.
+    An episode is written by ``start(S_0)`` and an ``add`` for every step, of a, r and S': each
+    state arrives, and is stored, once. The final observation is stored like any other and the next
+    ``start`` puts an unconnected state after it.
 
-    One episode of `capacity` steps fits exactly: `capacity` transitions and `capacity + 1` states,
-    44.3 MB for 665 transitions of 3,325 x 4 probabilities where storing S and S' takes 79.6 MB.
-    When the ring is full the oldest transition goes. Every further episode among those stored
+    One episode of ``capacity`` steps fits exactly: ``capacity`` transitions and ``capacity + 1``
+    states, 44.3 MB for 665 transitions of 3,325 x 4 probabilities where storing S and S' takes 79.6
+    MB. When the ring is full the oldest transition goes. Every further episode among those stored
     takes the room of one transition, for its unconnected first state.
 
     Args:
-        capacity: Transitions kept, at least 1.
-        observation_size: Length d of a flattened observation.
-        action_size: Length k of an action.
-        device: Where everything is stored and sampled.
-        seed: Seed of the buffer's own generator.
+        capacity: transitions kept, at least 1.
+        observation_size: length d of a flattened observation.
+        action_size: length k of an action.
+        device: where everything is stored and sampled.
+        seed: seed of the buffer's own generator.
 
     Raises:
-        ValueError: `capacity` is below 1.
+        ValueError: ``capacity`` is below 1.
     """
 
     def __init__(
@@ -79,22 +79,22 @@ class ReplayBuffer:
         return sum(tensor.nbytes for tensor in stored)
 
     def start(self, observation: Tensor) -> None:
-        """Begin an episode at `observation`, shape (d,)."""
+        """Begin an episode at ``observation``, shape (d,)."""
         self._push(observation)
 
     def add(
         self, action: Tensor, reward: float, next_observation: Tensor, terminated: bool
     ) -> None:
-        """Store the transition from the newest state to `next_observation`.
+        """Store the transition from the newest state to ``next_observation``.
 
         Args:
             action: (k,), as executed, in the squashed range.
             reward: r(S, a).
             next_observation: (d,), also when the episode ends here.
-            terminated: Whether S' is terminal; False for a truncated episode, whose value goes on.
+            terminated: whether S' is terminal; False for a truncated episode, whose value goes on.
 
         Raises:
-            RuntimeError: No episode was begun.
+            RuntimeError: no episode was begun.
         """
         if self._n_states == 0:
             raise RuntimeError("start(observation) comes before the first add(...)")
@@ -108,10 +108,10 @@ class ReplayBuffer:
         self._size += 1
 
     def sample(self, batch_size: int) -> Batch:
-        """Draw `batch_size` transitions uniformly, with replacement.
+        """Draw ``batch_size`` transitions uniformly, with replacement.
 
         Raises:
-            RuntimeError: The buffer is empty.
+            RuntimeError: the buffer is empty.
         """
         if self._size == 0:
             raise RuntimeError("cannot sample from an empty replay buffer")
@@ -145,7 +145,7 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state_dict` of a buffer of the same capacity and sizes.
+        """Continue from a ``state_dict`` of a buffer of the same capacity and sizes.
 
         The state of a generator belongs to a kind of device. Where the kinds differ, the buffer
         keeps its own generator, with a warning: everything else continues exactly.
@@ -181,7 +181,7 @@ class ReplayBuffer:
     def _push(self, observation: Tensor) -> None:
         """Write the next state, over the oldest one and its transition when the ring is full."""
         slot = self._n_states % len(self.states)
-        # `capacity` transitions span all `capacity + 1` states, so this also makes room for a row.
+        # capacity transitions span all capacity + 1 states, so this also makes room for a row.
         if self._size and self._host_slots[self._oldest] == slot:
             self._oldest = (self._oldest + 1) % self.capacity
             self._size -= 1

@@ -13,8 +13,8 @@ def check_actions(env: gym.Env[Any, Any]) -> gym.spaces.Box:
     """Return the action space of an environment for continuous actions.
 
     Raises:
-        TypeError: `env` is a vector of environments, or its action space is not a Box.
-        ValueError: The action space is unbounded or integer.
+        TypeError: ``env`` is a vector of environments, or its action space is not a Box.
+        ValueError: the action space is unbounded or integer.
     """
     actions = env.action_space
     if hasattr(env, "num_envs"):
@@ -35,7 +35,7 @@ def check_box(space: gym.Space[Any]) -> gym.spaces.Box:
     """Return an observation space that is a Box.
 
     Raises:
-        TypeError: It is not.
+        TypeError: it is not.
     """
     if not isinstance(space, gym.spaces.Box):
         raise TypeError(
@@ -49,7 +49,7 @@ def check_reward(reward: Any, step: int) -> float:
     """Return a reward as a number that float32 can hold; another would spoil the replay buffer.
 
     Raises:
-        ValueError: It is not; the message has the environment step.
+        ValueError: it is not; the message has the environment step.
     """
     if not abs(float(reward)) <= float(np.finfo(np.float32).max):
         raise ValueError(
@@ -60,7 +60,7 @@ def check_reward(reward: Any, step: int) -> float:
 
 
 def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
-    """Return the attribute of the environment below its wrappers, or `default`."""
+    """Return the attribute of the environment below its wrappers, or ``default``."""
     try:
         return env.get_wrapper_attr(name)
     except AttributeError:
@@ -68,10 +68,10 @@ def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
 
 
 def flatten_observations(observation: ArrayLike, space: gym.spaces.Box) -> NDArray[np.float32]:
-    """Flatten one observation of shape `space.shape`, or n of them stacked, to (1, d) or (n, d).
+    """Flatten one observation of shape ``space.shape``, or n of them stacked, to (1, d) or (n, d).
 
     Raises:
-        ValueError: `observation` has another shape, or NaN or infinity in it.
+        ValueError: ``observation`` has another shape, or NaN or infinity in it.
     """
     if isinstance(observation, (tuple, dict)):
         raise ValueError("pass the observation's array alone: `observation, info = env.reset()`")
@@ -96,7 +96,7 @@ class Encoder(Protocol):
         """States (m, d) float32 of one observation or of m stacked, and whether it was one.
 
         Raises:
-            ValueError: Another shape, or NaN or infinity in it.
+            ValueError: another shape, or NaN or infinity in it.
         """
 
 
@@ -104,14 +104,14 @@ class FlatEncoder:
     """From observations of a Box of any shape to states, their d numbers in a row.
 
     Args:
-        space: Of the observations.
-        device: Where states lie.
+        space: of the observations.
+        device: where states lie.
 
     Attributes:
         size: d, the length of a state.
 
     Raises:
-        TypeError: `space` is not a Box.
+        TypeError: ``space`` is not a Box.
     """
 
     def __init__(self, space: gym.Space[Any], device: torch.device) -> None:
@@ -125,7 +125,7 @@ class FlatEncoder:
 
 
 def scale_actions(unit: NDArray[np.floating[Any]], space: gym.spaces.Box) -> NDArray[Any]:
-    """Map n actions from [0, 1], (n, k), affinely to the bounds of `space`, (n, *space.shape)."""
+    """Map n actions from [0, 1], (n, k), affinely to the bounds of ``space``, (n, *space.shape)."""
     scaled = space.low + unit.reshape(-1, *space.shape) * (space.high - space.low)
     # The last bit of a rounding must not leave the space.
     return np.clip(scaled, space.low, space.high).astype(space.dtype)

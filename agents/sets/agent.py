@@ -15,10 +15,10 @@ from agents.sets.networks import SetActor, SetCritic
 
 @dataclass(frozen=True)
 class PoolConfig(DDPGConfig):
-    """Settings of `PoolDDPG`: the paper's, and what it may do with the pool.
+    """Settings of ``PoolDDPG``: the paper's, and what it may do with the pool.
 
     Raises:
-        ValueError: A setting is out of its range; the message names it.
+        ValueError: a setting is out of its range; the message names it.
     """
 
     mask: bool = False
@@ -29,7 +29,7 @@ class PoolConfig(DDPGConfig):
     what it is added to: scores that differ by little are then not drowned by it."""
     networks: Literal["mlp", "set"] = "mlp"
     """The paper's fully connected layers over the whole observation; or networks that see a set of
-    samples, for observations of `al_gym.wrappers.ContextObservation` (`agents.sets.networks`),
+    samples, for observations of ``al_gym.wrappers.ContextObservation`` (``agents.sets.networks``),
     which have a width of their own."""
 
     def __post_init__(self) -> None:
@@ -40,19 +40,19 @@ class PoolConfig(DDPGConfig):
 
 
 class PoolDDPG(DDPG):
-    """`DDPG` with masks, noise in proportion to the scores, and networks that see a set.
+    """``DDPG`` with masks, noise in proportion to the scores, and networks that see a set.
 
-    With `networks="set"` observations are those of `al_gym.wrappers.ContextObservation`; otherwise
-    they are (n_u, M), with rows of zeros where a sample has left the pool.
+    With ``networks="set"`` observations are those of ``al_gym.wrappers.ContextObservation``;
+    otherwise they are (n_u, M), with rows of zeros where a sample has left the pool.
 
     Args:
-        env: A single environment; with set networks one that has a `query_size`.
-        config: Settings.
+        env: a single environment; with set networks one that has a ``query_size``.
+        config: settings.
 
     Raises:
-        TypeError: As for `DDPG`, or observations that lack what set networks need.
-        ValueError: As for `DDPG`, observations without a row for every coordinate of the action,
-            or no `query_size`.
+        TypeError: as for ``DDPG``, or observations that lack what set networks need.
+        ValueError: as for ``DDPG``, observations without a row for every coordinate of the action,
+            or no ``query_size``.
     """
 
     Config = PoolConfig

@@ -333,6 +333,13 @@ def test_with_nothing_asked_for_it_is_the_papers_agent(make_env):
         assert torch.equal(weights(getattr(ours, name)), weights(getattr(papers, name)))
 
 
+def test_neither_takes_the_settings_of_the_other(make_env):
+    with pytest.raises(TypeError, match="DDPG takes a DDPGConfig, not a PoolConfig"):
+        DDPG(make_env("mlp"), PoolConfig(mask=True))
+    with pytest.raises(TypeError, match="PoolDDPG takes a PoolConfig, not a DDPGConfig"):
+        PoolDDPG(make_env("mlp"), DDPGConfig())
+
+
 def test_a_file_of_one_is_not_read_by_the_other_where_it_asks_for_more(
     make_agent, make_env, tmp_path
 ):

@@ -1,6 +1,7 @@
 """Stable-Baselines3's agents with settings that make sense for one run over a pool of images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -14,18 +15,75 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 from agents.ddpg.spaces import check_actions, find_attribute
 from agents.names import lookup
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    "ddpg": sb3.DDPG,
-    "td3": sb3.TD3,
-    "sac": sb3.SAC,
-    "ppo": sb3.PPO,
-    "a2c": sb3.A2C,
+BATCH = 16
+"""Transitions in a gradient step: the paper's."""
+Arguments = Callable[[tuple[int, ...], int], dict[str, Any]]
+"""From the shape of an action and the steps of an episode to arguments of a constructor."""
+ActionNoise = OrnsteinUhlenbeckActionNoise | NormalActionNoise | None
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm of Stable-Baselines3 for a Box action space."""
+
+    agent: type[BaseAlgorithm]
+    """Its class."""
+    arguments: Arguments
+    """What suits one run over a pool, beside what all algorithms have; see ``make``."""
+
+
+def _off_policy(noise: Callable[[np.ndarray], ActionNoise]) -> Arguments:
+    """Arguments of an algorithm with a replay buffer; ``noise`` makes its noise around zeros."""
+
+    def arguments(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+        return {
+            "buffer_size": steps,
+            "batch_size": BATCH,
+            "tau": 0.005,
+            "learning_starts": min(BATCH, steps // 4),
+            "gradient_steps": max(1, round(steps / (2 * BATCH))),
+            "action_noise": noise(np.zeros(shape, dtype=np.float32)),
+        }
+
+    return arguments
+
+
+def _on_policy(rollout: int) -> Arguments:
+    """Arguments of an algorithm that learns from rollouts of so many steps."""
+
+    def arguments(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+        # PPO normalises advantages over the rollout and so needs two steps at least.
+        networks = {**NETWORKS, "log_std_init": float(np.log(0.2))}
+        return {"n_steps": max(2, min(rollout, steps)), "policy_kwargs": networks}
+
+    return arguments
+
+
+def _ppo(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+    """Those of ``_on_policy``, with a rollout for a batch."""
+    arguments = _on_policy(BATCH)(shape, steps)
+    return arguments | {"batch_size": arguments["n_steps"], "target_kl": 0.02}
+
+
+def _ornstein_uhlenbeck(zero: np.ndarray) -> ActionNoise:
+    return OrnsteinUhlenbeckActionNoise(zero, np.full_like(zero, 0.4), theta=0.15, dt=1.0)
+
+
+def _gaussian(zero: np.ndarray) -> ActionNoise:
+    return NormalActionNoise(zero, np.full_like(zero, 0.4))
+
+
+NETWORKS: dict[str, Any] = {"net_arch": [256, 256]}
+ALGORITHMS = {
+    "ddpg": Algorithm(sb3.DDPG, _off_policy(_ornstein_uhlenbeck)),
+    "td3": Algorithm(sb3.TD3, _off_policy(_gaussian)),
+    "sac": Algorithm(sb3.SAC, _off_policy(lambda zero: None)),
+    "ppo": Algorithm(sb3.PPO, _ppo),
+    "a2c": Algorithm(sb3.A2C, _on_policy(5)),
 }
 """Algorithms for a Box action space, by name."""
 DISCRETE_ONLY = ("dqn",)
 """Algorithms of SB3 that cannot take a Box action."""
-BATCH = 16
-"""Transitions in a gradient step: the paper's."""
 
 
 def make(
@@ -73,14 +131,14 @@ def make(
     algorithm = find_algorithm(name)
     actions = check_actions(env)
     steps = max_steps or int(find_attribute(env, "max_steps", 1000))
-    arguments = settings(name.lower(), actions.shape, steps)
+    arguments = settings(name, actions.shape, steps)
     if isinstance(env.observation_space, gym.spaces.Dict):
         arguments["policy"] = "MultiInputPolicy"
-    return algorithm(env=env, seed=seed, **(arguments | overrides))
+    return algorithm.agent(env=env, seed=seed, **(arguments | overrides))
 
 
-def find_algorithm(name: str) -> type[BaseAlgorithm]:
-    """Return SB3's class of that name; raises as ``make`` does."""
+def find_algorithm(name: str) -> Algorithm:
+    """Return the algorithm of that name; raises as ``make`` does."""
     if name.lower() in DISCRETE_ONLY:
         raise ValueError(
             f"{name} chooses among discrete actions and cannot take a Box action; use "
@@ -91,31 +149,8 @@ def find_algorithm(name: str) -> type[BaseAlgorithm]:
 
 def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
     """Arguments of a constructor for actions of ``shape`` and ``steps`` steps; see ``make``."""
-    common: dict[str, Any] = {
-        "policy": "MlpPolicy",
-        "policy_kwargs": {"net_arch": [256, 256]},
-        "gamma": 0.99,
-    }
-    if name in ("ppo", "a2c"):
-        common["policy_kwargs"]["log_std_init"] = float(np.log(0.2))
-        # PPO normalises advantages over the rollout and so needs two steps at least.
-        rollout = max(2, min(BATCH if name == "ppo" else 5, steps))
-        more = {"batch_size": rollout, "target_kl": 0.02} if name == "ppo" else {}
-        return common | {"n_steps": rollout} | more
-    zero = np.zeros(shape, dtype=np.float32)
-    noise = {
-        "ddpg": OrnsteinUhlenbeckActionNoise(zero, np.full_like(zero, 0.4), theta=0.15, dt=1.0),
-        "td3": NormalActionNoise(zero, np.full_like(zero, 0.4)),
-        "sac": None,
-    }
-    return common | {
-        "buffer_size": steps,
-        "batch_size": BATCH,
-        "tau": 0.005,
-        "learning_starts": min(BATCH, steps // 4),
-        "gradient_steps": max(1, round(steps / (2 * BATCH))),
-        "action_noise": noise[name],
-    }
+    common = {"policy": "MlpPolicy", "policy_kwargs": dict(NETWORKS), "gamma": 0.99}
+    return common | find_algorithm(name).arguments(shape, steps)
 
 
 # --- exact continuation, which SB3's own save does not give ---------------------------------------

@@ -89,7 +89,8 @@ class Strategy(ScoringPolicy):
         return scores
 
 
-def _random(rng: np.random.Generator) -> Scorer:
+def _random(query_size: int, rng: np.random.Generator) -> Scorer:
+    """RANDOM: every row alike."""
     return lambda softmax: rng.random(len(softmax))
 
 
@@ -115,7 +116,17 @@ def _fusion(query_size: int, rng: np.random.Generator) -> Scorer:
 CRITERIA: tuple[Scorer, ...] = (least_confidence, margin, entropy)
 """What FUSION combines."""
 
-NAMES = ("random", "lc", "ms", "en", "fusion", "eq3")
+Maker = Callable[[int, np.random.Generator], Scorer]
+"""From K, the samples annotated in a step, and a generator to a formula."""
+STRATEGIES: dict[str, Maker] = {
+    "random": _random,
+    "lc": lambda query_size, rng: least_confidence,
+    "ms": lambda query_size, rng: margin,
+    "en": lambda query_size, rng: entropy,
+    "fusion": _fusion,
+    "eq3": lambda query_size, rng: expected_reward,
+}
+"""Everything that ``make`` knows, by name."""
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -127,7 +138,7 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
     """The strategy of a name.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``STRATEGIES``.
         query_size: K, samples annotated in a step; FUSION needs it.
         seed: of RANDOM and FUSION.
 
@@ -135,12 +146,4 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
         ValueError: an unknown name.
     """
     rng = generator(seed)
-    scorers: dict[str, Scorer] = {
-        "random": _random(rng),
-        "lc": least_confidence,
-        "ms": margin,
-        "en": entropy,
-        "fusion": _fusion(query_size, rng),
-        "eq3": expected_reward,
-    }
-    return Strategy(lookup("strategy", name, scorers), rng)
+    return Strategy(lookup("strategy", name, STRATEGIES)(query_size, rng), rng)

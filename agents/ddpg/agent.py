@@ -355,8 +355,8 @@ class DDPG:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, of another format or version, or the agent was
-                of another class or saved for spaces of other shapes.
+            ValueError: the file is truncated, of another format or version, was saved for spaces of
+                other shapes, or has settings that this class lacks.
         """
         return saving.load(cls, path, env, device, force_reset)
 

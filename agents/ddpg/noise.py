@@ -128,7 +128,7 @@ class NoNoise:
         """Do nothing: there is nothing to forget."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return nothing: there is no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

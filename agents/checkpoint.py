@@ -24,7 +24,7 @@ all strings."""
 
 
 def with_suffix(path: str | Path) -> Path:
-    """`path`, with .safetensors added where it is missing."""
+    """``path``, with .safetensors added where it is missing."""
     path = Path(path)
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
@@ -32,15 +32,15 @@ def with_suffix(path: str | Path) -> Path:
 def write(path: str | Path, tree: dict[str, Any]) -> Path:
     """Write a checkpoint at once or not at all, and return where it lies.
 
-    The content goes to a temporary file in the same folder, which then takes the place of `path`:
+    The content goes to a temporary file in the same folder, which then takes the place of ``path``:
     a reader, or a crash half-way, finds the old file or the new one and nothing between.
 
     Args:
-        path: Destination; the suffix .safetensors is added if missing, folders are made.
-        tree: What to store; tensors may be on any device.
+        path: destination; the suffix .safetensors is added if missing, folders are made.
+        tree: what to store; tensors may be on any device.
 
     Raises:
-        TypeError: A leaf is of another type than those above.
+        TypeError: a leaf is of another type than those above.
     """
     path = with_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +61,11 @@ def write(path: str | Path, tree: dict[str, Any]) -> Path:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read the tree that `write` stored, tensors on the CPU; tuples have become lists.
+    """Read the tree that ``write`` stored, tensors on the CPU; tuples have become lists.
 
     Raises:
-        FileNotFoundError: There is no such file, with or without the suffix.
-        ValueError: The file is truncated, damaged, or no checkpoint.
+        FileNotFoundError: there is no such file, with or without the suffix.
+        ValueError: the file is truncated, damaged, or no checkpoint.
     """
     path = with_suffix(path)
     if not path.is_file():
@@ -92,7 +92,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _pack(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`node` in JSON types; its tensors go into `tensors` under names that begin with `name`."""
+    """``node`` in JSON types; its tensors go into ``tensors``, their names begin with ``name``."""
     if isinstance(node, (Tensor, np.ndarray)):
         tensor = torch.from_numpy(node) if isinstance(node, np.ndarray) else node
         # Views and tensors that share memory are refused by the format: store what they show.
@@ -113,7 +113,7 @@ def _pack(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpack(node: Any, tensors: dict[str, Tensor]) -> Any:
-    """Undo `_pack`."""
+    """Undo ``_pack``."""
     if isinstance(node, list):
         return [_unpack(value, tensors) for value in node]
     if not isinstance(node, dict):

@@ -23,7 +23,8 @@ import gymnasium as gym
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from agents.names import hint
+from agents.names import hint, lookup
+from agents.policy import ScoringPolicy
 from agents.strategies import generator, margin
 
 PREFIX = "skactiveml:"
@@ -77,7 +78,7 @@ Chooser = Callable[[View, int, int], np.ndarray]
 """From a view, the number to choose and a seed to as many candidates by position, best first."""
 
 
-class FeatureStrategy:
+class FeatureStrategy(ScoringPolicy):
     """Chooses the samples of a query together, by their features.
 
     Args:
@@ -98,20 +99,11 @@ class FeatureStrategy:
         self._query_size = query_size
         self.generator = generator(seed)
 
-    def predict(
-        self,
-        observation: np.ndarray,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, Any]:
-        """Scores with Stable-Baselines3's signature: the chosen above 0, best first, the rest 0.
+    def scores(self, observation: np.ndarray) -> np.ndarray:
+        """Scores of (n_u, M), (n_u,) float32: the chosen above 0, best first, the rest 0.
 
         Args:
-            observation: (n_u, M), of the environment as it is now.
-            state: passed through.
-            episode_start: not used.
-            deterministic: not used; what is random is seeded.
+            observation: of the environment as it is now.
 
         Raises:
             ValueError: a strategy that needs dropout, and a network without.
@@ -125,7 +117,7 @@ class FeatureStrategy:
             chosen = self._choose(view, n, seed)
         scores = np.zeros(len(observation), np.float32)
         scores[view.rows[chosen]] = np.linspace(1, 0.5, n)
-        return scores, state
+        return scores
 
 
 def find(name: str) -> Chooser:
@@ -138,10 +130,7 @@ def find(name: str) -> Chooser:
         ) from error
     if name.startswith(PREFIX):
         return from_scikit_activeml(name.removeprefix(PREFIX))
-    if name not in STRATEGIES:
-        names = tuple(STRATEGIES)
-        raise ValueError(f"unknown strategy {name!r}, choose from {names}{hint(name, names)}")
-    return STRATEGIES[name]
+    return lookup("strategy", name, STRATEGIES)
 
 
 # --- scikit-activeml ------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Stable-Baselines3's agents with settings that make sense for one run over a pool of images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -11,21 +12,78 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-from agents.names import hint
-from agents.spaces import check_actions, find_attribute
+from agents.ddpg.spaces import check_actions, find_attribute
+from agents.names import lookup
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    "ddpg": sb3.DDPG,
-    "td3": sb3.TD3,
-    "sac": sb3.SAC,
-    "ppo": sb3.PPO,
-    "a2c": sb3.A2C,
+BATCH = 16
+"""Transitions in a gradient step: the paper's."""
+Arguments = Callable[[tuple[int, ...], int], dict[str, Any]]
+"""From the shape of an action and the steps of an episode to arguments of a constructor."""
+ActionNoise = OrnsteinUhlenbeckActionNoise | NormalActionNoise | None
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm of Stable-Baselines3 for a Box action space."""
+
+    agent: type[BaseAlgorithm]
+    """Its class."""
+    arguments: Arguments
+    """What suits one run over a pool, beside what all algorithms have; see ``make``."""
+
+
+def _off_policy(noise: Callable[[np.ndarray], ActionNoise]) -> Arguments:
+    """Arguments of an algorithm with a replay buffer; ``noise`` makes its noise around zeros."""
+
+    def arguments(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+        return {
+            "buffer_size": steps,
+            "batch_size": BATCH,
+            "tau": 0.005,
+            "learning_starts": min(BATCH, steps // 4),
+            "gradient_steps": max(1, round(steps / (2 * BATCH))),
+            "action_noise": noise(np.zeros(shape, dtype=np.float32)),
+        }
+
+    return arguments
+
+
+def _on_policy(rollout: int) -> Arguments:
+    """Arguments of an algorithm that learns from rollouts of so many steps."""
+
+    def arguments(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+        # PPO normalises advantages over the rollout and so needs two steps at least.
+        networks = {**NETWORKS, "log_std_init": float(np.log(0.2))}
+        return {"n_steps": max(2, min(rollout, steps)), "policy_kwargs": networks}
+
+    return arguments
+
+
+def _ppo(shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+    """Those of ``_on_policy``, with a rollout for a batch."""
+    arguments = _on_policy(BATCH)(shape, steps)
+    return arguments | {"batch_size": arguments["n_steps"], "target_kl": 0.02}
+
+
+def _ornstein_uhlenbeck(zero: np.ndarray) -> ActionNoise:
+    return OrnsteinUhlenbeckActionNoise(zero, np.full_like(zero, 0.4), theta=0.15, dt=1.0)
+
+
+def _gaussian(zero: np.ndarray) -> ActionNoise:
+    return NormalActionNoise(zero, np.full_like(zero, 0.4))
+
+
+NETWORKS: dict[str, Any] = {"net_arch": [256, 256]}
+ALGORITHMS = {
+    "ddpg": Algorithm(sb3.DDPG, _off_policy(_ornstein_uhlenbeck)),
+    "td3": Algorithm(sb3.TD3, _off_policy(_gaussian)),
+    "sac": Algorithm(sb3.SAC, _off_policy(lambda zero: None)),
+    "ppo": Algorithm(sb3.PPO, _ppo),
+    "a2c": Algorithm(sb3.A2C, _on_policy(5)),
 }
 """Algorithms for a Box action space, by name."""
 DISCRETE_ONLY = ("dqn",)
 """Algorithms of SB3 that cannot take a Box action."""
-BATCH = 16
-"""Transitions in a gradient step: the paper's."""
 
 
 def make(
@@ -35,14 +93,14 @@ def make(
     max_steps: int | None = None,
     **overrides: Any,
 ) -> BaseAlgorithm:
-    """Build an agent of Stable-Baselines3 for `env`, ready for `learn`.
+    """Build an agent of Stable-Baselines3 for ``env``, ready for ``learn``.
 
     SB3's defaults are made for millions of cheap steps. Here an episode is one run over a pool and
     every step costs annotations and a training of the classifier. So, with T the steps of an
     episode:
 
-    - all: `MlpPolicy`, for dictionaries `MultiInputPolicy`, with two hidden layers of 256, gamma
-      0.99;
+    - all: ``MlpPolicy``, for dictionaries ``MultiInputPolicy``, with two hidden layers of 256,
+      gamma 0.99;
     - ddpg, td3, sac: a replay buffer of T transitions (SB3 allocates it at once, with S and S'),
       batches of 16, tau 0.005, learning_starts 16 or T / 4 if that is less, and T / 32 gradient
       steps after each step, which over an episode is as many as one pass over the buffer after
@@ -52,72 +110,47 @@ def make(
       0.4 where the scores' is 0.2. sac explores by itself;
     - ppo, a2c: rollouts of 16 and 5 steps, or T if that is less, so that a policy is updated many
       times in an episode; an initial standard deviation of 0.2, since SB3's of 1 would clip nearly
-      every score to 0 or 1. Rollouts are whole: `learn(n)` goes on to a multiple of their length.
-      ppo leaves a rollout once the policy has moved by `target_kl` 0.02: over hundreds of
+      every score to 0 or 1. Rollouts are whole: ``learn(n)`` goes on to a multiple of their length.
+      ppo leaves a rollout once the policy has moved by ``target_kl`` 0.02: over hundreds of
       coordinates the ratio of probabilities, an exponential of a sum over them, overflows
       otherwise and the weights become NaN.
 
     SB3 draws noise and batches from the global generators of NumPy and PyTorch and seeds both.
 
     Args:
-        name: One of ddpg, td3, sac, ppo, a2c; case does not matter.
-        env: Environment with a bounded Box action space.
-        seed: Seed of everything, or None.
+        name: one of ddpg, td3, sac, ppo, a2c; case does not matter.
+        env: environment with a bounded Box action space.
+        seed: seed of everything, or None.
         max_steps: T. None: the environment's attribute of that name, and 1000 where it has none.
-        **overrides: Arguments of the algorithm's constructor, in place of the above.
+        **overrides: arguments of the algorithm's constructor, in place of the above.
 
     Raises:
-        ValueError: There is no such algorithm, or it cannot take a Box action.
-        TypeError: The action space of `env` is not a Box.
+        ValueError: there is no such algorithm, or it cannot take a Box action.
+        TypeError: the action space of ``env`` is not a Box.
     """
     algorithm = find_algorithm(name)
     actions = check_actions(env)
     steps = max_steps or int(find_attribute(env, "max_steps", 1000))
-    arguments = settings(name.lower(), actions.shape, steps)
+    arguments = settings(name, actions.shape, steps)
     if isinstance(env.observation_space, gym.spaces.Dict):
         arguments["policy"] = "MultiInputPolicy"
-    return algorithm(env=env, seed=seed, **(arguments | overrides))
+    return algorithm.agent(env=env, seed=seed, **(arguments | overrides))
 
 
-def find_algorithm(name: str) -> type[BaseAlgorithm]:
-    """Return SB3's class of that name; raises as `make` does."""
-    if name.lower() in ALGORITHMS:
-        return ALGORITHMS[name.lower()]
-    known = ", ".join(ALGORITHMS)
+def find_algorithm(name: str) -> Algorithm:
+    """Return the algorithm of that name; raises as ``make`` does."""
     if name.lower() in DISCRETE_ONLY:
         raise ValueError(
-            f"{name} chooses among discrete actions and cannot take a Box action; use {known}"
+            f"{name} chooses among discrete actions and cannot take a Box action; use "
+            + ", ".join(ALGORITHMS)
         )
-    raise ValueError(f"no algorithm {name!r}, choose from {known}{hint(name.lower(), ALGORITHMS)}")
+    return lookup("algorithm", name.lower(), ALGORITHMS)
 
 
 def settings(name: str, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
-    """Constructor arguments for actions of `shape` and episodes of `steps` steps; see `make`."""
-    common: dict[str, Any] = {
-        "policy": "MlpPolicy",
-        "policy_kwargs": {"net_arch": [256, 256]},
-        "gamma": 0.99,
-    }
-    if name in ("ppo", "a2c"):
-        common["policy_kwargs"]["log_std_init"] = float(np.log(0.2))
-        # PPO normalises advantages over the rollout and so needs two steps at least.
-        rollout = max(2, min(BATCH if name == "ppo" else 5, steps))
-        more = {"batch_size": rollout, "target_kl": 0.02} if name == "ppo" else {}
-        return common | {"n_steps": rollout} | more
-    zero = np.zeros(shape, dtype=np.float32)
-    noise = {
-        "ddpg": OrnsteinUhlenbeckActionNoise(zero, np.full_like(zero, 0.4), theta=0.15, dt=1.0),
-        "td3": NormalActionNoise(zero, np.full_like(zero, 0.4)),
-        "sac": None,
-    }
-    return common | {
-        "buffer_size": steps,
-        "batch_size": BATCH,
-        "tau": 0.005,
-        "learning_starts": min(BATCH, steps // 4),
-        "gradient_steps": max(1, round(steps / (2 * BATCH))),
-        "action_noise": noise[name],
-    }
+    """Arguments of a constructor for actions of ``shape`` and ``steps`` steps; see ``make``."""
+    common = {"policy": "MlpPolicy", "policy_kwargs": dict(NETWORKS), "gamma": 0.99}
+    return common | find_algorithm(name).arguments(shape, steps)
 
 
 # --- exact continuation, which SB3's own save does not give ---------------------------------------
@@ -127,14 +160,14 @@ BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 
 def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
-    """Everything that decides how `model` goes on, between two of its rollouts.
+    """Everything that decides how ``model`` goes on, between two of its rollouts.
 
-    SB3's `save` leaves out the replay buffer, the noise, the last observation and the global
-    generators that it draws from. Take this where a callback's `_on_rollout_start` is called: what
-    went before has then been stored and learned from.
+    SB3's ``save`` leaves out the replay buffer, the noise, the last observation and the global
+    generators that it draws from. Take this where a callback's ``_on_rollout_start`` is called:
+    what went before has then been stored and learned from.
 
     Returns:
-        A tree that `agents.checkpoint` can write.
+        A tree that ``agents.checkpoint`` can write.
     """
     _, variables = model._get_torch_save_params()
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -161,10 +194,10 @@ def state_dict(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Set `model`, made with the same settings, to a `state_dict`.
+    """Set ``model``, made with the same settings, to a ``state_dict``.
 
-    `learn(..., reset_num_timesteps=False)` then continues, the environment being at the same point.
-    As it resets the noise first, give it an `EachRollout` with `state["noise"]`.
+    ``learn(..., reset_num_timesteps=False)`` then continues, the environment being at the same
+    point. As it resets the noise first, give it an ``EachRollout`` with ``state["noise"]``.
     """
     model.set_parameters(state["parameters"], exact_match=True, device=model.device)
     with torch.no_grad():
@@ -187,12 +220,12 @@ def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
 
 
 class EachRollout(BaseCallback):
-    """Calls a function where `state_dict` may be taken, and stops after `max_steps` steps.
+    """Calls a function where ``state_dict`` may be taken, and stops after ``max_steps`` steps.
 
     Args:
         between: called before each rollout but the first.
-        max_steps: `learn` stops once `num_timesteps` has reached it.
-        noise: a `state_dict`'s "noise", put back after `learn` has reset it.
+        max_steps: ``learn`` stops once ``num_timesteps`` has reached it.
+        noise: a ``state_dict``'s "noise", put back after ``learn`` has reset it.
     """
 
     def __init__(self, between: Callable[[], None], max_steps: int, noise: Any = None) -> None:

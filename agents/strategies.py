@@ -7,11 +7,11 @@ it ranks an agent's.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from agents.names import hint
+from agents.names import lookup
+from agents.policy import ScoringPolicy
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 
@@ -58,8 +58,7 @@ def expected_reward(softmax: np.ndarray) -> np.ndarray:
     """EQ3: max p - sum p^2, what Eq. 3 pays on average if the classifier is calibrated.
 
     The true class is j with probability p_j, so E[Pr(predicted) - Pr(true)] = max p - sum p_j p_j.
-    It is 0 for a uniform and for a one-hot softmax: the greedy maximiser of the reward is no
-    uncertainty sampling.
+    It is 0 for a uniform and for a one-hot softmax: choosing by it is not uncertainty sampling.
 
     Args:
         softmax: (n, M).
@@ -70,7 +69,7 @@ def expected_reward(softmax: np.ndarray) -> np.ndarray:
     return softmax.max(axis=1) - np.square(softmax).sum(axis=1)
 
 
-class Strategy:
+class Strategy(ScoringPolicy):
     """Scores every row by a formula.
 
     Args:
@@ -82,36 +81,16 @@ class Strategy:
         self._scorer = scorer
         self.generator = generator
 
-    def predict(
-        self,
-        observation: np.ndarray,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, Any]:
-        """Scores of one observation, or of a batch, with Stable-Baselines3's signature.
-
-        Args:
-            observation: (n_u, M) or (n_envs, n_u, M).
-            state: passed through.
-            episode_start: not used.
-            deterministic: not used; RANDOM and FUSION are random by nature and seeded.
-
-        Returns:
-            (n_u,) or (n_envs, n_u) float32 in [0, 1], and ``state``. Rows of zeros score 0.
-        """
-        if observation.ndim == 3:
-            return np.stack([self._scores(one) for one in observation]), state
-        return self._scores(observation), state
-
-    def _scores(self, observation: np.ndarray) -> np.ndarray:
+    def scores(self, observation: np.ndarray) -> np.ndarray:
+        """Scores of (n_u, M), (n_u,) float32 in [0, 1]; rows of zeros score 0."""
         in_pool = observation.any(axis=1)
         scores = np.zeros(len(observation), np.float32)
         scores[in_pool] = np.clip(self._scorer(observation[in_pool]), 0, 1)
         return scores
 
 
-def _random(rng: np.random.Generator) -> Scorer:
+def _random(query_size: int, rng: np.random.Generator) -> Scorer:
+    """RANDOM: every row alike."""
     return lambda softmax: rng.random(len(softmax))
 
 
@@ -137,7 +116,17 @@ def _fusion(query_size: int, rng: np.random.Generator) -> Scorer:
 CRITERIA: tuple[Scorer, ...] = (least_confidence, margin, entropy)
 """What FUSION combines."""
 
-NAMES = ("random", "lc", "ms", "en", "fusion", "eq3")
+Maker = Callable[[int, np.random.Generator], Scorer]
+"""From K, the samples annotated in a step, and a generator to a formula."""
+STRATEGIES: dict[str, Maker] = {
+    "random": _random,
+    "lc": lambda query_size, rng: least_confidence,
+    "ms": lambda query_size, rng: margin,
+    "en": lambda query_size, rng: entropy,
+    "fusion": _fusion,
+    "eq3": lambda query_size, rng: expected_reward,
+}
+"""Everything that ``make`` knows, by name."""
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -149,7 +138,7 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
     """The strategy of a name.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``STRATEGIES``.
         query_size: K, samples annotated in a step; FUSION needs it.
         seed: of RANDOM and FUSION.
 
@@ -157,14 +146,4 @@ def make(name: str, *, query_size: int, seed: int) -> Strategy:
         ValueError: an unknown name.
     """
     rng = generator(seed)
-    scorers: dict[str, Scorer] = {
-        "random": _random(rng),
-        "lc": least_confidence,
-        "ms": margin,
-        "en": entropy,
-        "fusion": _fusion(query_size, rng),
-        "eq3": expected_reward,
-    }
-    if name not in scorers:
-        raise ValueError(f"unknown strategy {name!r}, choose from {NAMES}{hint(name, NAMES)}")
-    return Strategy(scorers[name], rng)
+    return Strategy(lookup("strategy", name, STRATEGIES)(query_size, rng), rng)

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from agents import checkpoint
-from agents.names import hint
-from agents.pool_features import (
+from agents.names import lookup
+from agents.policy import ScoringPolicy
+from agents.sets.pool_features import (
     FEATURES,
     PROGRESS,
     PoolState,
@@ -31,7 +32,6 @@ from agents.pool_features import (
     normalised,
     require,
     similarity_vectors,
-    unstacked,
 )
 
 FORMAT = "drla-transfer 2"
@@ -43,8 +43,8 @@ N_CANDIDATES = 1024
 """Samples with the greatest scores, of which those are chosen."""
 
 
-class TransferPolicy:
-    """A trained policy for any pool, with Stable-Baselines3's ``predict``.
+class TransferPolicy(ScoringPolicy):
+    """A trained policy for any pool, always deterministic.
 
     Args:
         embeddings: whether it looks at the pool's embeddings, for their novelty and for similarity;
@@ -65,46 +65,33 @@ class TransferPolicy:
         self.diversity = torch.zeros(len(PROGRESS))
         self.card: dict[str, Any] = {}
 
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, Any]:
-        """Scores of one observation of ``al_gym.wrappers.ContextObservation``, or of m stacked.
+    def scores(self, observation: Any) -> np.ndarray:
+        """Scores of an observation of ``al_gym.wrappers.ContextObservation``.
 
         What has been labelled must be zeros in the softmax: ``EnvConfig.labelled_rows="zero"``.
 
         Args:
             observation: with ``softmax`` (n_u, M), ``class_counts`` (M,), ``labelled_fraction``
                 (1,) and, for a policy that takes them, ``embeddings`` (n_u, F).
-            state: passed through.
-            episode_start: not used.
-            deterministic: not used: the policy always is.
 
         Returns:
-            (n_u,) or (m, n_u) float32 in [0, 1], and ``state``. Samples that have left the pool
-            score 0.
+            (n_u,) float32 in [0, 1]. Samples that have left the pool score 0.
 
         Raises:
             TypeError: the observation lacks a part, or is no dictionary.
             ValueError: NaN or infinity in it, or parts whose shapes do not fit.
         """
-        if isinstance(observation, tuple):
-            raise TypeError("pass the observation alone: `observation, info = env.reset()`")
         require(observation if isinstance(observation, Mapping) else (), self.embeddings)
-        actions = [self.act(one, N_RANKED) for one in unstacked(observation)]
-        return np.stack(actions) if np.ndim(observation["softmax"]) == 3 else actions[0], state
+        return self.act(observation, N_RANKED)
 
     def act(self, observation: Mapping[str, np.ndarray], n_ranked: int) -> np.ndarray:
-        """``predict`` with only so many ranked, which is enough if a query takes no more."""
+        """``scores`` with only so many ranked, which is enough if a query takes no more."""
         directions = normalised(observation["embeddings"]) if self.embeddings else None
         pool = describe(observation, directions)
         in_pool = pool.features[FEATURES.index("p1")] > 0
-        scores = self.scores(pool)
+        scores = self.unranked(pool)
         if not scores.isfinite().all():
-            raise ValueError("the observation has NaN or infinity in it; mend the environment")
+            raise ValueError("the observation has NaN or infinity in it: correct the environment")
         scores.masked_fill_(~in_pool, -torch.inf)
         n_left = int(in_pool.sum())
         if n_left == 0:
@@ -121,7 +108,7 @@ class TransferPolicy:
             action[best[order]] = torch.linspace(1, 0.6, len(order))
         return action.numpy()
 
-    def scores(self, pool: PoolState) -> Tensor:
+    def unranked(self, pool: PoolState) -> Tensor:
         """What the weights make of a pool, (n,), before the ranking."""
         return (self.weights @ pool.context[: len(PROGRESS)]) @ pool.features
 
@@ -211,7 +198,5 @@ def load_pretrained(name: str) -> TransferPolicy:
 
 def pretrained_path(name: str) -> Path:
     """The file of a policy that comes with the package; raises as ``load_pretrained`` does."""
-    known = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
-    if name not in known:
-        raise ValueError(f"no pretrained policy {name!r}, choose from {known}{hint(name, known)}")
-    return POLICIES / f"{name}.safetensors"
+    known = {path.stem: path for path in POLICIES.glob("*.safetensors")}
+    return lookup("pretrained policy", name, known)

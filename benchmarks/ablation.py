@@ -34,7 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no noise": {"agent": {"noise": "none"}},
     "noise not scaled to the spread": {"agent": {"noise_scale": "fixed"}},
 }
-"""What differs from the first: settings of the run and of ``agents.ddpg.DDPGConfig``."""
+"""What differs from the first: settings of the run and of ``agents.sets.PoolConfig``."""
 CONTROLS = ("random", "ms", "frozen-set")
 """Run beside the first."""
 

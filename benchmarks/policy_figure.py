@@ -10,6 +10,7 @@ rarity, which depend on which classes they are, and the novelty have the mean of
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from agents import TransferPolicy, load_pretrained
-from agents.pool_features import CONTEXT, FEATURES, PoolState, describe, normalised
-from agents.set_networks import Base, strategy
+from agents.sets.pool_features import (
+    CONTEXT,
+    FEATURES,
+    PoolState,
+    describe,
+    normalised,
+    strategy,
+)
 from al_gym.wrappers import ContextObservation
 from benchmarks.matrix.environments import make_environment
 from benchmarks.matrix.presets import PRESETS
@@ -106,13 +113,13 @@ def draw(policy: TransferPolicy, pools: list[PoolState], n_classes: int) -> Figu
     """Six panels: LC, MS, EN, and the policy early, in the middle and late."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
-    bases: tuple[Base, ...] = ("lc", "ms", "en")
+    bases: tuple[Literal["lc", "ms", "en"], ...] = ("lc", "ms", "en")
     for axes, base in zip(panels[0], bases, strict=True):
         axis, features = grid(n_classes, pools[0])
         _panel(axes, axis, strategy(base, features), base.upper())
     for axes, pool, moment in zip(panels[1], pools, MOMENTS, strict=True):
         axis, features = grid(n_classes, pool)
-        scores = policy.scores(PoolState(features, pool.context))
+        scores = policy.unranked(PoolState(features, pool.context))
         n_labels = 10 ** (float(pool.context[CONTEXT.index("labels")]) + 2)
         _panel(axes, axis, scores, f"learned, {moment}: {n_labels:.0f} labels")
     figure.supxlabel("p1, probability of the first class", fontsize=9)

@@ -68,7 +68,7 @@ class RunConfig:
     initial_fraction=0.1 learning_rate=0.01 group_pattern='p(\\d+)_'. Values are JSON where they can
     be read as JSON, and text otherwise."""
     agent: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
-    """Fields of agents.ddpg.DDPGConfig in place of those of the drla agents, from Python only."""
+    """Fields of agents.sets.PoolConfig in place of those of the drla agents, from Python only."""
     retrain_eval: bool = False
     """At the report's labelled fractions also train a classifier from scratch on what is labelled,
     so that the choice of samples is told from the order in which the network saw them."""
@@ -269,7 +269,7 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
             f"this one knows {layout.FORMAT}): update, or choose another --out"
         )
     keys = (*layout.SHARED, "agent") if "agent" in record else layout.SHARED
-    different = layout.difference(layout.upgraded(earlier), record, keys)
+    different = layout.difference(earlier, record, keys)
     return f"results of other settings ({different})" if different else None
 
 

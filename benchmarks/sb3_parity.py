@@ -33,8 +33,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
 
-from agents.config import DDPGConfig
-from agents.ddpg import DDPG
+from agents.ddpg import DDPG, DDPGConfig
 from benchmarks.reporting.statistics import interval
 
 AGENTS = {"ours": "DDPG, this project", "sb3": "DDPG, Stable-Baselines3"}

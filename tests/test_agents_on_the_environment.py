@@ -8,6 +8,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 import al_gym  # noqa: F401  registers the ids
 from agents import load_pretrained, sb3
 from agents.ddpg import DDPG, DDPGConfig
+from agents.sets import PoolConfig, PoolDDPG
 from agents.transfer import POLICIES
 from al_gym.wrappers import ContextObservation
 from benchmarks.matrix.presets import PRESETS
@@ -74,7 +75,7 @@ def test_agents_that_see_the_context_train_and_act(env):
     max_steps = env.get_wrapper_attr("max_steps")
     for agent in (
         sb3.make("td3", context, seed=0),
-        DDPG(context, DDPGConfig(seed=0, networks="set", mask=True, credit=True, base="ms")),
+        PoolDDPG(context, PoolConfig(seed=0, networks="set", mask=True)),
     ):
         agent.learn(max_steps)
         selected = act(agent, context)

@@ -12,7 +12,7 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from agents.ddpg import DDPG, DDPGConfig
-from agents.replay_buffer import Batch
+from agents.ddpg.replay_buffer import Batch
 
 STEPS, BATCH, TRANSITIONS = 50, 16, 200
 SETTINGS: dict[str, Any] = {"width": 64, "batch_size": BATCH, "buffer_size": 250, "device": "cpu"}
@@ -53,14 +53,13 @@ def reference() -> sb3.DDPG:
 
 
 def copy_of(reference: sb3.DDPG, **settings: Any) -> DDPG:
-    """Our agent with the reference's weights, optimiser state and replay contents."""
+    """Our agent with the reference's weights, optimizer state and replay contents."""
     agent = DDPG(gym.make("Pendulum-v1"), DDPGConfig(squash="tanh", **{**SETTINGS, **settings}))
     for mine, theirs in pairs(agent, reference):
         mine.load_state_dict(theirs.state_dict())
     for name in ("actor", "critic"):
-        optimizer = getattr(agent, f"{name}_optimizer")
-        state = copy.deepcopy(getattr(reference, name).optimizer.state_dict()["state"])
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        moments = copy.deepcopy(getattr(reference, name).optimizer.state_dict()["state"])
+        getattr(agent, f"{name}_optimizer").load_state_dict(moments)
     held: Any = reference.replay_buffer
     for t in range(TRANSITIONS):
         if t % 20 == 0:
@@ -126,7 +125,7 @@ def test_fifty_steps_are_equal_to_the_bit(
     assert all(not torch.equal(p, q) for p, q in zip(before, agent.actor.parameters(), strict=True))
 
 
-def test_the_fused_optimiser_agrees(reference: sb3.DDPG, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fused_optimizer_agrees(reference: sb3.DDPG, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = copy_of(reference, optimizer_impl="fused")
     train_both(agent, reference, monkeypatch)
     assert largest_difference(agent, reference) < 1e-5

@@ -56,20 +56,6 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-REMOVED = {"credit": False, "base": "none", "storage": "float32"}
-"""Settings of agents that have left the program, and what they were when they were not used."""
-
-
-def upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """A ``config.json`` as the present program would have written it.
-
-    Settings that have left the program do not count as long as they were not used.
-    """
-    agent = config.get("agent", {})
-    kept = {k: v for k, v in agent.items() if k not in REMOVED or v != REMOVED[k]}
-    return {**config, "agent": kept} if "agent" in config else config
-
-
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:
     """How two ``config.json`` differ in ``keys``, in words; empty if they do not."""
     ours, theirs = (_flat({key: config.get(key) for key in keys}) for config in (here, there))

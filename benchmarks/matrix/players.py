@@ -1,15 +1,14 @@
 """Methods in the middle of an episode: each plays it in its own way, and can be saved in it."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 
 from agents import TransferPolicy, sb3
-from agents.config import DDPGConfig
-from agents.ddpg import DDPG
+from agents.policy import Policy, ScoringPolicy
+from agents.sets import agent_from_record, config_from_record, needs_context, record_of
 from al_gym.wrappers import ContextObservation
 
 
@@ -63,7 +62,7 @@ class Choosing:
         seed: of the episode.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], agent: Any, seed: int) -> None:
+    def __init__(self, env: gym.Env[Any, Any], agent: Policy, seed: int) -> None:
         self._env, self._agent, self._seed = env, agent, seed
         self._generator: np.random.Generator | None = getattr(agent, "generator", None)
         self._observation: Any = None
@@ -98,18 +97,18 @@ class Choosing:
             self._generator.bit_generator.state = state["generator"]
 
 
-class Oracle:
+class Oracle(ScoringPolicy):
     """Scores every pool row by what Eq. 3 would pay for it, which takes its label to know."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._env = env
 
-    def predict(self, observation: np.ndarray) -> tuple[np.ndarray, None]:
+    def scores(self, observation: np.ndarray) -> np.ndarray:
         """Pr(predicted class) - Pr(true class) of every row, (n_u,)."""
         run = self._env.get_wrapper_attr("run")
         rows = run.episode.pool.indices
         labels = run.dataset.labels[rows]
-        return observation.max(axis=1) - observation[np.arange(len(rows)), labels], None
+        return np.asarray(observation.max(axis=1) - observation[np.arange(len(rows)), labels])
 
 
 def transferred(env: gym.Env[Any, Any], policy: TransferPolicy, seed: int) -> Choosing:
@@ -119,7 +118,7 @@ def transferred(env: gym.Env[Any, Any], policy: TransferPolicy, seed: int) -> Ch
 
 def online_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """All settings of an agent that learns online, from those that differ from the paper's."""
-    return asdict(DDPGConfig(**settings))
+    return record_of(config_from_record(settings))
 
 
 class Online:
@@ -131,10 +130,10 @@ class Online:
     """
 
     def __init__(self, env: gym.Env[Any, Any], record: dict[str, Any]) -> None:
-        config = DDPGConfig(**record)
-        self._env = env if config.networks == "mlp" else ContextObservation(env)
-        self._seed = config.seed
-        self._agent = DDPG(self._env, config)
+        context = needs_context(config_from_record(record))
+        self._env: gym.Env[Any, Any] = ContextObservation(env) if context else env
+        self._seed = record["seed"]
+        self._agent = agent_from_record(self._env, record)
         self._max_steps = env.get_wrapper_attr("max_steps")
 
     def reset(self) -> None:

@@ -8,8 +8,7 @@ import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common import logger
 
-from agents.config import DDPGConfig
-from agents.ddpg import DDPG
+from agents.ddpg import DDPG, DDPGConfig
 from benchmarks.timing.turns import Comparison, take_turns
 
 

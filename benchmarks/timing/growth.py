@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from agents import TransferPolicy
-from agents.pool_features import describe
-from agents.set_networks import SetActor
+from agents.sets.networks import SetActor
+from agents.sets.pool_features import describe
 from al_gym import (
     ActiveLearningEnv,
     ActiveLearningVectorEnv,

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from agents.pool_features import FEATURES, PROGRESS
+from agents.sets.pool_features import FEATURES, PROGRESS
 from agents.transfer import TransferPolicy
 from benchmarks.training.families import FAMILIES, Features
 from benchmarks.training.tasks import Signal, Task, draw_task, play

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.replay_buffer import Batch
+from agents.ddpg.replay_buffer import Batch
 
 
 class ScoreEnv(gym.Env[Any, Any]):

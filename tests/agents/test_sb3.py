@@ -72,11 +72,9 @@ def test_equal_seeds_act_equally(score_env: Any) -> None:
 
 
 def test_unknown_names(score_env: Any) -> None:
-    with pytest.raises(
-        ValueError, match=r"choose from ddpg, td3, sac, ppo, a2c; did you mean 'ddpg'"
-    ):
+    with pytest.raises(ValueError, match=r"choose from \['a2c', .*; did you mean 'ddpg'"):
         sb3.make("dpg", score_env(), 0)
-    with pytest.raises(ValueError, match="no algorithm 'zzzzzz', choose from"):
+    with pytest.raises(ValueError, match="unknown algorithm 'zzzzzz', choose from"):
         sb3.make("zzzzzz", score_env(), 0)
 
 

@@ -63,7 +63,7 @@ def test_entropy_has_no_nan_at_zero_probability():
     np.testing.assert_allclose(scores, [0, math.log(2) / math.log(3), 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", strategies.NAMES)
+@pytest.mark.parametrize("name", strategies.STRATEGIES)
 def test_predict_has_the_form_of_an_agents(name):
     observation = softmax_rows(gone=[0, 39])
     scores, state = make(name).predict(observation, state="kept", episode_start=None)
@@ -74,7 +74,7 @@ def test_predict_has_the_form_of_an_agents(name):
     assert batch.shape == (2, 40)
 
 
-@pytest.mark.parametrize("name", strategies.NAMES)
+@pytest.mark.parametrize("name", strategies.STRATEGIES)
 def test_an_empty_pool_is_no_error(name):
     assert (make(name).predict(np.zeros((5, 3), np.float32))[0] == 0).all()
 

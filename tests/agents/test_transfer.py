@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from agents import checkpoint, strategies, transfer
-from agents.pool_features import FEATURES, describe
+from agents.sets.pool_features import FEATURES, describe
 from agents.transfer import TransferPolicy, load_pretrained, spread_out
 
 
@@ -119,7 +119,7 @@ def test_the_weights_follow_the_progress():
     policy.weights[1, 0], policy.weights[0, 1], policy.weights[0, 2] = 2, 3, 5
     _, labels, uncertainty = pool.context[:3]
     expected = 2 * pool.features[1] + (3 * labels + 5 * uncertainty) * pool.features[0]
-    torch.testing.assert_close(policy.scores(pool), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(policy.unranked(pool), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_negative_weight_of_the_penalty_counts_as_none():
@@ -331,5 +331,5 @@ def test_other_safetensors(tmp_path):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="no pretrained policy 'nothing-of-the-kind'"):
+    with pytest.raises(ValueError, match="unknown pretrained policy 'nothing-of-the-kind'"):
         load_pretrained("nothing-of-the-kind")

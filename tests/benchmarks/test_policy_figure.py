@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from agents.pool_features import CONTEXT, FEATURES, PoolState, context_size
+from agents.sets.pool_features import CONTEXT, FEATURES, PoolState, context_size
 from agents.transfer import TransferPolicy
 from benchmarks import policy_figure
 from benchmarks.matrix.presets import PRESETS, Preset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.pool_features import FEATURES
+from agents.sets.pool_features import FEATURES
 from agents.transfer import TransferPolicy
 from benchmarks import train_policy
 from benchmarks.train_policy import TrainConfig

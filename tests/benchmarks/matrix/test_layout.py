@@ -7,14 +7,6 @@ import pytest
 from benchmarks.matrix import layout
 
 
-def test_settings_that_have_left_do_not_count_unless_they_were_used():
-    old = {"seed": 1, "agent": {"tau": 0.1, "credit": False, "base": "none", "storage": "float32"}}
-    assert layout.upgraded(old) == {"seed": 1, "agent": {"tau": 0.1}}
-    used = {"agent": {"tau": 0.1, "credit": True}}
-    assert layout.upgraded(used) == used
-    assert layout.upgraded({"seed": 1}) == {"seed": 1}
-
-
 def test_a_folder_that_got_somewhere_keeps_its_config(tmp_path):
     folder = tmp_path / "cell"
     layout.create(folder, {"seed": 1})

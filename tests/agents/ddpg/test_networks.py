@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.policies import Actor, Critic, Linear
+from agents.ddpg.networks import Actor, Critic, Linear
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -15,15 +15,15 @@ class Actor(nn.Module):
     """The policy a = pi(S; theta_a): linear, ReLU, linear, ReLU, linear, squash.
 
     Args:
-        observation_size: Length d of the flattened observation.
-        action_size: Length k of the action.
-        width: Units in each of the two hidden layers.
+        observation_size: length d of the flattened observation.
+        action_size: length k of the action.
+        width: units in each of the two hidden layers.
         squash: "sigmoid", the paper's, with scores in (0, 1); or "tanh", in (-1, 1).
-        generator: Source of the initial weights; the global generator is never touched.
+        generator: source of the initial weights; the global generator is never touched.
 
     Attributes:
-        low: Lower end of the squashed range.
-        high: Upper end of the squashed range.
+        low: lower end of the squashed range.
+        high: upper end of the squashed range.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Critic(nn.Module):
     """The value Q(S, a; theta_c), of any sign: linear, ReLU, linear, ReLU, linear.
 
     Args:
-        observation_size: Length d of the flattened observation.
-        action_size: Length k of the action.
-        width: Units in each of the two hidden layers.
-        generator: Source of the initial weights; the global generator is never touched.
+        observation_size: length d of the flattened observation.
+        action_size: length k of the action.
+        width: units in each of the two hidden layers.
+        generator: source of the initial weights; the global generator is never touched.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ def three_layers(
 ) -> nn.Sequential:
     """Build linear, ReLU, linear, ReLU, linear on the CPU with PyTorch's usual initial weights.
 
-    Weights and biases are uniform in +-1/sqrt(fan in), which is what `nn.Linear` draws, but from
-    `generator` instead of the global one.
+    Weights and biases are uniform in +-1/sqrt(fan in), which is what ``nn.Linear`` draws, but from
+    ``generator`` instead of the global one.
     """
     layers = [
         nn.utils.skip_init(Linear, inputs, width),

@@ -1,18 +1,28 @@
-"""Settings of the agent."""
+"""Settings of the paper's agent, and reading them from a record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from agents.set_networks import Base
+C = TypeVar("C", bound="DDPGConfig")
+WITHOUT_EFFECT: dict[str, Any] = {
+    "mask": False,
+    "noise_scale": "fixed",
+    "networks": "mlp",
+    "base": "none",
+    "credit": False,
+    "storage": "float32",
+}
+"""Settings that records of other or earlier agents have, and the values that ask for nothing."""
 
 
 @dataclass(frozen=True)
 class DDPGConfig:
-    """Settings of `DDPG`; the defaults are the paper's, or DESIGN.md's where it is silent.
+    """Settings of ``DDPG``; the defaults are the paper's, or its sources' where it is silent.
 
     Raises:
-        ValueError: A setting is out of its range; the message names it.
+        ValueError: a setting is out of its range; the message names it.
     """
 
     gamma: float = 0.99
@@ -47,36 +57,19 @@ class DDPGConfig:
     """Rate at which Ornstein-Uhlenbeck noise returns to zero."""
     noise_dt: float = 1.0
     """Time step of Ornstein-Uhlenbeck noise."""
-    noise_scale: Literal["fixed", "spread"] = "fixed"
-    """Noise as it is drawn; or times the standard deviation, over the samples still in the pool, of
-    what it is added to: scores that differ by little are then not drowned by it."""
-    mask: bool = False
-    """Whether samples that have left the pool are kept out of noise, targets and critic: their
-    score is 0 everywhere. For observations (n_u, M) with rows of zeros, and for sets."""
-    networks: Literal["mlp", "set"] = "mlp"
-    """The paper's fully connected layers over the whole observation; or networks that see a set of
-    samples, for observations of `al_gym.wrappers.ContextObservation` (`agents.set_networks`)."""
-    base: Base = "none"
-    """With set networks: the strategy that the actor begins as, and learns a correction to."""
-    credit: bool = False
-    """With set networks: learn each sample's summand of Eq. 3 by regression on those observed
-    (`info["sample_rewards"]`), so that TD learning is left with what the future brings. It is for
-    the reward of Eq. 3, which is their mean."""
     learning_starts: int = 0
     """Steps at the beginning with uniformly random actions and without training. The paper has
     none: each of them spends annotations."""
     buffer_size: int | None = None
-    """Transitions kept. None: the environment's `max_steps`, one whole episode, where it has that
+    """Transitions kept. None: the environment's ``max_steps``, one whole episode, where it has that
     attribute, and 1,000,000 (the DDPG paper's) where it has not."""
-    storage: Literal["float32", "float16"] = "float32"
-    """Data type of observations and actions in the replay buffer."""
     optimizer_impl: Literal["fused", "default"] = "fused"
     """Adam in one kernel and Polyak averaging in one pass; or PyTorch's default Adam and averaging
     in two passes, which is slower and equals SB3 bit for bit on the CPU."""
     device: str = "auto"
     """Where networks and replay buffer live; "auto" is CUDA if there is one, else the CPU."""
     seed: int | None = None
-    """Source of initial weights, noise, batches and warm-up, and seed of a run's first `reset`.
+    """Source of initial weights, noise, batches and warm-up, and seed of a run's first ``reset``.
     Later episodes are reset without one, as Gymnasium advises. None: every run differs."""
     log_dir: str | None = None
     """Folder for TensorBoard's event files; None writes none."""
@@ -87,10 +80,6 @@ class DDPGConfig:
             value, options = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in options:
                 raise ValueError(f"{field.name} must be one of {options}, got {value!r}")
-        if self.networks != "set" and (self.base != "none" or self.credit):
-            raise ValueError("base and credit are for networks='set'")
-        if self.networks == "set" and self.squash != "sigmoid":
-            raise ValueError("networks='set' end in a sigmoid: leave squash as it is")
         whole = {"learning_starts", "seed", "batch_size", "width", "buffer_size", "gradient_steps"}
         steps = () if self.gradient_steps == "pass" else ("gradient_steps",)
         checks = {
@@ -108,3 +97,23 @@ class DDPGConfig:
                     continue
                 if not isinstance(value, int if name in whole else Real) or not holds(value):
                     raise ValueError(f"{name} is out of range: {value!r}")
+
+    @classmethod
+    def from_record(cls: type[C], record: Mapping[str, Any]) -> C:
+        """Settings from what ``dataclasses.asdict`` made of them in this or an earlier version.
+
+        Args:
+            record: value of every field, by name. Fields of ``WITHOUT_EFFECT`` that this class
+                lacks may have the values named there.
+
+        Raises:
+            ValueError: a field is unknown, asks for something this class lacks, or is out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        for name in record.keys() - known:
+            if name not in WITHOUT_EFFECT or record[name] != WITHOUT_EFFECT[name]:
+                raise ValueError(
+                    f"{cls.__name__} has no setting {name}={record[name]!r}: the record is of "
+                    "another agent, or of a version that still had it"
+                )
+        return cls(**{name: value for name, value in record.items() if name in known})

@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STORAGE = {"float32": torch.float32, "float16": torch.float16}
-"""Data type of stored observations and actions, by name."""
-
 
 class Batch(NamedTuple):
     """B transitions (S, a, r, S') in float32."""
@@ -25,36 +22,29 @@ class Batch(NamedTuple):
     """(B, d), S'."""
     terminated: Tensor
     """(B, 1), 1 where S' is terminal and has no value of its own, else 0."""
-    credits: Tensor = torch.empty(0)
-    """(B, k), the share of each coordinate in the reward where it was observed, else NaN; (B, 0) of
-    a buffer that keeps none."""
 
 
 class ReplayBuffer:
     """Ring of transitions over a ring of states in which S' of one step is S of the next.
 
-    An episode is written as `start(S_0)`, `add(a_0, r_0, S_1, ...)`, `add(a_1, r_1, S_2, ...)`, so
-    each state arrives, and is stored, once. The final observation is stored like any other and the
-    next `start` puts an unconnected state after it.
+    An episode is written by ``start(S_0)`` and an ``add`` for every step, of a, r and S': each
+    state arrives, and is stored, once. The final observation is stored like any other and the next
+    ``start`` puts an unconnected state after it.
 
-    One episode of `capacity` steps fits exactly: `capacity` transitions and `capacity + 1` states,
-    44.3 MB for 665 transitions of 3,325 x 4 probabilities where storing S and S' takes 79.6 MB.
-    When the ring is full the oldest transition goes. Every further episode among those stored
+    One episode of ``capacity`` steps fits exactly: ``capacity`` transitions and ``capacity + 1``
+    states, 44.3 MB for 665 transitions of 3,325 x 4 probabilities where storing S and S' takes 79.6
+    MB. When the ring is full the oldest transition goes. Every further episode among those stored
     takes the room of one transition, for its unconnected first state.
 
     Args:
-        capacity: Transitions kept, at least 1.
-        observation_size: Length d of a flattened observation.
-        action_size: Length k of an action.
-        storage: "float32", or "float16" for half the memory: observations and actions are then
-            rounded to 11 significant bits and must stay below 65,504. Batches are float32 in
-            either case.
-        device: Where everything is stored and sampled.
-        seed: Seed of the buffer's own generator.
-        credits: Whether to keep a credit for every coordinate of an action, in float32.
+        capacity: transitions kept, at least 1.
+        observation_size: length d of a flattened observation.
+        action_size: length k of an action.
+        device: where everything is stored and sampled.
+        seed: seed of the buffer's own generator.
 
     Raises:
-        ValueError: `capacity` is below 1.
+        ValueError: ``capacity`` is below 1.
     """
 
     def __init__(
@@ -62,20 +52,16 @@ class ReplayBuffer:
         capacity: int,
         observation_size: int,
         action_size: int,
-        storage: str = "float32",
         device: torch.device | str = "cpu",
         seed: int = 0,
-        credits: bool = False,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity, self.device = capacity, torch.device(device)
-        dtype = STORAGE[storage]
-        self.states = torch.empty(capacity + 1, observation_size, dtype=dtype, device=device)
-        self.actions = torch.empty(capacity, action_size, dtype=dtype, device=device)
+        self.states = torch.empty(capacity + 1, observation_size, device=device)
+        self.actions = torch.empty(capacity, action_size, device=device)
         self.rewards = torch.empty(capacity, device=device)
         self.terminated = torch.empty(capacity, device=device)
-        self.credits = torch.empty(capacity, action_size if credits else 0, device=device)
         self.slots = torch.empty(capacity, dtype=torch.long, device=device)  # of S; S' is the next
         self.generator = torch.Generator(device).manual_seed(seed)
         self._host_slots = np.zeros(capacity, dtype=np.int64)  # the same, without a host round trip
@@ -89,39 +75,26 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes held on the device."""
-        stored = (
-            self.states,
-            self.actions,
-            self.rewards,
-            self.terminated,
-            self.slots,
-            self.credits,
-        )
+        stored = (self.states, self.actions, self.rewards, self.terminated, self.slots)
         return sum(tensor.nbytes for tensor in stored)
 
     def start(self, observation: Tensor) -> None:
-        """Begin an episode at `observation`, shape (d,)."""
+        """Begin an episode at ``observation``, shape (d,)."""
         self._push(observation)
 
     def add(
-        self,
-        action: Tensor,
-        reward: float,
-        next_observation: Tensor,
-        terminated: bool,
-        credits: Tensor | None = None,
+        self, action: Tensor, reward: float, next_observation: Tensor, terminated: bool
     ) -> None:
-        """Store the transition from the newest state to `next_observation`.
+        """Store the transition from the newest state to ``next_observation``.
 
         Args:
             action: (k,), as executed, in the squashed range.
             reward: r(S, a).
             next_observation: (d,), also when the episode ends here.
-            terminated: Whether S' is terminal; False for a truncated episode, whose value goes on.
-            credits: (k,), NaN where unknown; of a buffer that keeps them.
+            terminated: whether S' is terminal; False for a truncated episode, whose value goes on.
 
         Raises:
-            RuntimeError: No episode was begun.
+            RuntimeError: no episode was begun.
         """
         if self._n_states == 0:
             raise RuntimeError("start(observation) comes before the first add(...)")
@@ -131,16 +104,14 @@ class ReplayBuffer:
         self.actions[row] = action
         self.rewards[row] = reward
         self.terminated[row] = float(terminated)
-        if credits is not None:
-            self.credits[row] = credits
         self.slots[row] = self._host_slots[row] = slot
         self._size += 1
 
     def sample(self, batch_size: int) -> Batch:
-        """Draw `batch_size` transitions uniformly, with replacement.
+        """Draw ``batch_size`` transitions uniformly, with replacement.
 
         Raises:
-            RuntimeError: The buffer is empty.
+            RuntimeError: the buffer is empty.
         """
         if self._size == 0:
             raise RuntimeError("cannot sample from an empty replay buffer")
@@ -164,8 +135,7 @@ class ReplayBuffer:
         slots = (torch.arange(self._n_live_states, device=self.device) + self._first_slot) % len(
             self.states
         )
-        kept = {"credits": self.credits[rows]} if self.credits.numel() else {}
-        return kept | {
+        return {
             "states": self.states[slots],
             "actions": self.actions[rows],
             "rewards": self.rewards[rows],
@@ -175,14 +145,14 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `state_dict` of a buffer of the same capacity and sizes.
+        """Continue from a ``state_dict`` of a buffer of the same capacity and sizes.
 
         The state of a generator belongs to a kind of device. Where the kinds differ, the buffer
         keeps its own generator, with a warning: everything else continues exactly.
         """
         size, n_states = len(state["rewards"]), len(state["states"])
         self.states[:n_states] = state["states"].to(self.device)
-        for name in {"actions", "rewards", "terminated", "slots", "credits"} & state.keys():
+        for name in ("actions", "rewards", "terminated", "slots"):
             getattr(self, name)[:size] = state[name].to(self.device)
         self._host_slots[:size] = state["slots"].cpu().numpy()
         self._oldest, self._size, self._n_states = 0, size, n_states
@@ -211,7 +181,7 @@ class ReplayBuffer:
     def _push(self, observation: Tensor) -> None:
         """Write the next state, over the oldest one and its transition when the ring is full."""
         slot = self._n_states % len(self.states)
-        # `capacity` transitions span all `capacity + 1` states, so this also makes room for a row.
+        # capacity transitions span all capacity + 1 states, so this also makes room for a row.
         if self._size and self._host_slots[self._oldest] == slot:
             self._oldest = (self._oldest + 1) % self.capacity
             self._size -= 1
@@ -223,10 +193,9 @@ class ReplayBuffer:
         rows = (ages + self._oldest) % self.capacity
         slots = self.slots[rows]
         return Batch(
-            observations=self.states[slots].float(),
-            actions=self.actions[rows].float(),
+            observations=self.states[slots],
+            actions=self.actions[rows],
             rewards=self.rewards[rows, None],
-            next_observations=self.states[(slots + 1) % len(self.states)].float(),
+            next_observations=self.states[(slots + 1) % len(self.states)],
             terminated=self.terminated[rows, None],
-            credits=self.credits[rows],
         )

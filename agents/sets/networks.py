@@ -6,17 +6,15 @@ and the networks fit any pool and any number of classes.
 """
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.pool_features import CHUNK, FEATURES, PoolState, context_size, unflatten
+from agents.sets.pool_features import CHUNK, FEATURES, PoolState, context_size, unflatten
 
 WIDTH = 40
-"""Hidden units; actor and critic together have 6,800 weights, with credit 9,700."""
-Base = Literal["none", "lc", "ms", "en"]
+"""Hidden units; actor and critic together have 6,800 weights."""
 
 
 class SharedNetwork(nn.Module):
@@ -63,35 +61,22 @@ class SharedNetwork(nn.Module):
 
 
 class SetActor(nn.Module):
-    """The policy as a score for each sample: a strategy's, plus a correction that is learned.
+    """The policy as a score for each sample.
 
     Args:
-        base: the strategy, or "none".
-        generator: source of the network's initial weights.
-
-    Raises:
-        ValueError: no such strategy.
-
-    With a base the network's last layer begins at 0, so that the actor begins as the strategy.
+        generator: source of the network's initial weights; None: all 0.
     """
 
     low, high = 0.0, 1.0
     squash = staticmethod(torch.sigmoid)
 
-    def __init__(self, base: Base = "none", generator: torch.Generator | None = None) -> None:
+    def __init__(self, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        if base not in get_args(Base):
-            raise ValueError(f"base must be one of {get_args(Base)}, not {base!r}")
-        self.base = base
         self.net = SharedNetwork(len(FEATURES), context_size(len(FEATURES)), 1, generator)
-        if base != "none":
-            nn.init.zeros_(self.net.out)
-            nn.init.zeros_(self.net.out_bias)
 
     def scores(self, state: PoolState) -> Tensor:
         """Scores of any size, (..., n)."""
-        correction = self.net(*state)[..., 0, :]
-        return correction if self.base == "none" else strategy(self.base, state[0]) + correction
+        return self.net(*state)[..., 0, :]
 
     def logits(self, flat: Tensor) -> Tensor:
         """``scores`` of flattened pools, (..., C + K * n) -> (..., n)."""
@@ -100,13 +85,6 @@ class SetActor(nn.Module):
     def forward(self, flat: Tensor) -> Tensor:
         """Actions in (0, 1)."""
         return torch.sigmoid(self.logits(flat))
-
-
-def strategy(name: Base, features: Tensor) -> Tensor:
-    """What LC, MS or EN makes of features (..., K, n), (..., n)."""
-    if name == "lc":
-        return 1 - features[..., FEATURES.index("p1"), :]
-    return features[..., FEATURES.index("margin" if name == "ms" else "entropy"), :]
 
 
 class SetCritic(nn.Module):
@@ -119,22 +97,12 @@ class SetCritic(nn.Module):
     spread (a straight-through estimator, Bengio et al., 2013), so that Eq. 4 can tell the actor
     whom to select.
 
-    With credit there is a second network that predicts each sample's summand of Eq. 3, from its
-    features: the reward is the mean of those selected, so that this part of Q is a regression on
-    what has been observed, and the rest is left for the future.
-
     Args:
         query_size: n_s.
-        credit: whether to have the second network.
         generator: source of the initial weights.
     """
 
-    def __init__(
-        self,
-        query_size: int,
-        credit: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, query_size: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.query_size = query_size
         n_features, n_context = len(FEATURES), context_size(len(FEATURES))
@@ -143,7 +111,6 @@ class SetCritic(nn.Module):
         bound = 1 / math.sqrt(WIDTH + n_context)
         nn.init.uniform_(self.value.weight, -bound, bound, generator=generator)
         nn.init.uniform_(self.value.bias, -bound, bound, generator=generator)
-        self.credit = SharedNetwork(n_features, n_context, 1, generator) if credit else None
 
     def forward(self, flat: Tensor, action: Tensor) -> Tensor:
         """Q of flattened pools (B, C + K * n) and scores (B, n), shape (B, 1)."""
@@ -153,20 +120,7 @@ class SetCritic(nn.Module):
         seen = torch.cat([features, action[:, None], selected[:, None]], dim=1)
         outputs = self.net(seen, context).relu()
         means = [_mean(outputs, weights[:, None]) for weights in (in_pool, selected)]
-        value = self.value(torch.cat([*means, context], dim=1))
-        if self.credit is None:
-            return value
-        # held still here: what it learns from is ``credit_loss``
-        credits = self.credit(features, context).detach()
-        return value + _mean(credits, selected[:, None])
-
-    def credit_loss(self, flat: Tensor, credits: Tensor) -> Tensor:
-        """Mean squared error of the predicted summands of Eq. 3; ``credits`` (B, n), NaN unseen."""
-        assert self.credit is not None
-        seen = ~credits.isnan()
-        predicted = self.credit(*unflatten(flat, len(FEATURES)))[:, 0]
-        errors = (predicted - credits.nan_to_num()).square() * seen
-        return errors.sum() / seen.sum().clamp_min(1)
+        return self.value(torch.cat([*means, context], dim=1))
 
     def selected(self, action: Tensor, in_pool: Tensor) -> Tensor:
         """1 for the n_s highest scores in the pool, else 0, (B, n); with a sigmoid's gradient.

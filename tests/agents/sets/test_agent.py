@@ -1,15 +1,14 @@
-"""DDPG with set networks, masks, credits and scaled noise, on a small environment."""
-
-import math
+"""DDPG with set networks, masks and scaled noise, on a small environment."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from agents import checkpoint, strategies
+from agents import checkpoint
 from agents.ddpg import DDPG, DDPGConfig
-from agents.pool_features import FEATURES
+from agents.sets import PoolConfig, PoolDDPG
+from agents.sets.pool_features import FEATURES
 from al_gym import ActiveLearningEnv, EnvConfig
 from al_gym.wrappers import ContextObservation
 from tests.samples import FAST, make_dataset
@@ -36,7 +35,7 @@ def make_env(images):
 def make_agent(make_env):
     def make(env=None, **change):
         settings = {"networks": "set", "seed": 0, "width": 16, "device": "cpu", **change}
-        return DDPG(env or make_env(settings["networks"]), DDPGConfig(**settings))
+        return PoolDDPG(env or make_env(settings["networks"]), PoolConfig(**settings))
 
     return make
 
@@ -72,10 +71,10 @@ def departed(agent):
     "change",
     [
         {},
-        {"base": "en", "mask": True},
-        {"credit": True, "noise_scale": "spread", "noise_space": "logit"},
-        {"base": "ms", "credit": True, "gradient_steps": 2, "optimizer_impl": "default"},
-        {"credit": True, "storage": "float16", "target_update": "epoch", "learning_starts": 2},
+        {"mask": True},
+        {"noise_scale": "spread", "noise_space": "logit"},
+        {"gradient_steps": 2, "optimizer_impl": "default"},
+        {"target_update": "epoch", "learning_starts": 2},
     ],
 )
 def test_it_learns_to_the_end_of_an_episode(make_agent, change, untouched_globals):
@@ -95,10 +94,7 @@ def test_it_learns_to_the_end_of_an_episode(make_agent, change, untouched_global
 
 
 def test_equal_seeds_choose_equal_samples(make_agent):
-    runs = [
-        selected(learn(make_agent(seed=seed, base="ms", credit=True, mask=True), 7))
-        for seed in (0, 0, 1)
-    ]
+    runs = [selected(learn(make_agent(seed=seed, mask=True), 7)) for seed in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -110,20 +106,6 @@ def test_a_state_is_what_the_features_say(make_agent):
     n = agent.action_space.shape[0]
     p1 = states[0, -len(FEATURES) * n :][:n]
     np.testing.assert_allclose(p1, observation["softmax"].max(1))
-
-
-def test_it_begins_by_its_strategy(make_agent, make_env):
-    """Without noise and before any gradient step: the whole episode of MS."""
-    env, ms = make_env("mlp"), strategies.make("ms", query_size=4, seed=0)
-    observation, _ = env.reset(seed=0)
-    expected, terminated = [], False
-    while not terminated:
-        observation, _, terminated, _, info = env.step(ms.predict(observation)[0])
-        expected.append(info["selected"].tolist())
-    agent = make_agent(base="ms", noise="none", gradient_steps=0)
-    assert selected(learn(agent, len(expected))) == expected
-    trained = make_agent(base="ms", noise="none")
-    assert selected(learn(trained, 1)) == expected[:1]
 
 
 # --- masks --------------------------------------------------------------------------------------
@@ -203,7 +185,7 @@ def test_noise_follows_the_spread_of_the_scores(make_agent):
 
 def test_spread_of_squashed_scores_in_action_space(make_agent):
     agent, plain = (
-        make_agent(base="ms", gradient_steps=0, noise_sigma=0.1, noise_scale=scale)
+        make_agent(gradient_steps=0, noise_sigma=0.1, noise_scale=scale)
         for scale in ("spread", "fixed")
     )
     for each in (agent, plain):
@@ -228,66 +210,15 @@ def test_the_last_sample_of_a_pool_has_no_spread(make_agent, make_env, networks)
     assert seen[-1]["terminated"] and everything(agent).actions.isfinite().all()
 
 
-# --- credits ------------------------------------------------------------------------------------
-
-
-def test_credits_are_the_summands_of_the_reward(make_agent):
-    agent = make_agent(credit=True)
-    seen = learn(agent, 5)
-    batch = everything(agent)
-    for local, credits, reward in zip(seen, batch.credits, batch.rewards, strict=True):
-        info = local["info"]
-        expected = np.full(len(credits), math.nan, np.float32)
-        expected[info["selected"]] = info["sample_rewards"]
-        np.testing.assert_array_equal(credits, expected)
-        assert (~credits.isnan()).sum() == 4
-        assert float(credits.nanmean()) == pytest.approx(float(reward), abs=1e-6)
-
-
-def test_without_credit_none_are_kept(make_agent):
-    agent = make_agent()
-    learn(agent, 2)
-    assert everything(agent).credits.shape == (2, 0)
-
-
-def test_a_gradient_step_lowers_the_credit_loss(make_agent):
-    agent = make_agent(credit=True, gradient_steps=0)
-    learn(agent, 6)
-    batch = everything(agent)
-
-    def loss():
-        with torch.no_grad():
-            return agent.critic.credit_loss(batch.observations, batch.credits).item()
-
-    before = loss()
-    for _ in range(60):
-        assert agent.train_step(batch).finite == 1
-    assert loss() < 0.7 * before
-
-
-def test_the_critics_loss_has_both_parts(make_agent):
-    agent = make_agent(credit=True, gradient_steps=0, mask=True)
-    learn(agent, 4)
-    batch = everything(agent)
-    with torch.no_grad():
-        actions = agent.actor_target(batch.next_observations)
-        gone = ~agent.encode.in_pool(batch.next_observations)
-        q = agent.critic_target(batch.next_observations, actions.masked_fill(gone, 0))
-        error = batch.rewards + 0.99 * (1 - batch.terminated) * q
-        error = error - agent.critic(batch.observations, batch.actions)
-        credits = agent.critic.credit_loss(batch.observations, batch.credits)
-    expected = float(error.square().mean() + credits)
-    assert agent.train_step(batch).critic.item() == pytest.approx(expected, rel=1e-5)
-
-
 # --- going on -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"credit": True, "base": "ms", "mask": True, "noise_scale": "spread"},
-        {"credit": True, "gradient_steps": 1, "buffer_size": 3, "storage": "float16"},
+        {"mask": True, "noise_scale": "spread"},
+        {"gradient_steps": 1, "buffer_size": 3},
+        {"networks": "mlp", "mask": True, "noise_space": "logit"},
         {"gradient_steps": 1},
     ],
 )
@@ -299,11 +230,11 @@ def test_it_goes_on_within_an_episode(make_agent, make_env, tmp_path, change):
     held = checkpoint.read(tmp_path / "saved")
     expected = learn(agent, 5, reset_num_timesteps=False)
 
-    env = make_env()
+    env = make_env(change.get("networks", "set"))
     env.reset(seed=0)
     for local in first:
         env.step(local["executed"])
-    loaded = DDPG.load(tmp_path / "saved", env, force_reset=False)
+    loaded = PoolDDPG.load(tmp_path / "saved", env, force_reset=False)
     restored = make_agent(**change)
     restored.load_state_dict(held)
     np.testing.assert_equal(
@@ -325,7 +256,7 @@ def test_it_goes_on_within_an_episode(make_agent, make_env, tmp_path, change):
 
 @pytest.mark.parametrize("mask", [False, True])
 def test_predict_on_one_and_on_many(make_agent, mask):
-    agent = make_agent(base="en", credit=True, mask=mask)
+    agent = make_agent(mask=mask)
     each = [local["observation"] for local in learn(agent, 4)]
     stacked = {name: np.stack([one[name] for one in each]) for name in each[0]}
     actions, state = agent.predict(stacked, state="mine")
@@ -366,24 +297,21 @@ def test_set_networks_need_a_query_size(make_agent, make_env):
         make_agent(Toy())
 
 
-@pytest.mark.parametrize("change", [{"base": "ms"}, {"credit": True}])
-def test_base_and_credit_are_for_sets(change):
-    with pytest.raises(ValueError, match="base and credit are for networks='set'"):
-        DDPGConfig(**change)
-    DDPGConfig(networks="set", **change)
-
-
 @pytest.mark.parametrize(
     ("change", "name"),
     [
         ({"networks": "cnn"}, "networks"),
-        ({"networks": "set", "base": "random"}, "base"),
         ({"noise_scale": "large"}, "noise_scale"),
     ],
 )
 def test_unknown_options(change, name):
     with pytest.raises(ValueError, match=rf"{name} must be one of"):
-        DDPGConfig(**change)
+        PoolConfig(**change)
+
+
+def test_set_networks_end_in_a_sigmoid():
+    with pytest.raises(ValueError, match="end in a sigmoid"):
+        PoolConfig(networks="set", squash="tanh")
 
 
 @pytest.mark.parametrize("change", [{"mask": True}, {"noise_scale": "spread"}])
@@ -391,3 +319,33 @@ def test_a_mask_needs_a_row_for_every_score(make_agent, score_env, change):
     make_agent(score_env(), networks="mlp", **change)
     with pytest.raises(ValueError, match=r"need observations \(n_u, M\) .* got \(3,\) and \(1,\)"):
         make_agent(gym.make("Pendulum-v1"), networks="mlp", **change)
+
+
+# --- beside the paper's agent -------------------------------------------------------------------
+
+
+def test_with_nothing_asked_for_it_is_the_papers_agent(make_env):
+    settings = {"seed": 0, "width": 16, "device": "cpu"}
+    ours = PoolDDPG(make_env("mlp"), PoolConfig(**settings))
+    papers = DDPG(make_env("mlp"), DDPGConfig(**settings))
+    assert selected(learn(ours, 5)) == selected(learn(papers, 5))
+    for name in ("actor", "critic", "actor_target", "critic_target"):
+        assert torch.equal(weights(getattr(ours, name)), weights(getattr(papers, name)))
+
+
+def test_neither_takes_the_settings_of_the_other(make_env):
+    with pytest.raises(TypeError, match="DDPG takes a DDPGConfig, not a PoolConfig"):
+        DDPG(make_env("mlp"), PoolConfig(mask=True))
+    with pytest.raises(TypeError, match="PoolDDPG takes a PoolConfig, not a DDPGConfig"):
+        PoolDDPG(make_env("mlp"), DDPGConfig())
+
+
+def test_a_file_of_one_is_not_read_by_the_other_where_it_asks_for_more(
+    make_agent, make_env, tmp_path
+):
+    make_agent(networks="mlp", mask=True).save(tmp_path / "masked")
+    with pytest.raises(ValueError, match="DDPGConfig has no setting mask=True"):
+        DDPG.load(tmp_path / "masked", make_env("mlp"))
+    assert PoolDDPG.load(tmp_path / "masked", make_env("mlp")).config.mask
+    make_agent(networks="mlp").save(tmp_path / "plain")
+    DDPG.load(tmp_path / "plain", make_env("mlp"))

@@ -1,25 +1,25 @@
-"""What `learn` tells the world: callbacks in Stable-Baselines3's two forms, and TensorBoard."""
+"""What ``learn`` tells the world: callbacks in Stable-Baselines3's two forms, and TensorBoard."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 class Hook:
-    """One interface to no callback, a callable, or an object with `on_step`.
+    """One interface to no callback, a callable, or an object with ``on_step``.
 
-    A callable gets `(locals(), globals())` of `learn` after every step, as in SB3. An object gets
-    `on_step()`; where it has them, `init_callback(agent)`, `on_training_start(locals, globals)`,
-    `update_locals(locals)` and `on_training_end()` are called as SB3 calls them: so SB3's
+    A callable gets ``(locals(), globals())`` of ``learn`` after every step, as in SB3. An object
+    gets ``on_step()``; where it has them, ``init_callback``, ``on_training_start``,
+    ``update_locals`` and ``on_training_end`` are called as SB3 calls them: so SB3's
     CheckpointCallback, CallbackList and EveryNTimesteps work, and those that reach into SB3's
-    vector of environments or its logger, such as EvalCallback, do not. Training stops when a
-    step's call returns False (not None).
+    vector of environments or its logger, such as EvalCallback, do not. Training stops when a step's
+    call returns False (not None).
 
     Args:
-        callback: The callback or None.
-        agent: The agent that learns.
+        callback: the callback or None.
+        agent: the agent that learns.
 
     Raises:
-        TypeError: `callback` is neither.
+        TypeError: ``callback`` is neither.
     """
 
     def __init__(self, callback: Any, agent: Any) -> None:
@@ -56,10 +56,10 @@ class TensorBoard:
     """Scalars to TensorBoard, or to nowhere.
 
     Args:
-        log_dir: Folder of the event files; None writes nothing.
+        log_dir: folder of the event files; None writes nothing.
 
     Raises:
-        ImportError: `log_dir` is given and tensorboard is not installed.
+        ImportError: ``log_dir`` is given and tensorboard is not installed.
     """
 
     def __init__(self, log_dir: str | None) -> None:
@@ -74,7 +74,7 @@ class TensorBoard:
             self.writer = SummaryWriter(log_dir)
 
     def write(self, scalars: dict[str, float], step: int) -> None:
-        """Write `scalars` at environment step `step`."""
+        """Write ``scalars`` at environment step ``step``."""
         if self.writer is not None:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, step)

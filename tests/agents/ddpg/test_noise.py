@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.noise import GaussianNoise, NoNoise, OrnsteinUhlenbeckNoise, make_noise
+from agents.ddpg.noise import GaussianNoise, NoNoise, OrnsteinUhlenbeckNoise, make_noise
 
 KINDS = ("ou", "gaussian", "none")
 

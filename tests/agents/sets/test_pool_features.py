@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import pool_features
-from agents.pool_features import CONTEXT, FEATURES, PoolState, describe, flatten, unflatten
+from agents.sets.pool_features import CONTEXT, FEATURES, PoolState, describe, flatten, unflatten
 
 POOLS = {
     "n": st.integers(1, 30),
@@ -297,20 +297,3 @@ def test_what_is_missing_is_named():
         pool_features.require(["softmax"])
     with pytest.raises(TypeError, match=r"no embeddings: .*\(env, embeddings=True\)$"):
         pool_features.require(keys, embeddings=True)
-
-
-def test_stacked_observations_come_apart():
-    each = [observe(seed=seed) for seed in range(3)]
-    stacked = {name: np.stack([one[name] for one in each]) for name in each[0]}
-    for found, one in zip(pool_features.unstacked(stacked), each, strict=True):
-        assert found.keys() == one.keys()
-        for name, values in one.items():
-            np.testing.assert_array_equal(found[name], values)
-    (alone,) = pool_features.unstacked(each[0])
-    assert alone == each[0]
-
-
-@pytest.mark.parametrize("shape", [(4,), (1, 2, 3, 4)])
-def test_a_softmax_of_another_shape_is_refused(shape):
-    with pytest.raises(ValueError, match=r"must be \(n, M\), not"):
-        pool_features.unstacked({"softmax": np.zeros(shape, np.float32)})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.ddpg import DDPG, DDPGConfig
-from agents.replay_buffer import Batch
+from agents.ddpg.replay_buffer import Batch
 
 D, K = 12, 6
 IMPLEMENTATIONS = ("fused", "default")
@@ -164,7 +164,7 @@ def test_gradients_stay_where_they_belong(
             holders = [n for n in networks if any(p.grad is not None for p in weights_of(agent, n))]
             seen[name] = holders
 
-        monkeypatch.setattr(getattr(agent, f"{name}_optimizer"), "step", with_gradients)
+        monkeypatch.setattr(getattr(agent, f"{name}_optimizer"), "_step", with_gradients)
 
     watch("actor")
     watch("critic")
@@ -261,13 +261,13 @@ def test_a_loss_that_is_not_finite_changes_nothing_from_there_on(
     assert losses.finite == 1
     networks = (agent.actor, agent.critic, agent.actor_target, agent.critic_target)
     before = [weights(network) for network in networks]
-    moments = copy.deepcopy(agent.critic_optimizer.state_dict()["state"])
+    moments = copy.deepcopy(agent.critic_optimizer.state_dict())
     for batch in (bad, after):
         losses = agent.train_step(batch, losses.finite)
         assert losses.finite == 0
     for network, old in zip(networks, before, strict=True):
         assert same(weights(network), old)
-    for i, state in agent.critic_optimizer.state_dict()["state"].items():
+    for i, state in agent.critic_optimizer.state_dict().items():
         assert all(torch.equal(state[name], moments[i][name]) for name in state)
     # A later call that does not carry the flag trains again.
     assert agent.train_step(after).finite == 1
@@ -301,12 +301,12 @@ def test_train_step_changes_neither_batch_nor_global_generators(
     assert same(list(batch), held)
 
 
-def test_the_actor_climbs_the_critic(make_agent: Any, random_batch: Any) -> None:
-    """With a critic held still by a zero error, Eq. 4 raises Q(S, pi(S))."""
+def test_the_actor_climbs_the_critic(
+    make_agent: Any, random_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a critic that is held still, Eq. 4 raises Q(S, pi(S))."""
     agent, batch = make_agent(learning_rate=1e-2), random_batch(D, K)
-    agent._minimise = lambda loss, network, optimizer, finite: (
-        None if network is agent.critic else DDPG._minimise(agent, loss, network, optimizer, finite)
-    )
+    monkeypatch.setattr(agent.critic_optimizer, "minimize", lambda loss, finite: None)
     losses = [agent.train_step(batch).actor.item() for _ in range(30)]
     assert losses[-1] < losses[0] - 0.01
     assert np.mean(np.diff(losses) < 0) > 0.8

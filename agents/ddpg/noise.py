@@ -29,7 +29,7 @@ class Noise(Protocol):
         """Return all that the following samples depend on, in JSON types."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what ``state_dict`` returned."""
 
 
 class OrnsteinUhlenbeckNoise:
@@ -40,11 +40,11 @@ class OrnsteinUhlenbeckNoise:
     is sigma / sqrt(1 - (1 - theta)^2): 0.38 for the defaults, nearly twice sigma.
 
     Args:
-        size: Number of coordinates.
-        sigma: Scale of a step, in units of what it is added to (the squashed action or the logit).
-        theta: Rate at which the process returns to zero.
-        dt: Length of a step.
-        seed: Seed of the process's own generator.
+        size: number of coordinates.
+        sigma: scale of a step, in units of what it is added to (the squashed action or the logit).
+        theta: rate at which the process returns to zero.
+        dt: length of a step.
+        seed: seed of the process's own generator.
 
     Source: Lillicrap et al. (2015), section 7, after Wawrzynski (2015).
     """
@@ -72,11 +72,11 @@ class OrnsteinUhlenbeckNoise:
         self.x = np.zeros_like(self.x)
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, `size` floats, and state of the generator."""
+        """Position, ``size`` floats, and state of the generator."""
         return {"x": self.x.tolist(), "generator": self.generator.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Continue from a ``state_dict``."""
         self.x = np.array(state["x"], dtype=np.float64)
         self.generator.bit_generator.state = state["generator"]
 
@@ -85,9 +85,9 @@ class GaussianNoise:
     """sigma * N(0, 1), independent over coordinates and over time.
 
     Args:
-        size: Number of coordinates.
-        sigma: Standard deviation, in units of what it is added to.
-        seed: Seed of the process's own generator.
+        size: number of coordinates.
+        sigma: standard deviation, in units of what it is added to.
+        seed: seed of the process's own generator.
 
     Source: the exploration of TD3, Fujimoto et al. (2018), in place of autocorrelated noise.
     """
@@ -110,7 +110,7 @@ class GaussianNoise:
         return {"generator": self.generator.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Continue from a ``state_dict``."""
         self.generator.bit_generator.state = state["generator"]
 
 
@@ -128,7 +128,7 @@ class NoNoise:
         """Do nothing: there is nothing to forget."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return nothing: there is no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,10 +143,10 @@ def make_noise(
     dt: float,
     seed: int | np.random.SeedSequence | None = None,
 ) -> Noise:
-    """Build the process called "ou", "gaussian" or "none" over `size` coordinates.
+    """Build the process called "ou", "gaussian" or "none" over ``size`` coordinates.
 
     Raises:
-        KeyError: There is no noise of that name.
+        KeyError: there is no noise of that name.
     """
     processes: dict[str, Noise] = {
         "ou": OrnsteinUhlenbeckNoise(size, sigma, theta, dt, seed),

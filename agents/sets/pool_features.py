@@ -7,7 +7,7 @@ of all samples is then one stretch of memory.
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -59,21 +59,6 @@ def require(keys: Collection[str], embeddings: bool = False) -> None:
             f"the observation has no {', '.join(missing)}: wrap the environment in "
             f"al_gym.wrappers.ContextObservation(env{', embeddings=True' if embeddings else ''})"
         )
-
-
-def unstacked(observations: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """The m observations of a dictionary whose arrays have a first axis m; one if they have none.
-
-    Raises:
-        ValueError: the softmax is neither (n, M) nor (m, n, M).
-    """
-    n_dims = np.ndim(observations["softmax"])
-    if n_dims == 2:
-        return [dict(observations)]
-    if n_dims != 3:
-        raise ValueError(f"the softmax must be (n, M), not {np.shape(observations['softmax'])}")
-    n = len(observations["softmax"])
-    return [{key: values[i] for key, values in observations.items()} for i in range(n)]
 
 
 def describe(
@@ -170,7 +155,9 @@ def normalised(embeddings: np.ndarray) -> Tensor:
     vectors = torch.as_tensor(embeddings, dtype=torch.float32)
     mean = vectors.mean(0)
     if not mean.isfinite().all():  # as it is not if any of them is not
-        raise ValueError("the embeddings have NaN or infinity in them; mend the environment")
+        raise ValueError(
+            "the embeddings have NaN or infinity in them: correct them where they are made"
+        )
     return F.normalize(vectors - mean, dim=1)
 
 
@@ -197,6 +184,13 @@ def novelty(directions: Tensor, in_pool: Tensor) -> Tensor:
         return directions.new_zeros(len(directions))
     nearest = [(part @ left.T).amax(1) for part in directions.split(CHUNK)]
     return 1 - torch.cat(nearest)
+
+
+def strategy(name: Literal["lc", "ms", "en"], features: Tensor) -> Tensor:
+    """The scores that LC, MS or EN gives, (..., n), by features (..., K, n)."""
+    if name == "lc":
+        return 1 - features[..., FEATURES.index("p1"), :]
+    return features[..., FEATURES.index("margin" if name == "ms" else "entropy"), :]
 
 
 def flatten(state: PoolState) -> Tensor:

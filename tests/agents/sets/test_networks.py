@@ -1,4 +1,4 @@
-"""Networks that see a set: symmetries, plain loops, strategies to begin as, and the selection."""
+"""Networks that see a set: symmetries, plain loops, and the selection."""
 
 import math
 
@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from agents import set_networks, strategies
-from agents.pool_features import FEATURES, PoolState, context_size, describe, flatten
-from agents.set_networks import SetActor, SetCritic, SharedNetwork, _mean
+from agents.sets import networks as set_networks
+from agents.sets.networks import SetActor, SetCritic, SharedNetwork, _mean
+from agents.sets.pool_features import FEATURES, PoolState, context_size, describe, flatten
 
 K, C = len(FEATURES), context_size(len(FEATURES))
 
@@ -38,9 +38,9 @@ def make_flat(n=20, m=4, size=5, gone=(3, 7)):
     return torch.stack([flatten(make_pool(n, m, seed, gone)) for seed in range(size)])
 
 
-def make_actor(base="none", seed=0):
-    """With weights that are not 0 everywhere."""
-    actor = SetActor(base, generator=generator(seed)).requires_grad_(False)
+def make_actor(seed=0):
+    """With scores that differ widely."""
+    actor = SetActor(generator(seed)).requires_grad_(False)
     for parameter in (actor.net.out, actor.net.out_bias):
         parameter.uniform_(-1, 1, generator=generator(seed + 1))
     return actor
@@ -48,20 +48,6 @@ def make_actor(base="none", seed=0):
 
 def shuffled(pool, order):
     return PoolState(pool.features[..., order], pool.context)
-
-
-class Given(nn.Module):
-    """Stands in for a network of credits: twice the largest probability."""
-
-    def forward(self, features, context):
-        return 2 * features[:, :1]
-
-
-def by_hand(p1, context=0.0):
-    """A flattened pool of which only the largest probabilities are told."""
-    features = torch.zeros(K, len(p1))
-    features[0] = torch.tensor(p1)
-    return flatten(PoolState(features, torch.full((C,), context)))
 
 
 # --- the shared network and the actor -----------------------------------------------------------
@@ -102,7 +88,7 @@ def test_initial_weights_keep_within_their_fan_in():
 
 @pytest.mark.parametrize("chunk", [1, 7, 20])
 def test_chunks_do_not_show(monkeypatch, chunk):
-    actor, critic, flat = make_actor(), SetCritic(4, True, generator=generator()), make_flat()
+    actor, critic, flat = make_actor(), SetCritic(4, generator()), make_flat()
     actions = actor(flat)
     q = critic(flat, actions)
     monkeypatch.setattr(set_networks, "CHUNK", chunk)
@@ -110,17 +96,15 @@ def test_chunks_do_not_show(monkeypatch, chunk):
     torch.testing.assert_close(critic(flat, actions), q, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("base", ["none", "ms"])
-def test_scores_follow_their_samples(base):
-    actor, pool = make_actor(base), make_pool(gone=[0])
+def test_scores_follow_their_samples():
+    actor, pool = make_actor(), make_pool(gone=[0])
     order = torch.randperm(20, generator=generator())
     expected = actor.scores(pool)[order]
     torch.testing.assert_close(actor.scores(shuffled(pool, order)), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("credit", [False, True])
-def test_the_value_does_not_depend_on_the_order(credit):
-    critic = SetCritic(4, credit, generator=generator())
+def test_the_value_does_not_depend_on_the_order():
+    critic = SetCritic(4, generator())
     pool, scores = make_pool(gone=[0]), torch.rand(1, 20, generator=generator())
     order = torch.randperm(20, generator=generator(1))
     q = critic(flatten(pool)[None], scores)
@@ -131,7 +115,7 @@ def test_the_value_does_not_depend_on_the_order(credit):
 
 @pytest.mark.parametrize(("n", "m"), [(1, 2), (2, 7), (50, 3), (300, 10)])
 def test_one_network_fits_any_pool(n, m):
-    pool, actor, critic = make_pool(n, m), make_actor(), SetCritic(5, True, generator=generator())
+    pool, actor, critic = make_pool(n, m), make_actor(), SetCritic(5, generator())
     scores = actor.scores(pool)
     assert scores.shape == (n,) and scores.isfinite().all()
     q = critic(flatten(pool)[None], torch.sigmoid(scores)[None])
@@ -139,8 +123,8 @@ def test_one_network_fits_any_pool(n, m):
 
 
 def test_many_pools_at_once_are_each_alone():
-    flat, actor = make_flat(), make_actor("en")
-    critic = SetCritic(4, True, generator=generator())
+    flat, actor = make_flat(), make_actor()
+    critic = SetCritic(4, generator())
     actions = actor(flat)
     assert actions.shape == (5, 20) and ((actions > 0) & (actions < 1)).all()
     torch.testing.assert_close(actions, torch.sigmoid(actor.logits(flat)), rtol=0, atol=0)
@@ -151,44 +135,18 @@ def test_many_pools_at_once_are_each_alone():
         torch.testing.assert_close(alone, q[i : i + 1], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("base", "formula"),
-    [
-        ("lc", strategies.least_confidence),
-        ("ms", strategies.margin),
-        ("en", strategies.entropy),
-    ],
-)
-@pytest.mark.parametrize("m", [2, 5])
-def test_an_actor_begins_as_its_strategy(base, formula, m):
-    observation = make_observation(m=m, gone=[3, 7])
-    in_pool = observation["softmax"].any(1)
-    for source in (None, generator()):
-        actor = SetActor(base, generator=source).requires_grad_(False)
-        scores = actor.scores(describe(observation)).numpy()[in_pool]
-        np.testing.assert_allclose(scores, formula(observation["softmax"][in_pool]), atol=1e-5)
-
-
-def test_an_actor_without_a_strategy_begins_at_random():
+def test_an_actor_begins_at_random():
     pool = make_pool()
-    scores = SetActor(generator=generator()).scores(pool)
+    scores = SetActor(generator()).scores(pool)
     assert scores.std() > 1e-3
     assert (SetActor().scores(pool) == 0).all()
-
-
-def test_every_weight_of_a_new_actor_with_a_strategy_can_learn():
-    """A last layer of 0 still has a gradient."""
-    actor, flat = SetActor("ms", generator=generator()), make_flat()
-    (actor(flat) * torch.rand(5, 20, generator=generator())).sum().backward()
-    for parameter in (actor.net.out, actor.net.out_bias):
-        assert parameter.grad.abs().max() > 0
 
 
 def test_the_generator_decides_the_weights(untouched_globals):
     def weights(seed):
         networks = (
-            SetActor(generator=generator(seed)),
-            SetCritic(3, True, generator=generator(seed)),
+            SetActor(generator(seed)),
+            SetCritic(3, generator(seed)),
         )
         return [nn.utils.parameters_to_vector(each.parameters()) for each in networks]
 
@@ -240,7 +198,7 @@ def test_the_gradient_of_the_selection():
 
 def test_departed_samples_do_not_matter():
     """Neither their scores nor that they are there, apart from the scale of a gradient."""
-    critic, pool = SetCritic(4, True, generator=generator()), make_pool(gone=[3, 7])
+    critic, pool = SetCritic(4, generator()), make_pool(gone=[3, 7])
     scores = torch.rand(1, 20, generator=generator())
     q = critic(flatten(pool)[None], scores)
     other = scores.clone()
@@ -253,35 +211,8 @@ def test_departed_samples_do_not_matter():
 
 def test_an_empty_pool_has_a_value():
     flat = flatten(make_pool(gone=range(20)))[None]
-    q = SetCritic(4, True, generator=generator())(flat, torch.full((1, 20), 0.5))
+    q = SetCritic(4, generator())(flat, torch.full((1, 20), 0.5))
     assert q.isfinite().all()
-
-
-def test_credit_is_added_as_the_mean_over_the_selected():
-    """The value's bias 3, and twice 0.7 and 0.6: 3 + (1.4 + 1.2) / 2."""
-    critic = SetCritic(2, credit=True).requires_grad_(False)
-    critic.value.weight.zero_()
-    critic.value.bias.fill_(3)
-    critic.credit = Given()
-    flat = by_hand([0.7, 0.9, 0.6, 0.0])[None]
-    scores = torch.tensor([[0.8, 0.1, 0.5, 0.9]])
-    assert critic(flat, scores).item() == pytest.approx(4.3)
-
-
-def test_credit_is_what_a_critic_without_it_lacks():
-    plain, critic = SetCritic(4), SetCritic(4, credit=True, generator=generator())
-    plain.load_state_dict(
-        {name: each for name, each in critic.state_dict().items() if not name.startswith("credit")}
-    )
-    flat, scores = make_flat(), torch.rand(5, 20, generator=generator())
-    difference = critic(flat, scores) - plain(flat, scores)
-    in_pool = torch.ones(5, 20)
-    in_pool[:, [3, 7]] = 0
-    features = flat[:, C:].unflatten(1, (K, 20))
-    credits = critic.credit(features, flat[:, :C])[:, 0]
-    for i, row in enumerate(critic.selected(scores, in_pool) > 0.5):
-        assert row.sum() == 4
-        assert difference[i].item() == pytest.approx(credits[i][row].mean().item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("n_selected", [1, 2, 5])
@@ -304,39 +235,9 @@ def test_a_mean_of_none_is_0():
     assert not mean.any() and weights.grad.isfinite().all()
 
 
-def test_credit_loss_by_hand():
-    """Predicted 1.4, 1.8 and 1.2; seen -0.6 and 0.2 of the first and the last: (4 + 1) / 2."""
-    critic = SetCritic(2, credit=True)
-    critic.credit = Given()
-    credits = torch.tensor([[-0.6, math.nan, 0.2]])
-    loss = critic.credit_loss(by_hand([0.7, 0.9, 0.6])[None], credits)
-    assert loss.item() == pytest.approx(2.5)
-
-
-def test_td_learning_leaves_the_credits_alone():
-    critic = SetCritic(4, credit=True, generator=generator())
+def test_td_learning_reaches_every_part_and_the_scores():
+    critic = SetCritic(4, generator())
     flat, scores = make_flat(), torch.rand(5, 20, generator=generator(), requires_grad=True)
     critic(flat, scores).square().mean().backward()
-    assert all(parameter.grad is None for parameter in critic.credit.parameters())
     assert all(parameter.grad.abs().max() > 0 for parameter in critic.value.parameters())
     assert critic.net.out.grad.abs().max() > 0 and scores.grad.abs().max() > 0
-
-
-def test_the_credit_loss_leaves_the_value_alone():
-    critic = SetCritic(4, credit=True, generator=generator())
-    credits = torch.full((5, 20), math.nan)
-    credits[:, :4] = 0.5
-    critic.credit_loss(make_flat(), credits).backward()
-    assert critic.credit.out.grad.abs().max() > 0
-    rest = [*critic.net.parameters(), *critic.value.parameters()]
-    assert all(parameter.grad is None for parameter in rest)
-
-
-def test_the_actor_learns_whom_credit_favours():
-    """Eq. 4 through the selection alone: a credit twice p1 raises the scores of a large p1."""
-    critic = SetCritic(2, credit=True).requires_grad_(False)
-    critic.value.weight.zero_()
-    critic.credit = Given()
-    scores = torch.tensor([[0.55, 0.5, 0.45, 0.4]], requires_grad=True)
-    critic(by_hand([0.4, 0.5, 0.9, 0.6])[None], scores).sum().backward()
-    assert scores.grad[0, 0] < 0 < scores.grad[0, 2]

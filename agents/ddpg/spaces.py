@@ -1,18 +1,20 @@
 """Between the spaces of an environment and the flat, squashed vectors of an agent."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 
 def check_actions(env: gym.Env[Any, Any]) -> gym.spaces.Box:
     """Return the action space of an environment for continuous actions.
 
     Raises:
-        TypeError: `env` is a vector of environments, or its action space is not a Box.
-        ValueError: The action space is unbounded or integer.
+        TypeError: ``env`` is a vector of environments, or its action space is not a Box.
+        ValueError: the action space is unbounded or integer.
     """
     actions = env.action_space
     if hasattr(env, "num_envs"):
@@ -33,7 +35,7 @@ def check_box(space: gym.Space[Any]) -> gym.spaces.Box:
     """Return an observation space that is a Box.
 
     Raises:
-        TypeError: It is not.
+        TypeError: it is not.
     """
     if not isinstance(space, gym.spaces.Box):
         raise TypeError(
@@ -43,8 +45,22 @@ def check_box(space: gym.Space[Any]) -> gym.spaces.Box:
     return space
 
 
+def check_reward(reward: Any, step: int) -> float:
+    """Return a reward as a number that float32 can hold; another would spoil the replay buffer.
+
+    Raises:
+        ValueError: it is not; the message has the environment step.
+    """
+    if not abs(float(reward)) <= float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"the environment returned the reward {reward} at environment step {step}: correct it "
+            "there, or replace it in a wrapper"
+        )
+    return float(reward)
+
+
 def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
-    """Return the attribute of the environment below its wrappers, or `default`."""
+    """Return the attribute of the environment below its wrappers, or ``default``."""
     try:
         return env.get_wrapper_attr(name)
     except AttributeError:
@@ -52,10 +68,10 @@ def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
 
 
 def flatten_observations(observation: ArrayLike, space: gym.spaces.Box) -> NDArray[np.float32]:
-    """Flatten one observation of shape `space.shape`, or n of them stacked, to (1, d) or (n, d).
+    """Flatten one observation of shape ``space.shape``, or n of them stacked, to (1, d) or (n, d).
 
     Raises:
-        ValueError: `observation` has another shape, or NaN or infinity in it.
+        ValueError: ``observation`` has another shape, or NaN or infinity in it.
     """
     if isinstance(observation, (tuple, dict)):
         raise ValueError("pass the observation's array alone: `observation, info = env.reset()`")
@@ -64,14 +80,52 @@ def flatten_observations(observation: ArrayLike, space: gym.spaces.Box) -> NDArr
         raise ValueError(f"an observation has shape {shape}, got {states.shape}")
     if not np.isfinite(states).all():
         raise ValueError(
-            "the observation has NaN or infinity in it: mend the environment, or clean its "
-            "observations in a wrapper"
+            "the observation has NaN or infinity in it: correct the environment, or replace them "
+            "in a wrapper"
         )
     return states.reshape(-1, int(np.prod(shape)))
 
 
+class Encoder(Protocol):
+    """What the agent asks of whatever makes states of observations."""
+
+    size: int
+    """d, the length of a state."""
+
+    def __call__(self, observation: Any) -> tuple[Tensor, bool]:
+        """States (m, d) float32 of one observation or of m stacked, and whether it was one.
+
+        Raises:
+            ValueError: another shape, or NaN or infinity in it.
+        """
+
+
+class FlatEncoder:
+    """From observations of a Box of any shape to states, their d numbers in a row.
+
+    Args:
+        space: of the observations.
+        device: where states lie.
+
+    Attributes:
+        size: d, the length of a state.
+
+    Raises:
+        TypeError: ``space`` is not a Box.
+    """
+
+    def __init__(self, space: gym.Space[Any], device: torch.device) -> None:
+        self.space, self.device = check_box(space), device
+        self.size = int(np.prod(self.space.shape))
+
+    def __call__(self, observation: ArrayLike) -> tuple[Tensor, bool]:
+        """See ``Encoder``."""
+        states = flatten_observations(observation, self.space)
+        return torch.tensor(states, device=self.device), np.shape(observation) == self.space.shape
+
+
 def scale_actions(unit: NDArray[np.floating[Any]], space: gym.spaces.Box) -> NDArray[Any]:
-    """Map n actions from [0, 1], (n, k), affinely to the bounds of `space`, (n, *space.shape)."""
+    """Map n actions from [0, 1], (n, k), affinely to the bounds of ``space``, (n, *space.shape)."""
     scaled = space.low + unit.reshape(-1, *space.shape) * (space.high - space.low)
     # The last bit of a rounding must not leave the space.
     return np.clip(scaled, space.low, space.high).astype(space.dtype)

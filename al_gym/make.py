@@ -28,6 +28,7 @@ def make_env(
     root: str | Path | None = None,
     annotator: Annotator | str | None = None,
     reader: Reader | str | None = None,
+    n_phantoms: int | None = None,
     render_mode: str | None = None,
     **overrides: Any,
 ) -> ActiveLearningEnv:
@@ -43,6 +44,8 @@ def make_env(
             annotator or of a function that makes one from the ``ImageDataset``.
         reader: a function ``(root, **keywords) -> ImageDataset`` in place of the data set's own, or
             its import path; it then gets the keywords that its signature names.
+        n_phantoms: scans or photographs to generate where there is no ``root``; None: as many as
+            the embedded profile needs.
         render_mode: see ``ActiveLearningEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
 
@@ -54,7 +57,9 @@ def make_env(
         ValueError: an unknown data set or profile, or values that do not fit.
         FileNotFoundError: the data is not there.
     """
-    images, config, classifier_config = _ingredients(dataset, profile, root, reader, overrides)
+    images, config, classifier_config = _ingredients(
+        dataset, profile, root, reader, n_phantoms, overrides
+    )
     return ActiveLearningEnv(
         images, config, classifier_config,
         annotator=_annotator(annotator, images), render_mode=render_mode,
@@ -69,6 +74,7 @@ def make_vector_env(
     root: str | Path | None = None,
     annotator: Annotator | str | None = None,
     reader: Reader | str | None = None,
+    n_phantoms: int | None = None,
     render_mode: str | None = None,
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     **overrides: Any,
@@ -82,11 +88,14 @@ def make_vector_env(
         root: see ``make_env``.
         annotator: see ``make_env``; one for all of them.
         reader: see ``make_env``.
+        n_phantoms: see ``make_env``.
         render_mode: see ``ActiveLearningEnv``.
         autoreset_mode: see ``ActiveLearningVectorEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
     """
-    images, config, classifier_config = _ingredients(dataset, profile, root, reader, overrides)
+    images, config, classifier_config = _ingredients(
+        dataset, profile, root, reader, n_phantoms, overrides
+    )
     return ActiveLearningVectorEnv(
         num_envs, images, config, classifier_config,
         annotator=_annotator(annotator, images), render_mode=render_mode,
@@ -99,11 +108,12 @@ def _ingredients(
     profile: str,
     root: str | Path | None,
     reader: Reader | str | None,
+    n_phantoms: int | None,
     overrides: dict[str, Any],
 ) -> tuple[ImageDataset, EnvConfig, ClassifierConfig]:
     """The images and the settings that keywords stand for."""
     if reader is None:
-        from_profile, root = _choose(dataset, profile, root)
+        from_profile, root = _choose(dataset, profile, root, n_phantoms)
         read = READERS[dataset]
     else:
         from_profile = envs_registry.profiles(dataset)["embedded"]
@@ -137,7 +147,7 @@ def _annotator(annotator: Annotator | str | None, images: ImageDataset) -> Annot
 
 
 def _choose(
-    dataset: str, profile: str, root: str | Path | None
+    dataset: str, profile: str, root: str | Path | None, n_phantoms: int | None
 ) -> tuple[dict[str, Any], str | Path | None]:
     """The settings of the profile to use, and the folder to read."""
     profiles = envs_registry.profiles(dataset)
@@ -158,7 +168,10 @@ def _choose(
                 stacklevel=4,
             )
     if profile == "embedded" and root is None:
-        root = phantoms.folder(dataset, *envs_registry.PHANTOMS[dataset])
+        amount, seed = envs_registry.PHANTOMS[dataset]
+        if n_phantoms is not None and n_phantoms < 1:
+            raise ValueError(f"n_phantoms must be at least 1, not {n_phantoms}")
+        root = phantoms.folder(dataset, amount if n_phantoms is None else n_phantoms, seed)
     return profiles[profile], root
 
 

@@ -4,7 +4,8 @@
 
     python -m benchmarks.cell runs/first/chestCT/ms/seed0 [another folder ...]
 
-Cells of one experiment share the environment, which is made once. A cell writes ``curve.csv``, a
+Cells of one experiment share the environment, which is made once; with ``-`` in place of folders
+they are read from the standard input. A cell writes ``curve.csv``, a
 line a step, each on disk before the next step begins, and every few steps
 ``checkpoint.safetensors`` with everything that decides how the cell goes on. Run again, it goes on
 from there, and its curve ends as if nothing had happened. ``result.json`` marks the end;
@@ -15,7 +16,7 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def _damage(curve: Path, lines: list[str]) -> str:
 
 
 def with_environments(
-    folders: Sequence[Path],
+    folders: Iterable[Path],
 ) -> Iterator[tuple[Path, gym.Env[Any, Any] | None]]:
     """Cells with their environment; the same one as long as ``config.json`` asks for the same.
 
@@ -180,11 +181,24 @@ def with_environments(
         yield folder, env
 
 
-def main(folders: Sequence[Path]) -> str | None:
+FROM_STDIN = "-"
+"""In place of folders on the command line: they are read line by line, as they come."""
+ENDED = "\x04"
+"""Begins the line that is then written after every cell; what stopped the cell follows."""
+
+
+def main(arguments: Sequence[str]) -> str | None:
     """Run several cells, one after the other; returns what stopped the last that failed."""
-    problems = [attempt(folder, env=env) for folder, env in with_environments(folders)]
-    return next((problem for problem in reversed(problems) if problem), None)
+    as_they_come = list(arguments) == [FROM_STDIN]
+    names = (line.rstrip("\n") for line in sys.stdin) if as_they_come else arguments
+    last = None
+    for folder, env in with_environments(map(Path, names)):
+        problem = attempt(folder, env=env)
+        last = problem or last
+        if as_they_come:
+            print(f"{ENDED}{problem or ''}", flush=True)
+    return None if as_they_come else last
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(argument) for argument in sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

@@ -186,7 +186,7 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
         name = None  # no longer the experiment of that name
     settings = preset.settings | {key: value for key, value in given.items() if value is not None}
     flag = settings.get("flag")
-    folder = preset.dataset if flag is None else f"{preset.dataset}-{flag}"
+    folder = preset.title or (preset.dataset if flag is None else f"{preset.dataset}-{flag}")
     chosen = methods.chosen(config.methods or preset.methods)
     return Experiment(folder, name, preset.dataset, settings, chosen)
 

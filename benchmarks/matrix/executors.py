@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from benchmarks import cell
 from benchmarks.matrix import methods, side_by_side
 from benchmarks.matrix.environments import make_vector_environment
-from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, RESULT, read_config
+from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, read_config
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def execute(folders: list[Path], totals: dict[Path, int], how: Execution) -> dic
     if how.ray is not None:
         outcomes = _on_ray(folders, how)
     elif how.workers > 1:
-        outcomes = _in_processes(_parts(folders, how.workers), how)
+        outcomes = _in_processes(folders, how)
     else:
         outcomes = _in_this_process(folders, how)
     with _progress(totals, how.title):
@@ -83,77 +84,79 @@ def _together(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str |
             yield from zip(some, side_by_side.play(vector, programs), strict=True)
 
 
-def _in_processes(parts: list[list[Path]], how: Execution) -> Iterator[tuple[Path, str | None]]:
-    """Each part in a process, which makes the environment once; what kills it costs one cell.
+def _in_processes(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:
+    """Several processes, each of which makes an environment once; what kills one costs a cell."""
+    mine = threading.local()
+    workers: list[Worker] = []
 
-    If a process is killed, the cell that it was in has failed, and another takes over the rest.
-    """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(how.threads)}
-
-    def some(cells: list[Path]) -> list[tuple[Path, str | None]]:
-        outcomes: list[tuple[Path, str | None]] = []
-        for folder in cells:
-            (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
-        while cells:
-            command = [sys.executable, "-m", "benchmarks.cell", *map(str, cells)]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.stdout:
-                tqdm.write(done.stdout.rstrip())
-            found = [(folder, _outcome(folder)) for folder in cells]
-            ended = list(itertools.takewhile(lambda each: each[1] is not OPEN, found))
-            outcomes += [(folder, problem or None) for folder, problem in ended]
-            cells = cells[len(ended) :]
-            if cells:
-                outcomes.append((cells[0], _lost(cells[0], done)))
-                cells = cells[1:]
-        return outcomes
+    def run(folder: Path) -> tuple[Path, str | None]:
+        if not hasattr(mine, "worker") or not mine.worker.lives:
+            mine.worker = Worker(how.threads)
+            workers.append(mine.worker)
+        return folder, mine.worker.run(folder)
 
     with ThreadPoolExecutor(how.workers) as pool:
-        futures = [pool.submit(some, part) for part in parts]
+        futures = [pool.submit(run, folder) for folder in folders]
         try:
             for future in as_completed(futures):
-                yield from future.result()
-        except BaseException:  # Ctrl-C reaches the processes too; begin no more of them
+                yield future.result()
+        except BaseException:  # Ctrl-C reaches the processes too; begin no more cells
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            for worker in workers:
+                worker.close()
 
 
-OPEN = None
-"""Outcome of a cell that has neither ended nor failed; "" is that of one that has ended."""
+class Worker:
+    """A process that runs the cells whose folders are written to it, one after the other.
 
-
-def _outcome(folder: Path) -> str | None:
-    """What stopped a cell, "" if it is finished, or ``OPEN``."""
-    if (folder / RESULT).exists():
-        return ""
-    if (folder / ERROR).exists():
-        return (folder / ERROR).read_text().partition("\n")[0]
-    return OPEN
-
-
-def _lost(folder: Path, done: subprocess.CompletedProcess[str]) -> str:
-    """Why the process that a cell was in ended without a word; written to ``error.txt``."""
-    if done.returncode < 0:
-        why = " (out of memory?)" if -done.returncode == signal.SIGKILL else ""
-        problem = f"its process was killed by signal {-done.returncode}{why}"
-    else:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        problem = f"its process ended early: {last[0]}"
-    (folder / ERROR).write_text(problem)
-    return problem
-
-
-def _parts(folders: list[Path], n_workers: int) -> list[list[Path]]:
-    """Cells divided among processes: those of a seed together, yet no worker without work.
-
-    The cells of an experiment come seed by seed, so that a run that is stopped has whole seeds.
+    Args:
+        threads: of PyTorch in it.
     """
-    parts: list[list[Path]] = []
-    share = -(-len(folders) // n_workers)
-    for _, cells in itertools.groupby(folders, lambda folder: (folder.parents[1], folder.name)):
-        together = list(cells)
-        parts += [together[i : i + share] for i in range(0, len(together), share)]
-    return parts
+
+    def __init__(self, threads: int) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in close)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.cell", cell.FROM_STDIN],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)}, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+        )  # fmt: skip
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can take another cell."""
+        return self._process.poll() is None
+
+    def run(self, folder: Path) -> str | None:
+        """Run a cell; returns what stopped it, which may be that the process was killed."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
+        with contextlib.suppress(BrokenPipeError):  # it says below why it ended
+            print(folder, file=self._process.stdin)
+        for line in self._process.stdout:
+            if line.startswith(cell.ENDED):
+                return line.removeprefix(cell.ENDED).strip() or None
+            tqdm.write(line.rstrip())
+        problem = self._why_it_ended(self._process.wait())
+        (folder / ERROR).write_text(problem)
+        return problem
+
+    def _why_it_ended(self, status: int) -> str:
+        if status < 0:
+            why = " (out of memory?)" if -status == signal.SIGKILL else ""
+            return f"its process was killed by signal {-status}{why}"
+        self._errors.seek(0)
+        last = self._errors.read().strip().splitlines()[-1:] or ["no message"]
+        return f"its process ended early: {last[0]}"
+
+    def close(self) -> None:
+        """Let it end after the cell that it is in."""
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
+        self._process.wait()
 
 
 def _on_ray(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:

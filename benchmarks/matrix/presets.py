@@ -1,5 +1,6 @@
 """Experiments: files of TOML, in ``benchmarks/presets`` or of one's own."""
 
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,12 @@ class Preset:
     settings: dict[str, Any] = field(default_factory=dict)
     """Keywords of ``gymnasium.make`` beside the profile's."""
     methods: tuple[str, ...] = PAPER_METHODS
+    title: str | None = None
+    """What its folder is called; None: after the data set."""
 
 
 def read(path: Path) -> Preset:
-    """The preset in a file of TOML: ``dataset``, ``methods``, and a table ``[settings]``.
+    """The preset in a file of TOML: ``dataset``, ``methods``, ``title``, a table ``[settings]``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -39,12 +42,15 @@ def read(path: Path) -> Preset:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
-    unknown = sorted(set(content) - {"dataset", "methods", "settings"})
+    unknown = sorted(set(content) - {"dataset", "methods", "title", "settings"})
     if unknown:
         raise ValueError(
-            f"{path}: unknown key {unknown[0]!r}; there are dataset, methods and the table "
+            f"{path}: unknown key {unknown[0]!r}; there are dataset, methods, title and the table "
             "[settings], which takes every keyword of gymnasium.make"
         )
+    title = content.get("title")
+    if title is not None and not re.fullmatch(r"\w[\w.-]*", str(title)):
+        raise ValueError(f"{path}: title names a folder: letters, digits, _ - and ., not {title!r}")
     dataset, settings = content.get("dataset"), content.get("settings", {})
     methods = content.get("methods", list(PAPER_METHODS))
     if not isinstance(dataset, str):
@@ -53,7 +59,7 @@ def read(path: Path) -> Preset:
         raise ValueError(f"{path}: settings must be a table, [settings]")
     if not isinstance(methods, list) or not all(isinstance(name, str) for name in methods):
         raise ValueError(f"{path}: methods must be a list of names")
-    return Preset(dataset, settings, tuple(methods))
+    return Preset(dataset, settings, tuple(methods), title)
 
 
 def find(name: str) -> Preset:

@@ -1,8 +1,8 @@
-"""Cells in processes: which cells share one, and what is left when one is killed."""
+"""Cells in processes, and what is left when one is killed."""
 
 import os
 import signal
-from pathlib import Path
+import sys
 
 from benchmarks import cell, run
 from benchmarks.matrix import executors, layout
@@ -16,29 +16,28 @@ class KillsItsProcess:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_costs_one_cell_of_those_it_was_to_run(settings, tmp_path, finished):
-    """One process for three cells of a seed: another takes over the cells behind the killed one."""
+def test_a_killed_process_costs_the_cell_that_it_was_in(settings, tmp_path, finished):
+    """Two processes run five cells; two of them kill theirs, and the rest is done all the same."""
     killer = "tests.benchmarks.matrix.test_executors:KillsItsProcess"
-    config = settings(tmp_path, methods=("random", killer, "ms"), seeds=1)
-    folders = []
-    for experiment in run.plan(config):
-        records, _ = run.prepare(experiment, config)
-        for folder, record in records.items():
-            layout.create(folder, record)
-            folders.append(folder)
-    outcomes = dict(executors._in_processes([folders], executors.Execution("test")))
+    config = settings(tmp_path, methods=(killer, "random", "ms"), seeds=2, workers=2)
+    assert run.main(config) == 1
     problem = "its process was killed by signal 9 (out of memory?)"
-    assert [outcomes[folder] for folder in folders] == [None, problem, None]
-    assert (folders[1] / layout.ERROR).read_text() == problem
+    errors = [path.read_text() for path in tmp_path.rglob(layout.ERROR)]
+    assert errors == [problem, problem]
     whole = {name: rows for name, rows in curves(tmp_path).items() if "Kills" not in name}
-    assert len(whole) == 2 and whole.items() <= curves(finished).items()
+    assert len(whole) == 4 and whole.items() <= curves(finished).items()
 
 
-def test_cells_of_a_seed_share_a_process_and_no_worker_is_idle():
-    folders = [Path("out/a") / method / f"seed{k}" for k in range(2) for method in "rst"]
-    assert executors._parts(folders, 2) == [folders[:3], folders[3:]]
-    assert executors._parts(folders[:3], 2) == [folders[:2], folders[2:3]]
-    assert executors._parts(folders[:1], 4) == [folders[:1]]
+def test_a_process_that_ends_early_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell, "FROM_STDIN", "--nonsense")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text("#!/bin/sh\necho first >&2\necho disk full >&2\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    worker = executors.Worker(1)
+    assert worker.run(tmp_path) == "its process ended early: disk full"
+    assert (tmp_path / layout.ERROR).read_text() == "its process ended early: disk full"
+    assert not worker.lives
+    worker.close()
 
 
 def test_cells_of_one_experiment_share_one_environment(settings, tmp_path):

@@ -98,8 +98,9 @@ def area(env, choose, seed):
 def test_the_pretrained_policy_is_better_than_random_on_retinamnist(medmnist_root):
     """Trained without these images; scores in the action space, repeatable, better over 5 seeds.
 
-    Five seeds tell little: the gain is +0.010 [+0.001, +0.018] over the thirty of RESULTS.md, and
-    +0.0003 over these, whose last bits are those of one kind of processor.
+    Five seeds tell little: the gain is +0.010 [+0.001, +0.018] over the thirty of
+    benchmarks/results/transfer.md, and +0.0003 over these, whose last bits are those of one kind
+    of processor.
     """
     policy = load_pretrained("drla-embed-v0-without-retinamnist")
     settings = PRESETS["retinamnist-features"].settings

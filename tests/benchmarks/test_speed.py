@@ -204,7 +204,7 @@ MISSED = {
     ("step, chestCT 16x16x16, bf16", "DataLoader loop"): 1.1,
     ("DDPG gradient step, 3,325 x 4", "SB3's DDPG.train(1)"): 1.2,
 }
-"""Where RESULTS.md says that a target is not reached, or not always; and what is held instead."""
+"""Where results/speed.md says that a target is not reached, or at times; what is held instead."""
 
 
 @pytest.mark.slow

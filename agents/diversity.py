@@ -1,7 +1,7 @@
 """Acquisition functions that look at features, as agents with ``predict``.
 
 Those of scikit-activeml by one adapter, ``skactiveml:Name``, some of them under the names by which
-they are known; UHerding and BAIT, which it does not have, written out. All need the extra
+they are known; UHerding and BAIT (``agents/uherding.py``, ``agents/bait.py``). All need the extra
 ``strategies`` (``pip install 'al-gym[strategies]'``), and an environment that tells more than the
 observation, by its documented attribute ``run``:
 
@@ -21,11 +21,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
+from agents import bait, uherding
 from agents.names import hint, lookup
 from agents.policy import ScoringPolicy
-from agents.strategies import generator, margin
+from agents.strategies import generator
 
 PREFIX = "skactiveml:"
 """Before the name of a class of ``skactiveml.pool``."""
@@ -269,188 +270,18 @@ def bald(view: View, n: int, seed: int) -> np.ndarray:
     return np.argsort(-utilities, kind="stable")[:n]
 
 
-# --- UHerding -------------------------------------------------------------------------------------
-
-TEMPERATURES = np.logspace(-1, 1, 21)
-"""From which UHerding chooses, 1 among them."""
-BINS = 15
-"""Of the expected calibration error (Guo et al., On calibration, ICML 2017)."""
+# --------------------------------------------------------------------------------------------------
 
 
-def uherding(view: View, n: int, seed: int) -> np.ndarray:
-    """UHerding: the greedy maximum of uncertainty coverage, sum_x U(x) max_x' k(x, x').
-
-    x' are the labelled and the chosen, k is Gaussian on features of length 1, U is 1 minus the
-    margin of the two most probable classes (Bae, Oliveira and Sutherland, Uncertainty Herding: one
-    active learning method for all label budgets, ICLR 2025). As there, the temperature of the
-    softmax is that of the best calibration on labelled images held out, and the radius of the
-    kernel is the least distance between two labelled images, so that it shrinks as they become
-    many. They are held out by cross-validation, as a start may have a few of each class.
-
-    It takes the memory of an (n, n) matrix of float32 for n candidates.
-    """
-    length = np.linalg.norm(view.features, axis=1, keepdims=True)
-    unit = view.features / np.maximum(length, 1e-12)
-    labelled, candidates = unit[: len(view.labels)], unit[len(view.labels) :]
-    temperature = calibrated_temperature(labelled, view.labels, seed)
-    logits = np.log(np.maximum(view.softmax, 1e-12)) / temperature
-    uncertainty = margin(softmax(logits, axis=1))
-
-    apart = _squared_distances(labelled, labelled)
-    positive = apart[apart > 1e-9]
-    radius = positive.min() if len(positive) else 1.0  # squared
-    covered = np.exp(-_squared_distances(candidates, labelled) / radius).max(axis=1, initial=0)
-    kernel = np.exp(-_squared_distances(candidates, candidates) / radius)
-    chosen: list[int] = []
-    for _ in range(n):
-        gains = uncertainty @ np.maximum(kernel - covered[:, None], 0)
-        gains[chosen] = -1
-        chosen.append(int(gains.argmax()))
-        covered = np.maximum(covered, kernel[:, chosen[-1]])
-    return np.array(chosen)
+def _uherding(view: View, n: int, seed: int) -> np.ndarray:
+    return uherding.choose(view.features, view.labels, view.softmax, n, seed)
 
 
-def calibrated_temperature(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
-    """The temperature of the least calibration error of held-out logistic regressions.
-
-    Args:
-        features: (n_l, F), of the labelled images.
-        labels: (n_l,) int.
-        seed: of the folds.
-
-    Returns:
-        One of ``TEMPERATURES``; 1 where a class has too few images to hold some out.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
-
-    classes, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(classes) < 2 or counts.min() < 2:
-        return 1.0
-    folds = StratifiedKFold(min(5, int(counts.min())), shuffle=True, random_state=seed)
-    log_odds = np.zeros((len(labels), len(classes)))
-    for train, held_out in folds.split(features, labels):
-        model = LogisticRegression(max_iter=1000).fit(features[train], labels[train])
-        log_odds[held_out] = model.predict_log_proba(features[held_out])
-    errors = [
-        calibration_error(np.exp(log_softmax(log_odds / temperature, axis=1)), positions)
-        for temperature in TEMPERATURES
-    ]
-    return float(TEMPERATURES[int(np.argmin(errors))])
-
-
-def calibration_error(probabilities: np.ndarray, classes: np.ndarray) -> float:
-    """Expected calibration error: |accuracy - confidence| of ``BINS`` bins, by their images."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == classes
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, right - confidence, BINS)
-    return float(np.abs(gaps).sum() / len(classes))
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(len(a), len(b)), between rows of length 1."""
-    return np.maximum(2 - 2 * a @ b.T, 0)
-
-
-# --- BAIT -----------------------------------------------------------------------------------------
-
-COMPONENTS = 128
-"""Of the features, those of the largest singular values, that BAIT works on: a matrix of Fisher
-information has as many rows as there are features times classes, and is multiplied every time."""
-RIDGE = 1.0
-"""lambda, the weight of the prior."""
-OVERSAMPLING = 2
-"""How many times n are chosen before the rest is dropped again."""
-
-
-def bait(view: View, n: int, seed: int) -> np.ndarray:
-    """BAIT: the batch that minimises tr(M^-1 F), the expected error of the last layer.
-
-    F is the Fisher information of all images, M that of the labelled and the chosen (Ash et al.,
-    Gone fishing: neural active learning with Fisher embeddings, NeurIPS 2021). Greedily 2 n are
-    chosen, then n of them dropped; best first are those whose loss would cost the most. Features
-    are those of ``COMPONENTS``, which is exact where no more of them are needed.
-    """
-    n_labelled = len(view.labels)
+def _bait(view: View, n: int, seed: int) -> np.ndarray:
     weight, bias = view.last_layer
-    known = softmax(view.features[:n_labelled] @ weight.T + bias, axis=1)
-    factors = fisher_factors(_principal(view.features), np.concatenate([known, view.softmax]))
-    fisher = _information(factors) / len(factors)
-    before = _information(factors[:n_labelled]) / n_labelled
-    share = n / (n_labelled + n)
-    inverse = np.linalg.inv(RIDGE * np.eye(len(fisher)) + (1 - share) * before)
-    candidates = factors[n_labelled:] * np.sqrt(share)
-
-    chosen: list[int] = []
-    for _ in range(min(OVERSAMPLING * n, len(candidates))):
-        gains = trace_gains(candidates, inverse, fisher)
-        gains[chosen] = -np.inf
-        chosen.append(int(gains.argmax()))
-        inverse = updated_inverse(inverse, candidates[chosen[-1]], 1)
-    while len(chosen) > n:
-        losses = -trace_gains(candidates[chosen], inverse, fisher, -1)
-        dropped = chosen.pop(int(losses.argmin()))
-        inverse = updated_inverse(inverse, candidates[dropped], -1)
-    losses = -trace_gains(candidates[chosen], inverse, fisher, -1)
-    return np.array(chosen)[np.argsort(-losses, kind="stable")]
-
-
-def fisher_factors(features: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """V with V' V = I(x), the Fisher information of the last layer, for every image.
-
-    Args:
-        features: (N, F).
-        probabilities: (N, M).
-
-    Returns:
-        (N, M, M F) float64: for each class the gradient of the loss, times the root of the class's
-        probability.
-    """
-    n, n_classes = probabilities.shape
-    p = probabilities.astype(float)
-    errors = p[:, None, :] - np.eye(n_classes)  # of class m, at [:, m]
-    gradients = errors[..., None] * features[:, None, None, :]
-    return (np.sqrt(p)[..., None] * gradients.reshape(n, n_classes, -1)).astype(float)
-
-
-def trace_gains(
-    factors: np.ndarray, inverse: np.ndarray, fisher: np.ndarray, sign: int = 1
-) -> np.ndarray:
-    """tr(M^-1 F) - tr((M + sign V' V)^-1 F) of every image, (n,), by Woodbury's identity.
-
-    Args:
-        factors: (n, M, D).
-        inverse: (D, D), M^-1.
-        fisher: (D, D), F.
-        sign: 1 to add an image, -1 to take it away.
-    """
-    middle = factors @ inverse
-    inner = sign * np.eye(factors.shape[1]) + middle @ factors.transpose(0, 2, 1)
-    outer = middle @ fisher @ middle.transpose(0, 2, 1)
-    return np.asarray(np.trace(np.linalg.solve(inner, outer), axis1=1, axis2=2))
-
-
-def updated_inverse(inverse: np.ndarray, factor: np.ndarray, sign: int) -> np.ndarray:
-    """(M + sign V' V)^-1 from M^-1 (D, D) and V (M, D)."""
-    middle = factor @ inverse
-    inner = sign * np.eye(len(factor)) + middle @ factor.T
-    return np.asarray(inverse - middle.T @ np.linalg.solve(inner, middle))
-
-
-def _information(factors: np.ndarray) -> np.ndarray:
-    """Sum of the Fisher information of images, (D, D)."""
-    flat = factors.reshape(-1, factors.shape[-1])
-    return flat.T @ flat
-
-
-def _principal(features: np.ndarray) -> np.ndarray:
-    """(N, at most COMPONENTS) float64: features turned so that the largest directions come first.
-
-    Inner products stay what they are but for the directions left out.
-    """
-    left, values, _ = np.linalg.svd(features.astype(float), full_matrices=False)
-    return (left * values)[:, :COMPONENTS]
+    known = softmax(view.features[: len(view.labels)] @ weight.T + bias, axis=1)
+    probabilities = np.concatenate([known, view.softmax])
+    return bait.choose(view.features, probabilities, len(view.labels), n)
 
 
 def _by_class(name: str) -> Chooser:
@@ -468,7 +299,7 @@ STRATEGIES: dict[str, Chooser] = {
     # greatest coverage of balls over features (Yehuda et al., NeurIPS 2022)
     "probcover": _by_class("ProbCover"),
     "bald": bald,
-    "uherding": uherding,
-    "bait": bait,
+    "uherding": _uherding,
+    "bait": _bait,
 }
 """Strategies by the names that the benchmarks use."""

@@ -1,5 +1,6 @@
 """Every registered id under both environment checkers, and how profiles and keywords are chosen."""
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -62,6 +63,53 @@ def test_stable_baselines3_says_only_the_unavoidable(case):
     assert len(said) == 2
     for text in SB3_UNAVOIDABLE:
         assert any(text in message for message in said), said
+
+
+def episode(env, seed):
+    """Everything that three steps show."""
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    seen = [observation]
+    for _ in range(3):
+        observation, reward, terminated, _, info = env.step(
+            rng.random(env.action_space.shape, np.float32)
+        )
+        seen += [observation, reward, terminated, info["macro_f1"], info["selected"]]
+    return seen
+
+
+def test_equal_seeds_show_the_same_to_the_bit_in_two_environments(case):
+    env_id, settings = case
+    first, second = (episode(gym.make(env_id, **settings), seed=3) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_environment_is_pickled_in_the_middle_of_an_episode(case):
+    env_id, settings = case
+    env = gym.make(env_id, **settings)
+    env.reset(seed=1)
+    env.step(np.linspace(0, 1, env.action_space.shape[0], dtype=np.float32))
+    again = pickle.loads(pickle.dumps(env))
+    action = np.linspace(1, 0, env.action_space.shape[0], dtype=np.float32)
+    for one, other in zip(env.step(action)[:4], again.step(action)[:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(episode(env, 2), episode(again, 2), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+def test_every_id_can_be_seen(case, mode):
+    env_id, settings = case
+    env = gym.make(env_id, render_mode=mode, **settings)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    shown = env.render()
+    if mode == "ansi":
+        assert "macro F1" in shown
+    else:
+        assert shown.ndim == 3 and shown.shape[2] == 3 and shown.dtype == np.uint8
+        assert shown.std() > 5  # not blank
 
 
 def test_the_spec_survives_json(case):

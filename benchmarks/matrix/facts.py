@@ -25,19 +25,21 @@ REFERENCES = ("random", "ms")
 """The methods that every other is tested against. Savings in labels are those over the first."""
 
 BUILT_IN = {
-    "random": Facts("RANDOM: uniformly at random"),
-    "lc": Facts("LC: least confidence"),
-    "ms": Facts("MS: smallest margin"),
-    "en": Facts("EN: largest entropy"),
-    "fusion": Facts("FUSION: the tops of LC, MS and EN, thinned at random"),
-    "all": Facts("ALL: trained on the whole training set", has_curve=False),
-    "drla": Facts("DRLA: the paper's DDPG agent, learning online", control="frozen"),
+    "random": Facts("uniformly at random"),
+    "lc": Facts("least confidence"),
+    "ms": Facts("smallest margin"),
+    "en": Facts("largest entropy"),
+    "fusion": Facts("the tops of LC, MS and EN, thinned at random"),
+    "all": Facts("trained on the whole training set", has_curve=False),
+    "drla": Facts("the paper's DDPG agent, learning online", control="frozen"),
     "drla-fixed": Facts("DRLA with a mask, and noise in proportion to the spread of the scores"),
     "drla-set": Facts(
         "DRLA-FIXED with networks that see a set: one for all samples", control="frozen-set"
     ),
     "drla-transfer": Facts("a policy trained on many episodes of other data, applied unchanged"),
-    "drla-embed": Facts("the same with the pool's embeddings"),
+    "drla-embed": Facts(
+        "a policy trained on many episodes of other data, applied unchanged; it sees embeddings too"
+    ),
     "frozen": Facts("control: DRLA's untrained actor with the same noise, to tell what it learned"),
     "frozen-set": Facts("control: DRLA-SET's untrained actor with the same noise"),
     "eq3": Facts(
@@ -46,13 +48,13 @@ BUILT_IN = {
     "eq3-oracle": Facts(
         "bound, not a method: greedy on the true Eq. 3, peeking at the labels", compared=False
     ),
-    "badge": Facts("BADGE: k-means++ over gradient embeddings"),
-    "coreset": Facts("CoreSet: k-centre greedy over features"),
-    "typiclust": Facts("TypiClust: typical samples of uncovered clusters"),
-    "probcover": Facts("ProbCover: coverage of balls over features"),
-    "bald": Facts("BALD: disagreement of dropout masks"),
-    "uherding": Facts("UHerding: uncertainty-weighted coverage of the pool by its features"),
-    "bait": Facts("BAIT: least expected error of the last layer, by Fisher information"),
+    "badge": Facts("k-means++ over gradient embeddings"),
+    "coreset": Facts("k-centre greedy over features"),
+    "typiclust": Facts("typical samples of uncovered clusters"),
+    "probcover": Facts("coverage of balls over features"),
+    "bald": Facts("disagreement of dropout masks"),
+    "uherding": Facts("uncertainty-weighted coverage of the pool by its features"),
+    "bait": Facts("least expected error of the last layer, by Fisher information"),
     **{
         f"sb3-{name}": Facts(f"Stable-Baselines3's {name.upper()}")
         for name in ("ddpg", "td3", "sac", "ppo", "a2c")

@@ -7,48 +7,12 @@ import numpy as np
 import pytest
 from torch import nn
 
-from agents import checkpoint
-from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
+from al_gym import ClassifierConfig
 from al_gym.classifiers import make_classifiers
 from al_gym.classifiers.counters import Counters
 from al_gym.classifiers.networks import NetworkClassifier
+from tests.al_gym.episodes import Clerk, assert_equal, make, run, scores_for
 from tests.samples import FAST, One, make_dataset
-
-TASK = EnvConfig(initial_fraction=0.1, query_size=4)
-
-
-def make(dataset, classifier=FAST, annotator=None, render_mode=None, **task) -> ActiveLearningEnv:
-    return ActiveLearningEnv(
-        dataset,
-        replace(TASK, **task),
-        classifier,
-        annotator=annotator,
-        render_mode=render_mode,
-    )
-
-
-def scores_for(env, rows):
-    action = np.zeros(env.action_space.shape, np.float32)
-    action[list(rows)] = np.linspace(1, 0.5, len(rows))
-    return action
-
-
-def run(env, n_steps=3, seed=0, action_seed=0):
-    """Everything an episode shows, for comparing two of them."""
-    rng = np.random.default_rng(action_seed)
-    observation, info = env.reset(seed=seed)
-    seen = [observation, info["macro_f1"], info["available"]]
-    for _ in range(n_steps):
-        action = rng.random(env.action_space.shape, np.float32)
-        observation, reward, terminated, truncated, info = env.step(action)
-        seen += [observation, reward, terminated, truncated, info["macro_f1"], info["selected"]]
-    return seen
-
-
-def assert_equal(a, b):
-    for one, other in zip(a, b, strict=True):
-        np.testing.assert_array_equal(one, other)
-
 
 # --- spaces and start -----------------------------------------------------------------------------
 
@@ -411,16 +375,6 @@ def test_label_noise_reaches_the_labels_and_the_reward(dataset):
     np.testing.assert_allclose(info["sample_rewards"], expected, atol=1e-6)
 
 
-class Clerk:
-    """Answers with what it is told to, or fails."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def annotate(self, indices):
-        return self.answer(indices)
-
-
 def test_an_annotator_of_the_users_own(dataset):
     env = make(dataset, annotator=Clerk(lambda indices: np.full(len(indices), 2)))
     env.reset(seed=0)
@@ -428,118 +382,6 @@ def test_an_annotator_of_the_users_own(dataset):
     assert env.run.episode.pool.labels[-4:].tolist() == [2, 2, 2, 2]
     with pytest.raises(ValueError, match="label_noise"):
         make(dataset, annotator=Clerk(None), label_noise=0.1)
-
-
-# --- failures leave things as they were -----------------------------------------------------------
-
-
-def failing(indices):
-    raise ConnectionError("the annotator has gone home")
-
-
-def state_of(env):
-    weights = {k: v.clone() for k, v in One(env.run.classifiers, seed=None).weights.items()}
-    return env.run.episode, weights, env.np_random.bit_generator.state
-
-
-def assert_unchanged(env, before):
-    episode, weights, generator = before
-    assert env.run.episode is episode
-    for name, value in One(env.run.classifiers, seed=None).weights.items():
-        assert (value == weights[name]).all()
-    assert env.np_random.bit_generator.state == generator
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda a: a[:-1], r"shape \(\d+,\); it must be"),
-        (lambda a: a[None], r"shape \(1, \d+\)"),
-        (lambda a: np.where(np.arange(len(a)) == 5, np.nan, a), "nan at pool row 5"),
-        (lambda a: np.where(np.arange(len(a)) == 2, np.inf, a), "inf at pool row 2"),
-    ],
-)
-def test_a_bad_action_changes_nothing(env, change, message):
-    env.reset(seed=0)
-    before = state_of(env)
-    with pytest.raises(ValueError, match=message):
-        env.step(change(np.ones(env.action_space.shape)))
-    assert_unchanged(env, before)
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [(failing, ConnectionError), (lambda i: np.full(len(i), 9), ValueError), (len, ValueError)],
-)
-def test_a_failing_annotator_changes_nothing(dataset, answer, error):
-    clerk = Clerk(answer)
-    env = make(dataset, annotator=clerk)
-    env.reset(seed=0)
-    before = state_of(env)
-    with pytest.raises(error):
-        env.step(np.ones(env.action_space.shape))
-    assert_unchanged(env, before)
-
-
-def test_a_failure_after_the_update_goes_back_and_the_step_can_be_taken_again(dataset, monkeypatch):
-    expected = run(make(dataset), n_steps=1)
-    env = make(dataset)
-    env.reset(seed=0)
-    before = state_of(env)
-    fit = NetworkClassifier.fit
-
-    def fit_and_fail(self, *args):
-        fit(self, *args)
-        raise MemoryError("out of memory")
-
-    action = np.random.default_rng(0).random(env.action_space.shape, np.float32)
-    with monkeypatch.context() as patch:
-        patch.setattr(NetworkClassifier, "fit", fit_and_fail)
-        with pytest.raises(MemoryError):
-            env.step(action)
-    assert_unchanged(env, before)
-    np.testing.assert_array_equal(env.step(action)[0], expected[3])
-
-
-def test_what_is_returned_is_the_callers_own(env):
-    observation, info = env.reset(seed=0)
-    reference = observation.copy()
-    observation[:] = -1
-    info["available"][:] = False
-    _, reward, *_ = env.step(np.ones(env.action_space.shape))
-    assert 0 <= reward < 1
-    np.testing.assert_array_equal(env.reset()[0], reference)
-
-
-# --- beyond the standard API ----------------------------------------------------------------------
-
-
-def test_embedding_and_evaluating_full_supervision_leave_the_episode_alone(env):
-    env.reset(seed=0)
-    env.step(np.ones(env.action_space.shape))
-    before = state_of(env)
-    embeddings = env.run.embed(env.run.episode.pool.indices)
-    assert embeddings.shape == (env.action_space.shape[0], 128)
-    scores = env.run.evaluate_fully_supervised()
-    assert 0 <= scores.macro_f1 <= 1
-    assert_unchanged(env, before)
-    assert env.run.evaluate_fully_supervised() == scores
-
-
-def test_fully_supervised_is_trained_on_everything(dataset):
-    env = make(dataset, replace(FAST, pretrain_passes=12))
-    _, info = env.reset(seed=0)
-    scores = env.run.evaluate_fully_supervised()
-    rows = dataset.train
-    twin = One(make_classifiers(replace(dataset, train=rows), env.run.classifier_config), seed=None)
-    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
-    twin.initialize(np.random.default_rng(children[1]))
-    pool = env.run.episode.pool
-    order = np.concatenate([pool.labelled, pool.indices])
-    twin.fit(order, dataset.labels[order], 12, np.random.default_rng(children[2]))
-    predicted = twin.predict(dataset.test).argmax(1)
-    assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
-    assert scores.macro_f1 > info["macro_f1"]
 
 
 # --- settings that do not fit ---------------------------------------------------------------------
@@ -577,104 +419,3 @@ def test_a_class_without_a_training_sample_is_named():
 def test_an_unknown_render_mode(dataset):
     with pytest.raises(ValueError, match="render_mode"):
         make(dataset, render_mode="human")
-
-
-# --- variants of the classifier -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"trainable": "head"}, {"update": "scratch"}, {"precision": "bf16"}, {"update_passes": 3}],
-)
-def test_episodes_with_every_kind_of_classifier(dataset, change):
-    settings = replace(FAST, **change)
-    assert_equal(run(make(dataset, settings)), run(make(dataset, settings)))
-
-
-def test_what_is_labelled_and_where_the_pool_lies(env, dataset):
-    _, info = env.reset(seed=0)
-    pool = env.get_wrapper_attr("run").episode.pool
-    indices, labelled, labels = pool.indices, pool.labelled, pool.labels
-    assert sorted([*indices, *labelled]) == sorted(dataset.train)
-    np.testing.assert_array_equal(labels, dataset.labels[labelled])
-    _, _, _, _, info = env.step(np.arange(len(indices), dtype=np.float32))
-    more = env.run.episode.pool.labelled
-    np.testing.assert_array_equal(more, [*labelled, *indices[info["selected"]]])
-    assert env.run.embed(indices).shape == (len(indices), env.run.n_features)
-
-
-def test_retraining_is_that_of_a_fresh_classifier(env, dataset):
-    env.reset(seed=0)
-    env.step(np.ones(env.action_space.shape))
-    before = state_of(env)
-    scores = env.run.evaluate_retrained()
-    assert_unchanged(env, before)
-    twin = One(make_classifiers(dataset, env.run.classifier_config), seed=None)
-    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
-    twin.initialize(np.random.default_rng(children[1]))
-    rows, labels = env.run.episode.pool.labelled, env.run.episode.pool.labels
-    passes = env.run.classifier_config.pretrain_passes
-    twin.fit(rows, labels, passes, np.random.default_rng(children[2]))
-    predicted = twin.predict(dataset.test).argmax(1)
-    assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
-
-
-def test_the_fingerprint_of_a_start(dataset):
-    envs = [make(dataset), make(dataset)]
-    for env in envs:
-        env.reset(seed=3)
-    first = envs[0].run.start_fingerprint()
-    assert len(first) == 32 and envs[1].run.start_fingerprint() == first
-    envs[0].step(np.ones(envs[0].action_space.shape))
-    assert envs[0].run.start_fingerprint() == first  # of the episode's beginning
-    envs[1].reset(seed=4)
-    assert envs[1].run.start_fingerprint() != first
-
-
-@pytest.mark.parametrize(
-    ("config", "classifier"),
-    [
-        ({}, {}),
-        ({"label_noise": 0.3, "reward": "f1_gain", "eval_every": 3}, {"momentum": 0.0}),
-        ({"labelled_rows": "predict"}, {"trainable": "head", "dropout": 0.2}),
-        ({"query_size": 9}, {"update": "scratch", "pretrain_passes": 1}),
-        ({}, {"update": "scratch", "trainable": "head", "pretrain_passes": 1}),
-    ],
-)
-def test_another_environment_goes_on_from_the_state(dataset, tmp_path, config, classifier):
-    """Through a file: every observation, reward and score to the end, and the next episode's."""
-
-    def fresh():
-        settings = {"initial_fraction": 0.1, "query_size": 4, "budget": 0.5, **config}
-        return ActiveLearningEnv(dataset, EnvConfig(**settings), replace(FAST, **classifier))
-
-    def go_on(env):
-        seen, terminated = [], False
-        rng = np.random.default_rng(7)
-        while not terminated:
-            step = env.step(rng.random(env.action_space.shape))
-            terminated = step[2]
-            seen.append((step[0].tolist(), step[1], step[4]["macro_f1"], step[4]["evaluated_at"]))
-        seen.append(env.reset()[0].tolist())
-        return seen
-
-    one = fresh()
-    one.reset(seed=5)
-    for _ in range(3):
-        one.step(np.linspace(0, 1, one.action_space.shape[0]))
-    path = checkpoint.write(tmp_path / "state", one.run.state_dict())
-    expected = go_on(one)
-    other = fresh()
-    other.reset(seed=99)
-    other.run.load_state_dict(checkpoint.read(path))
-    assert go_on(other) == expected
-
-
-def test_a_state_of_another_pool_is_refused(dataset):
-    one, other = make(dataset), ActiveLearningEnv(dataset, EnvConfig(initial_fraction=0.3), FAST)
-    one.reset(seed=0)
-    other.reset(seed=0)
-    before = state_of(other)
-    with pytest.raises(ValueError, match="the state has a pool of 72 images, this environment one"):
-        other.run.load_state_dict(one.run.state_dict())
-    assert_unchanged(other, before)

@@ -1,0 +1,143 @@
+"""What a run offers beyond the standard API, variants of its classifier, and going on elsewhere."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agents import checkpoint
+from al_gym import ActiveLearningEnv, EnvConfig
+from al_gym.classifiers import make_classifiers
+from tests.al_gym.episodes import assert_equal, assert_unchanged, make, run, state_of
+from tests.samples import FAST, One
+
+# --- beyond the standard API ----------------------------------------------------------------------
+
+
+def test_embedding_and_evaluating_full_supervision_leave_the_episode_alone(env):
+    env.reset(seed=0)
+    env.step(np.ones(env.action_space.shape))
+    before = state_of(env)
+    embeddings = env.run.embed(env.run.episode.pool.indices)
+    assert embeddings.shape == (env.action_space.shape[0], 128)
+    scores = env.run.evaluate_fully_supervised()
+    assert 0 <= scores.macro_f1 <= 1
+    assert_unchanged(env, before)
+    assert env.run.evaluate_fully_supervised() == scores
+
+
+def test_fully_supervised_is_trained_on_everything(dataset):
+    env = make(dataset, replace(FAST, pretrain_passes=12))
+    _, info = env.reset(seed=0)
+    scores = env.run.evaluate_fully_supervised()
+    rows = dataset.train
+    twin = One(make_classifiers(replace(dataset, train=rows), env.run.classifier_config), seed=None)
+    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
+    twin.initialize(np.random.default_rng(children[1]))
+    pool = env.run.episode.pool
+    order = np.concatenate([pool.labelled, pool.indices])
+    twin.fit(order, dataset.labels[order], 12, np.random.default_rng(children[2]))
+    predicted = twin.predict(dataset.test).argmax(1)
+    assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
+    assert scores.macro_f1 > info["macro_f1"]
+
+
+# --- variants of the classifier -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"trainable": "head"}, {"update": "scratch"}, {"precision": "bf16"}, {"update_passes": 3}],
+)
+def test_episodes_with_every_kind_of_classifier(dataset, change):
+    settings = replace(FAST, **change)
+    assert_equal(run(make(dataset, settings)), run(make(dataset, settings)))
+
+
+def test_what_is_labelled_and_where_the_pool_lies(env, dataset):
+    _, info = env.reset(seed=0)
+    pool = env.get_wrapper_attr("run").episode.pool
+    indices, labelled, labels = pool.indices, pool.labelled, pool.labels
+    assert sorted([*indices, *labelled]) == sorted(dataset.train)
+    np.testing.assert_array_equal(labels, dataset.labels[labelled])
+    _, _, _, _, info = env.step(np.arange(len(indices), dtype=np.float32))
+    more = env.run.episode.pool.labelled
+    np.testing.assert_array_equal(more, [*labelled, *indices[info["selected"]]])
+    assert env.run.embed(indices).shape == (len(indices), env.run.n_features)
+
+
+def test_retraining_is_that_of_a_fresh_classifier(env, dataset):
+    env.reset(seed=0)
+    env.step(np.ones(env.action_space.shape))
+    before = state_of(env)
+    scores = env.run.evaluate_retrained()
+    assert_unchanged(env, before)
+    twin = One(make_classifiers(dataset, env.run.classifier_config), seed=None)
+    children = np.random.SeedSequence(env.run.start.seed).spawn(4)
+    twin.initialize(np.random.default_rng(children[1]))
+    rows, labels = env.run.episode.pool.labelled, env.run.episode.pool.labels
+    passes = env.run.classifier_config.pretrain_passes
+    twin.fit(rows, labels, passes, np.random.default_rng(children[2]))
+    predicted = twin.predict(dataset.test).argmax(1)
+    assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
+
+
+def test_the_fingerprint_of_a_start(dataset):
+    envs = [make(dataset), make(dataset)]
+    for env in envs:
+        env.reset(seed=3)
+    first = envs[0].run.start_fingerprint()
+    assert len(first) == 32 and envs[1].run.start_fingerprint() == first
+    envs[0].step(np.ones(envs[0].action_space.shape))
+    assert envs[0].run.start_fingerprint() == first  # of the episode's beginning
+    envs[1].reset(seed=4)
+    assert envs[1].run.start_fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("config", "classifier"),
+    [
+        ({}, {}),
+        ({"label_noise": 0.3, "reward": "f1_gain", "eval_every": 3}, {"momentum": 0.0}),
+        ({"labelled_rows": "predict"}, {"trainable": "head", "dropout": 0.2}),
+        ({"query_size": 9}, {"update": "scratch", "pretrain_passes": 1}),
+        ({}, {"update": "scratch", "trainable": "head", "pretrain_passes": 1}),
+    ],
+)
+def test_another_environment_goes_on_from_the_state(dataset, tmp_path, config, classifier):
+    """Through a file: every observation, reward and score to the end, and the next episode's."""
+
+    def fresh():
+        settings = {"initial_fraction": 0.1, "query_size": 4, "budget": 0.5, **config}
+        return ActiveLearningEnv(dataset, EnvConfig(**settings), replace(FAST, **classifier))
+
+    def go_on(env):
+        seen, terminated = [], False
+        rng = np.random.default_rng(7)
+        while not terminated:
+            step = env.step(rng.random(env.action_space.shape))
+            terminated = step[2]
+            seen.append((step[0].tolist(), step[1], step[4]["macro_f1"], step[4]["evaluated_at"]))
+        seen.append(env.reset()[0].tolist())
+        return seen
+
+    one = fresh()
+    one.reset(seed=5)
+    for _ in range(3):
+        one.step(np.linspace(0, 1, one.action_space.shape[0]))
+    path = checkpoint.write(tmp_path / "state", one.run.state_dict())
+    expected = go_on(one)
+    other = fresh()
+    other.reset(seed=99)
+    other.run.load_state_dict(checkpoint.read(path))
+    assert go_on(other) == expected
+
+
+def test_a_state_of_another_pool_is_refused(dataset):
+    one, other = make(dataset), ActiveLearningEnv(dataset, EnvConfig(initial_fraction=0.3), FAST)
+    one.reset(seed=0)
+    other.reset(seed=0)
+    before = state_of(other)
+    with pytest.raises(ValueError, match="the state has a pool of 72 images, this environment one"):
+        other.run.load_state_dict(one.run.state_dict())
+    assert_unchanged(other, before)

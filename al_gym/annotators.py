@@ -38,13 +38,11 @@ class NoisyAnnotator:
     Args:
         labels: (N,) int, the true classes.
         n_classes: M.
-        error_rate: probability of a wrong class, any of the others with equal chance; or
-        confusion: (M, M), row i the probabilities of the answers to an image of class i.
+        error_rate: probability of a wrong class, any of the others with equal chance.
         seed: decides the errors.
 
     Raises:
-        ValueError: not one of ``error_rate`` and ``confusion``, or values that are no
-            probabilities.
+        ValueError: ``error_rate`` is no probability.
     """
 
     def __init__(
@@ -52,29 +50,16 @@ class NoisyAnnotator:
         labels: np.ndarray,
         n_classes: int,
         *,
-        error_rate: float | None = None,
-        confusion: np.ndarray | None = None,
+        error_rate: float,
         seed: int | np.random.SeedSequence = 0,
     ) -> None:
-        if (error_rate is None) == (confusion is None):
-            raise ValueError("give either error_rate or confusion")
-        if error_rate is not None:
-            if not 0 <= error_rate <= 1:
-                raise ValueError(f"error_rate must lie in [0, 1], not {error_rate}")
-            confusion = np.full((n_classes, n_classes), error_rate / (n_classes - 1))
-            np.fill_diagonal(confusion, 1 - error_rate)
-        confusion = np.asarray(confusion, float)
-        if (
-            confusion.shape != (n_classes, n_classes)
-            or (confusion < 0).any()
-            or not np.allclose(confusion.sum(axis=1), 1)
-        ):
-            raise ValueError(
-                f"confusion must be ({n_classes}, {n_classes}) with rows of probabilities"
-            )
+        if not 0 <= error_rate <= 1:
+            raise ValueError(f"error_rate must lie in [0, 1], not {error_rate}")
+        answers = np.full((n_classes, n_classes), error_rate / (n_classes - 1))
+        np.fill_diagonal(answers, 1 - error_rate)
         # inverse of the cumulative distribution of each image's row, at one uniform number
         uniform = np.random.default_rng(seed).random(len(labels))
-        cumulative = confusion.cumsum(axis=1)[labels]
+        cumulative = answers.cumsum(axis=1)[labels]
         self._answers = (uniform[:, None] >= cumulative[:, :-1]).sum(axis=1)
 
     def annotate(self, indices: np.ndarray) -> np.ndarray:

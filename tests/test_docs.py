@@ -95,6 +95,12 @@ def test_presets_methods_and_ids_are_in_the_tables():
         assert f"| `{env_id}` |" in TEXT["data.md"]
 
 
+def test_help_names_every_preset_and_method():
+    source = (ROOT / "benchmarks" / "run.py").read_text()
+    for name in (*PRESETS, *METHODS):
+        assert re.search(rf"[ \n\"]{re.escape(name)}[ \n;:.]", source), name
+
+
 def test_every_path_named_in_contributing_is_there():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     layout = re.search(r"```text\n(.*?)```", text, re.DOTALL)

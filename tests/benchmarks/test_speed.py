@@ -15,7 +15,7 @@ from al_gym import ActiveLearningEnv
 from al_gym.data import retinopathy
 from benchmarks import speed
 from benchmarks.speed import SpeedConfig
-from benchmarks.timing import agent, growth, paper, peers
+from benchmarks.timing import agent, growth, paper, peers, turns
 from benchmarks.timing.turns import Comparison, Report
 
 
@@ -38,14 +38,14 @@ def photographs(root, **change):
 
 
 def test_contestants_take_turns_in_an_order_that_is_swapped():
-    turns = []
+    taken = []
     times = turns.take_turns(
         "work",
-        {name: lambda name=name: turns.append(name) for name in ("a", "b", "c")},
+        {name: lambda name=name: taken.append(name) for name in ("a", "b", "c")},
         rounds=3,
         units=4,
     )
-    assert turns == [*"abc", *"cba", *"abc", *"cba"]
+    assert taken == [*"abc", *"cba", *"abc", *"cba"]
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3, "c": 3}
     assert all(seconds >= 0 for values in times.values() for seconds in values)
 

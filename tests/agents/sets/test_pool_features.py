@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents import pool_features
+from agents.sets import pool_features
 from agents.sets.pool_features import CONTEXT, FEATURES, PoolState, describe, flatten, unflatten
 
 POOLS = {

@@ -47,7 +47,7 @@ def test_statistics_are_those_of_the_inputs_layer_after_layer():
 
 def test_looking_changes_nothing():
     env = ActiveLearningEnv(make_dataset(), TASK, FAST)
-    seen = jumps.play(env, seed=0, steps=3)
+    seen = jumps.play(env, seed=0, steps=3, in_all_ways=True)
     assert list(seen) == [jumps.AS_IT_IS, jumps.STATISTICS, jumps.MEAN]
     n_test = len(env.run.dataset.test)
     assert all(values.shape == (4, n_test, 3) for values in seen.values())
@@ -64,7 +64,7 @@ def test_looking_changes_nothing():
 def test_heads_are_looked_at_as_they_are():
     head = ClassifierConfig(trainable="head", pretrain_passes=2, device="cpu")
     env = ActiveLearningEnv(make_dataset(), TASK, head)
-    assert list(jumps.play(env, seed=0, steps=1)) == [jumps.AS_IT_IS]
+    assert list(jumps.play(env, seed=0, steps=1, in_all_ways=True)) == [jumps.AS_IT_IS]
 
 
 def test_the_table_has_a_row_for_every_look(tmp_path, monkeypatch, capsys):

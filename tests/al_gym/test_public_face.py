@@ -13,7 +13,7 @@ RUN = {
     # what the classifier makes of images, and of other labelled sets
     "embed", "predict_with_dropout", "evaluate_retrained", "evaluate_fully_supervised",
     # going on in another process
-    "state_dict", "load_state_dict",
+    "state_dict", "last_layer", "load_state_dict",
     # for the loop
     "k", "classifiers", "annotator", "own_annotator", "draw_start_seed", "begin_episode",
     "running_episode", "select", "annotate", "test_images_due", "adopt", "built_in_annotator",

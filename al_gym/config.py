@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal
 
 
@@ -128,21 +129,25 @@ def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
 
 
-def check_at_least(name: str, value: int, least: int) -> None:
-    """Raise a ValueError that names the setting unless its value is at least ``least``."""
+def check_at_least(name: str, value: Any, least: int) -> None:
+    """Raise a ValueError that names the setting unless it is an integer from ``least`` on."""
+    if not isinstance(value, Integral):
+        raise ValueError(f"{name} must be an integer, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def check_between(
     name: str,
-    value: float,
+    value: Any,
     low: float,
     high: float,
     lower_included: bool = False,
     upper_included: bool = False,
 ) -> None:
     """Raise a ValueError that names the setting unless its value lies between two others."""
+    if not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number, not {value!r}")
     above = value >= low if lower_included else value > low
     below = value <= high if upper_included else value < high
     if not (above and below):

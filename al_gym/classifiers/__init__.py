@@ -1,5 +1,6 @@
 """Classifiers, their architectures, and the images as they meet them."""
 
+from al_gym.classifiers import architectures
 from al_gym.classifiers.features import frozen_features
 from al_gym.classifiers.heads import LinearHeads
 from al_gym.classifiers.images import DeviceImages
@@ -18,7 +19,11 @@ def make_classifiers(dataset: ImageDataset, config: ClassifierConfig, n: int = 1
         dataset: the images; those of its training side normalise all of them.
         config: the settings; ``trainable`` decides which kind it is.
         n: K, how many.
+
+    Raises:
+        ValueError: a network that is unknown or for other images.
     """
+    architectures.checked(config.network, dataset.images.shape[1:])
     if config.trainable == "head":
         features, fresh_head = frozen_features(dataset, config)
         return LinearHeads(features, dataset.train, n, dataset.n_classes, config, fresh_head)

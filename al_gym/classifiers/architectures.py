@@ -74,21 +74,40 @@ def build(
             user's own that does not end in ``nn.Linear(_, n_classes)``.
         RuntimeError: the pretrained weights cannot be had.
     """
-    n_dims = len(image_shape) - 1
-    if isinstance(network, str) and is_import_path(network):
-        network = imported(network)
-    if network == "auto":
-        network = f"small{n_dims}d"
+    network = checked(network, image_shape)
     if not isinstance(network, str):
         if weights is not None:
             raise ValueError("weights= goes with a named network; load your own module's yourself")
         return _split_own(network, image_shape, n_classes)
-    dims, maker = lookup("network", network, NETWORKS)
-    if dims != n_dims:
-        raise ValueError(
-            f"network {network!r} takes {dims}-D images; the data set has {n_dims}-D images"
-        )
+    _, maker = NETWORKS[network]
     return maker(image_shape, n_classes, weights)
+
+
+def checked(
+    network: str | nn.Module | Factory, image_shape: tuple[int, ...]
+) -> str | nn.Module | Factory:
+    """The network that is meant, before any is built: a name for these images, or one's own.
+
+    Args:
+        network: as of ``build``.
+        image_shape: (C, H, W) or (C, D, H, W).
+
+    Raises:
+        ValueError: an unknown name, or a network for another number of dimensions.
+    """
+    n_dims = len(image_shape) - 1
+    if network == "auto":
+        return f"small{n_dims}d"
+    if isinstance(network, str) and is_import_path(network):
+        own: nn.Module | Factory = imported(network)
+        return own
+    if isinstance(network, str):
+        dims, _ = lookup("network", network, NETWORKS)
+        if dims != n_dims:
+            raise ValueError(
+                f"network {network!r} takes {dims}-D images; the data set has {n_dims}-D images"
+            )
+    return network
 
 
 # --- the paper's networks -------------------------------------------------------------------------

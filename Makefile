@@ -20,7 +20,7 @@ $(INSTALLED): setup.cfg
 
 demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.run --preset demo --seeds 10 --workers 2 --out runs/demo
-	$(BIN)/python -m benchmarks.run --preset demo-network --seeds 1 --workers 2 --out runs/demo
+	$(BIN)/python -m benchmarks.run --preset demo-network --seeds 1 --out runs/demo
 	$(BIN)/python -m benchmarks.report runs/demo
 
 # the tensors of tests are small: threads would only wait for one another

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, Literal, SupportsFloat
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def check_between(
     upper_included: bool = False,
 ) -> None:
     """Raise a ValueError that names the setting unless its value lies between two others."""
-    if not isinstance(value, Real):
+    if not isinstance(value, SupportsFloat):
         raise ValueError(f"{name} must be a number, not {value!r}")
     above = value >= low if lower_included else value > low
     below = value <= high if upper_included else value < high

@@ -131,7 +131,8 @@ def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 def check_at_least(name: str, value: Any, least: int) -> None:
     """Raise a ValueError that names the setting unless it is an integer from ``least`` on."""
-    if not isinstance(value, Integral):
+    is_integer = isinstance(value, Integral)
+    if not is_integer:
         raise ValueError(f"{name} must be an integer, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
@@ -146,7 +147,8 @@ def check_between(
     upper_included: bool = False,
 ) -> None:
     """Raise a ValueError that names the setting unless its value lies between two others."""
-    if not isinstance(value, SupportsFloat):
+    is_number = isinstance(value, SupportsFloat)
+    if not is_number:
         raise ValueError(f"{name} must be a number, not {value!r}")
     above = value >= low if lower_included else value > low
     below = value <= high if upper_included else value < high

@@ -16,7 +16,7 @@ observation, by its documented attribute ``run``:
 
 import inspect
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -62,9 +62,13 @@ class View:
         features: np.ndarray = self._run.embed(np.concatenate([self._labelled, self._candidates]))
         return features
 
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Softmax (m, M) of the classifier's last layer for features (m, F)."""
+        weight, bias = self._last_layer
+        return np.asarray(softmax(features @ weight.T + bias, axis=1))
+
     @cached_property
-    def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weight (M, F) and bias (M,) of the classifier's last layer."""
+    def _last_layer(self) -> tuple[np.ndarray, np.ndarray]:
         weight, bias = self._run.last_layer()
         return weight, bias
 
@@ -160,6 +164,7 @@ def fitting_strategies() -> list[str]:
     return [name for name in sorted(skactiveml.pool.__all__) if fits(name)]
 
 
+@cache  # it looks through all of them, and is asked before every query
 def from_scikit_activeml(name: str) -> Chooser:
     """A strategy of scikit-activeml, given what its signature asks for.
 
@@ -231,8 +236,7 @@ def _classifier(view: View) -> Any:
                 return np.asarray(self.last_layer_.predict_proba(X))
             if np.array_equal(X, candidates):
                 return view.softmax
-            weight, bias = view.last_layer
-            return np.asarray(softmax(X @ weight.T + bias, axis=1))
+            return view.predict(X)
 
     return Classifier(classes=list(range(n_classes))).fit([], [])
 
@@ -278,8 +282,7 @@ def _uherding(view: View, n: int, seed: int) -> np.ndarray:
 
 
 def _bait(view: View, n: int, seed: int) -> np.ndarray:
-    weight, bias = view.last_layer
-    known = softmax(view.features[: len(view.labels)] @ weight.T + bias, axis=1)
+    known = view.predict(view.features[: len(view.labels)])
     probabilities = np.concatenate([known, view.softmax])
     return bait.choose(view.features, probabilities, len(view.labels), n)
 

@@ -4,6 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
+from al_gym.config import check_between
+
 
 class Annotator(Protocol):
     """Anything that names the classes of images."""
@@ -53,8 +55,7 @@ class NoisyAnnotator:
         error_rate: float,
         seed: int | np.random.SeedSequence = 0,
     ) -> None:
-        if not 0 <= error_rate <= 1:
-            raise ValueError(f"error_rate must lie in [0, 1], not {error_rate}")
+        check_between("error_rate", error_rate, 0, 1, True, True)
         answers = np.full((n_classes, n_classes), error_rate / (n_classes - 1))
         np.fill_diagonal(answers, 1 - error_rate)
         # inverse of the cumulative distribution of each image's row, at one uniform number

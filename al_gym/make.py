@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 import envs_registry
 from al_gym.annotators import Annotator
-from al_gym.config import ClassifierConfig, EnvConfig
+from al_gym.config import ClassifierConfig, EnvConfig, check_at_least
 from al_gym.data import READERS, ImageDataset, files, phantoms
 from al_gym.env import ActiveLearningEnv
 from al_gym.import_paths import imported
@@ -169,9 +169,10 @@ def _choose(
             )
     if profile == "embedded" and root is None:
         amount, seed = envs_registry.PHANTOMS[dataset]
-        if n_phantoms is not None and n_phantoms < 1:
-            raise ValueError(f"n_phantoms must be at least 1, not {n_phantoms}")
-        root = phantoms.folder(dataset, amount if n_phantoms is None else n_phantoms, seed)
+        if n_phantoms is not None:
+            check_at_least("n_phantoms", n_phantoms, 1)
+            amount = n_phantoms
+        root = phantoms.folder(dataset, amount, seed)
     return profiles[profile], root
 
 

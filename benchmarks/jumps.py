@@ -23,12 +23,12 @@ import tyro
 from torch import nn
 from tqdm import tqdm
 
-import al_gym  # noqa: F401  (registers the ids)
 from agents import strategies
 from al_gym.classifiers.networks import NetworkClassifier
 from al_gym.data import phantoms
 from al_gym.metrics import evaluate
 from al_gym.run import Run
+from benchmarks.matrix.environments import make_environment
 from benchmarks.matrix.presets import PRESETS
 
 SCANS = 96, 1
@@ -114,7 +114,7 @@ def environment(preset: str, changes: dict[str, Any]) -> gym.Env[Any, Any]:
     settings = {**PRESETS[preset].settings, **changes, "n_test": N_TEST, "device": "cpu"}
     settings.pop("n_phantoms", None)
     root = phantoms.folder("chestCT", *SCANS)
-    return gym.make("ActiveLearning-chestCT-v0", root=str(root), **settings)
+    return make_environment({"dataset": "chestCT", "settings": {**settings, "root": str(root)}})
 
 
 def play(env: gym.Env[Any, Any], seed: int, steps: int, in_all_ways: bool) -> dict[str, np.ndarray]:

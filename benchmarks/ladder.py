@@ -22,6 +22,7 @@ import tyro
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.matrix.facts import REFERENCES
+from benchmarks.matrix.methods import TRANSFERRED
 from benchmarks.reporting import findings, results, statistics, tables
 from benchmarks.reporting.results import Experiment
 
@@ -30,8 +31,6 @@ REFERENCE = "ms"
 """What every method is compared with."""
 DIGITS = 4
 """Of differences."""
-TRANSFERRED = ("drla-transfer", "drla-embed")
-"""The policies that the question is about: trained before, and learning nothing on the episode."""
 
 
 @dataclass(frozen=True)

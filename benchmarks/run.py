@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from al_gym.config import check_at_least
 from benchmarks.matrix import layout, methods, provenance
 from benchmarks.matrix.environments import make_environment
 from benchmarks.matrix.methods import Method
@@ -156,8 +157,7 @@ def plan(config: RunConfig) -> list[Experiment]:
     if bool(config.preset) == bool(config.dataset):
         raise ValueError(f"give either --dataset or --preset, one or more of {' '.join(PRESETS)}")
     for count in ("seeds", "workers", "side_by_side", "threads", "checkpoint_every"):
-        if getattr(config, count) < 1:
-            raise ValueError(f"{count} must be at least 1, not {getattr(config, count)}")
+        check_at_least(count, getattr(config, count), 1)
     if config.side_by_side > 1 and (config.workers > 1 or config.ray is not None):
         raise ValueError("side_by_side is for one process: without workers and ray")
     chosen: list[tuple[str | None, Preset]] = [(name, find(name)) for name in config.preset]

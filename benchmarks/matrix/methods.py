@@ -9,12 +9,13 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from agents.diversity import PREFIX as SCIKIT_ACTIVEML
 from al_gym.import_paths import imported, is_import_path
 from al_gym.names import lookup
 from benchmarks.matrix.facts import BUILT_IN, Facts
@@ -160,6 +161,8 @@ def _fully_supervised(name: str) -> Method:
 
 FIXED: Record = {"mask": True, "noise_space": "logit", "noise_scale": "spread"}
 SET: Record = {**FIXED, "networks": "set"}
+TRANSFERRED = ("drla-transfer", "drla-embed")
+"""Policies that were trained before, and learn nothing on the episode."""
 METHODS = {
     method.name: method
     for method in (
@@ -168,7 +171,7 @@ METHODS = {
         _online("drla"),
         _online("drla-fixed", **FIXED),
         _online("drla-set", **SET),
-        *map(_transferred, ("drla-transfer", "drla-embed")),
+        *map(_transferred, TRANSFERRED),
         _online("frozen", gradient_steps=0),
         _online("frozen-set", **SET, gradient_steps=0),
         _strategy("eq3"),
@@ -179,14 +182,10 @@ METHODS = {
     )
 }
 """The built-in methods, by name."""
-TRANSFERRED = ("drla-transfer", "drla-embed")
-"""Policies that were trained before, and learn nothing on the episode."""
 
 
 # --- doors for others' methods --------------------------------------------------------------------
 
-SCIKIT_ACTIVEML = "skactiveml:"
-"""What the name of a strategy of scikit-activeml begins with."""
 SAVED = ".safetensors"
 """What the name of a saved policy ends in."""
 KEYWORDS = ("env", "seed", "query_size")
@@ -285,4 +284,4 @@ def _digest(path: Path) -> str:
 
 def with_facts(record: Record, method: Method) -> Record:
     """A ``config.json`` that tells a report all that it must know of the method."""
-    return {**record, "method": method.name, "facts": vars(replace(method.facts))}
+    return {**record, "method": method.name, "facts": asdict(method.facts)}

@@ -1,6 +1,7 @@
 """From a data set's name and flat keywords to an environment: what ``gymnasium.make`` calls."""
 
 import inspect
+import logging
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -19,6 +20,8 @@ from al_gym.names import hint, lookup
 from al_gym.vector import ActiveLearningVectorEnv
 
 Reader = Callable[..., ImageDataset]
+logger = logging.getLogger(__name__)
+"""Says the notes of a reader, on the standard error output unless logging is set up otherwise."""
 
 
 def make_env(
@@ -132,6 +135,8 @@ def _ingredients(
     images = read(root, **_only(settings, reader_names))
     if not isinstance(images, ImageDataset):
         raise TypeError(f"the reader {reader!r} returned no ImageDataset but {type(images)}")
+    for note in images.notes:
+        logger.warning("%s: %s", images.source, note)
     return images, config, classifier_config
 
 

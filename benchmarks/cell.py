@@ -38,7 +38,7 @@ from benchmarks.matrix.layout import (
     read_config,
     write_text,
 )
-from benchmarks.matrix.provenance import describe_task
+from benchmarks.matrix.provenance import completed, describe_task
 from benchmarks.matrix.recorder import Recorder
 
 
@@ -68,7 +68,7 @@ def _run(
     for left in (folder / ERROR, *folder.glob("*.tmp")):
         left.unlink(missing_ok=True)
     changed = difference(
-        config,
+        completed(config),
         json.loads(json.dumps(describe_task(env))),
         ("fingerprint", "environment", "classifier"),
     )

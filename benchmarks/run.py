@@ -260,7 +260,7 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
         ValueError: it was written by a newer version.
     """
     try:
-        earlier = json.loads(path.read_text())
+        earlier = provenance.completed(json.loads(path.read_text()))
     except ValueError:
         return "a config.json that cannot be read"
     if earlier.get("format", 0) > layout.FORMAT:

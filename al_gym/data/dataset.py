@@ -1,24 +1,33 @@
 """What every reader returns: one frozen record of images, labels and the split."""
 
 import hashlib
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 
 import numpy as np
+
+UNKNOWN = -1
+"""The label of an image that nobody has named yet; only training rows may have it."""
+
+
+def _no_rows() -> np.ndarray:
+    return np.array([], np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Images with their labels, groups and split, all in memory.
+    """Images with their labels, names, groups and split, all in memory.
 
     Raises:
-        ValueError: shapes or types that do not belong together, labels outside the classes, a
-            training and a test row that share a group.
+        ValueError: shapes or types that do not belong together, labels outside the classes or
+            unknown outside the training rows, a row on two sides of the split, two sides that
+            share a group.
     """
 
     images: np.ndarray
     """(N, C, H, W) or (N, C, D, H, W), uint8 or int16, contiguous; may be a memory map."""
     labels: np.ndarray
-    """(N,) int64, index into ``class_names``."""
+    """(N,) int64, index into ``class_names``, or ``UNKNOWN``."""
     class_names: tuple[str, ...]
     """M names."""
     groups: np.ndarray
@@ -26,14 +35,24 @@ class ImageDataset:
     train: np.ndarray
     """Rows to learn from: the initial labelled set and the pool come from these."""
     test: np.ndarray
-    """Rows to report on, and for nothing else."""
+    """Rows to report on, and for nothing else; empty where nothing can be reported."""
     source: str
     """Where the images come from, for people."""
     files_decoded: int = 0
     """Image files read for it; 0 if they came from the cache, or from one array."""
+    validation: np.ndarray = field(default_factory=_no_rows)
+    """Rows of a validation split of the data set's own, for early stopping; mostly empty."""
+    names: np.ndarray = field(default_factory=lambda: np.array([], str))
+    """(N,) str, which file each image is: its path below the root, and what else it takes, such as
+    the number of a lesion. Left out, the numbers of the rows."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the files were read, a line each: files passed over, copies
+    on both sides of the split."""
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
+        if not len(self.names):
+            object.__setattr__(self, "names", np.arange(len(images)).astype(str))
         if images.ndim not in (4, 5) or images.dtype not in (np.uint8, np.int16):
             raise ValueError(
                 f"{self.source}: images must be (N, C, [D,] H, W) in uint8 or int16, "
@@ -41,28 +60,37 @@ class ImageDataset:
             )
         if not images.flags.c_contiguous:
             raise ValueError(f"{self.source}: images must be contiguous")
-        if labels.shape != (len(images),) or self.groups.shape != (len(images),):
-            raise ValueError(
-                f"{self.source}: {len(images)} images, but labels {labels.shape} and "
-                f"groups {self.groups.shape}"
-            )
-        outside = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
+        each = {"labels": labels, "groups": self.groups, "names": self.names}
+        if any(array.shape != (len(images),) for array in each.values()):
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in each.items())
+            raise ValueError(f"{self.source}: {len(images)} images, but {shapes}")
+        outside = np.flatnonzero((labels < UNKNOWN) | (labels >= len(self.class_names)))
         if len(outside):
             raise ValueError(
-                f"{self.source}: label {labels[outside[0]]} of image {outside[0]} is outside the "
-                f"{len(self.class_names)} classes"
+                f"{self.source}: label {labels[outside[0]]} of image {self.names[outside[0]]} is "
+                f"outside the {len(self.class_names)} classes"
             )
-        if not len(self.train) or not len(self.test):
-            raise ValueError(
-                f"{self.source}: {len(self.train)} training and {len(self.test)} test images; "
-                "both are needed"
-            )
-        shared = np.intersect1d(self.groups[self.train], self.groups[self.test])
-        if len(shared):
-            raise ValueError(
-                f"{self.source}: {len(shared)} groups (scans, patients) are on both sides of the "
-                f"split, {shared[0]!s} for one"
-            )
+        if not len(self.train):
+            raise ValueError(f"{self.source}: there are no training images")
+        self._check_sides()
+
+    def _check_sides(self) -> None:
+        """Every row is on one side, every group too, and what is judged by its label has one."""
+        sides = {"training": self.train, "test": self.test, "validation": self.validation}
+        for name in ("test", "validation"):
+            unknown = sides[name][self.labels[sides[name]] == UNKNOWN]
+            if len(unknown):
+                raise ValueError(
+                    f"{self.source}: {self.names[unknown[0]]} is a {name} image, and its label is "
+                    "not known; only training images may be without"
+                )
+        for one, other in itertools.combinations(sides, 2):
+            shared = np.intersect1d(self.groups[sides[one]], self.groups[sides[other]])
+            if len(shared):
+                raise ValueError(
+                    f"{self.source}: {len(shared)} groups (scans, patients) are on both sides of "
+                    f"the split, {one} and {other}, {shared[0]!s} for one"
+                )
 
     @property
     def n_classes(self) -> int:
@@ -72,7 +100,8 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """32 hexadecimal digits that change with any image, label, class name or the split."""
         digest = hashlib.blake2b(digest_size=16)
-        for array in (self.images, self.labels, self.train, self.test):
+        sides = [self.train, self.test, *([self.validation] if len(self.validation) else [])]
+        for array in (self.images, self.labels, *sides):
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update("\0".join(self.class_names).encode())

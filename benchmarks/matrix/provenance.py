@@ -1,5 +1,6 @@
 """What a cell's ``config.json`` says of the task and of the program that runs it."""
 
+import json
 import platform
 import subprocess
 from dataclasses import asdict
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+
+from al_gym.config import ClassifierConfig, EnvConfig
 
 PACKAGES = (
     "al-gym", "torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK",
@@ -29,6 +32,19 @@ def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "max_steps": env.get_wrapper_attr("max_steps"),
         "environment": asdict(run.config),
         "classifier": {k: v for k, v in classifier.items() if k not in NOT_DECISIVE},
+    }
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A ``config.json`` with the settings that its program did not have yet, at their defaults."""
+    defaults = {"environment": asdict(EnvConfig()), "classifier": asdict(ClassifierConfig())}
+    defaults["classifier"] = {
+        k: v for k, v in defaults["classifier"].items() if k not in NOT_DECISIVE
+    }
+    return config | {
+        part: json.loads(json.dumps(values)) | config[part]
+        for part, values in defaults.items()
+        if part in config
     }
 
 

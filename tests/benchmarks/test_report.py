@@ -229,7 +229,7 @@ def test_the_command_line(finished, tmp_path):
     assert "no results in" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
-HEAVY = ("torch", "torchvision", "SimpleITK", "stable_baselines3", "torchmetrics", "al_gym")
+HEAVY = ("torch", "torchvision", "SimpleITK", "stable_baselines3", "torchmetrics")
 
 
 def test_a_report_imports_nothing_heavy(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_gym.data.dataset import split_groups
+from al_gym.data.dataset import UNKNOWN, split_groups
 
 
 def test_it_is_frozen(dataset):
@@ -39,14 +39,31 @@ def test_the_fingerprint_changes_with_everything_that_counts(dataset):
         (lambda d: {"images": d.images[..., ::-1]}, "contiguous"),
         (lambda d: {"labels": d.labels[:-1]}, "labels"),
         (lambda d: {"labels": np.where(np.arange(110) == 4, 3, d.labels)}, "label 3 of image 4"),
-        (lambda d: {"labels": np.where(np.arange(110) == 4, -1, d.labels)}, "label -1 of image 4"),
+        (lambda d: {"labels": np.where(np.arange(110) == 4, -2, d.labels)}, "label -2 of image 4"),
+        (lambda d: {"labels": np.where(np.arange(110) == 90, -1, d.labels)}, "90 is a test image"),
         (lambda d: {"groups": np.zeros(110)}, "both sides"),
-        (lambda d: {"test": d.test[:0]}, "both are needed"),
+        (lambda d: {"validation": d.train[:3]}, "training and validation"),
+        (lambda d: {"names": d.names[:-1]}, r"names \(109,\)"),
+        (lambda d: {"train": d.train[:0]}, "no training images"),
     ],
 )
 def test_what_does_not_fit_is_refused(dataset, change, message):
     with pytest.raises(ValueError, match=message):
         replace(dataset, **change(dataset))
+
+
+def test_only_training_images_may_be_without_a_label(dataset):
+    labels = dataset.labels.copy()
+    labels[dataset.train[:7]] = UNKNOWN
+    assert (replace(dataset, labels=labels).labels == UNKNOWN).sum() == 7
+    assert not len(replace(dataset, test=dataset.test[:0]).test)
+
+
+def test_images_are_named_by_their_rows_unless_they_have_names(dataset):
+    assert dataset.names.tolist() == [str(i) for i in range(110)]
+    names = np.array([f"p{i}.png" for i in range(110)])
+    assert replace(dataset, names=names).names[3] == "p3.png"
+    assert replace(dataset, names=names).fingerprint() == dataset.fingerprint()
 
 
 @given(

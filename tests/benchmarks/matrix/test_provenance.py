@@ -1,0 +1,24 @@
+"""What a config.json says of the task, and those of older programs."""
+
+from dataclasses import asdict
+
+from al_gym import ClassifierConfig, EnvConfig
+from benchmarks.matrix.layout import SHARED, difference
+from benchmarks.matrix.provenance import NOT_DECISIVE, completed
+
+
+def test_a_setting_that_an_older_program_did_not_have_counts_as_its_default():
+    classifier = {k: v for k, v in asdict(ClassifierConfig()).items() if k not in NOT_DECISIVE}
+    now = {"environment": asdict(EnvConfig()), "classifier": classifier, "seed": 3}
+    older = {
+        "environment": {k: v for k, v in now["environment"].items() if k != "eval_every"},
+        "classifier": {"learning_rate": 0.5},
+        "seed": 3,
+    }
+    assert completed(older)["environment"] == now["environment"]
+    found = difference(completed(older), now, SHARED)
+    assert found == "classifier.learning_rate 0.5 there, 0.0001 here"
+
+
+def test_a_config_without_settings_stays_as_it_is():
+    assert completed({"dataset": "chestCT"}) == {"dataset": "chestCT"}

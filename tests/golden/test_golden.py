@@ -57,6 +57,8 @@ def compare(prefix, found):
 def test_a_stopped_cell_of_the_old_program_goes_on(recorded, tmp_path):
     folder = copied(recorded, tmp_path)
     (folder / layout.CHECKPOINT).stat()  # it is one that was on its way
+    if not SAME_MACHINE:  # whose pretrained weights differ in their last bits
+        (folder / layout.START).unlink()
     said = []
     cell.run(folder, said.append)
     assert any("goes on from step" in line for line in said)

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import cell, run
 from benchmarks.matrix import layout
+from benchmarks.matrix.methods import chosen
 from tests.golden.cases import CASES, CURVES, FOLDER, VECTORS, machine, single, vector
 from tests.samples import make_dataset
 
@@ -38,7 +39,7 @@ def main() -> None:
     for trained, methods in METHODS.items():
         settings = {"flag": "golden", "root": str(FOLDER), "query_size": 6, "budget": 0.5}
         settings |= {"trainable": "head"} if trained == "head" else {}
-        experiment = run.Experiment("MedMNIST-golden", None, "MedMNIST", settings, methods)
+        experiment = run.Experiment("MedMNIST-golden", None, "MedMNIST", settings, chosen(methods))
         out = CELLS / trained / "finished"
         config = run.RunConfig(out=out, seeds=1, checkpoint_every=1, agent={"width": 16})
         records, _ = run.prepare(experiment, config)

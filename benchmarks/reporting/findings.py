@@ -1,5 +1,7 @@
 """What a report says in sentences: what can be concluded, and what takes no part in it."""
 
+from typing import Any
+
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import statistics, tables
 from benchmarks.reporting.results import Experiment
@@ -87,6 +89,18 @@ def comparisons(experiment: Experiment) -> list[str]:
             f"(paired t-test, Holm, 5 %): {'; '.join(parts)}."
         )
     return said
+
+
+def task(config: dict[str, Any]) -> str:
+    """What was asked of every method, from a ``config.json``."""
+    environment = config["environment"]
+    budget = environment["budget"]
+    until = f"{budget} images" if isinstance(budget, int) else f"{100 * budget:.0f} %"
+    return (
+        f"{config['n_training']} training images, "
+        f"{100 * environment['initial_fraction']:.0f} % labelled at the start, "
+        f"{environment['query_size']} per query, up to {until}, {config['max_steps']} steps"
+    )
 
 
 def notes(experiment: Experiment) -> list[str]:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 from agents import strategies
 from benchmarks import cell, run
 from benchmarks.matrix import layout, methods
 from benchmarks.matrix.presets import PRESETS
-from tests.benchmarks.conftest import METHODS, curves
+from tests.benchmarks.conftest import METHODS, curves, without_seconds
 
 
 def names(experiment):
@@ -48,6 +49,7 @@ def test_every_cell_has_a_folder_with_config_and_curve(finished):
             assert (record["method"], record["seed"]) == (method, seed)
             assert record["environment"]["query_size"] == 6
             assert record["classifier"]["network"] == "auto"
+            assert record["notes"] == []
             assert len(record["fingerprint"]) == 32 and record["versions"]["torch"]
             assert record["device"].startswith("CPU") and "commit" in record
             assert (record["agent"] != {}) == (method.startswith(("drla", "sb3-")))
@@ -68,6 +70,7 @@ def test_a_curve_has_a_line_a_step(finished, method):
     assert all(float(row["acquisition_seconds"]) >= 0 for row in rows)
     assert all(float(row["training_seconds"]) > 0 for row in rows)
     selected = [index for row in rows for index in row["selected"].split()]
+    assert all(len(json.loads(r["selected_names"])) == len(r["selected"].split()) for r in rows)
     assert rows[0]["selected"] == "" and len(set(selected)) == len(selected) == n[-1] - n[0]
     for row, labelled in zip(rows, n, strict=True):
         counts = [int(count) for count in row["class_counts"].split()]
@@ -269,6 +272,22 @@ def test_retrained_scores_at_the_reports_fractions(settings, tmp_path):
     without = lines(plain.out / "Folder" / "ms" / "seed0" / "curve.csv")
     assert [r["selected"] for r in rows] == [r["selected"] for r in without]
     assert [r["macro_f1"] for r in rows] == [r["macro_f1"] for r in without]
+
+
+def test_a_budget_is_a_share_or_a_number_of_images(settings, tmp_path):
+    """0.39 of 105 images are 41: the last of the report's fractions is what is reached."""
+    config = settings(tmp_path, methods=("ms",), seeds=1, budget=0.39, retrain_eval=True)
+    assert run.main(config) == 0
+    *_, last = lines(tmp_path / "Folder" / "ms" / "seed0" / "curve.csv")
+    assert last["n_labelled"] == "41" and last["retrained_macro_f1"] != ""
+    with pytest.raises(ValueError, match=r"environment.budget 0.39 there, 41 here"):
+        run.main(settings(tmp_path, methods=("ms",), seeds=1, budget=41, retrain_eval=True))
+    number = settings(tmp_path / "n", methods=("ms",), seeds=1, budget=41, retrain_eval=True)
+    assert run.main(number) == 0
+    path = number.out / "Folder" / "ms" / "seed0" / "curve.csv"
+    assert without_seconds(path) == without_seconds(tmp_path / path.relative_to(number.out))
+    assert tyro.cli(run.RunConfig, args=["--out", "x", "--budget", "300"]).budget == 300
+    assert type(tyro.cli(run.RunConfig, args=["--out", "x", "--budget", "1.0"]).budget) is float
 
 
 def test_other_settings_are_refused_with_the_difference_and_can_be_replaced(

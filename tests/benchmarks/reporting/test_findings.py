@@ -1,6 +1,7 @@
 """The sentences of a report, for every outcome there can be."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -117,3 +118,12 @@ def test_notes_name_what_failed_and_what_is_unfinished(experiment):
     assert notes[1] == "Unfinished and in no number: seeds 1 of MS, LC"
     assert notes[2].startswith("The cells were run by different versions")
     assert findings.notes(experiment) == []
+
+
+@pytest.mark.parametrize(("budget", "until"), [(300, "300 images"), (0.4, "40 %"), (1.0, "100 %")])
+def test_the_task_in_words(budget, until):
+    config = json.loads(json.dumps(made_runs.CONFIG))
+    config["environment"]["budget"] = budget
+    assert findings.task(config) == (
+        f"526 training images, 5 % labelled at the start, 10 per query, up to {until}, 20 steps"
+    )

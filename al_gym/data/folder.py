@@ -9,7 +9,6 @@ Layout of the root, with one file an image, 2-D or 3-D alike::
 and may hold ``groups`` (N,).
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +85,8 @@ def load(
     def decode(i: int) -> np.ndarray:
         return read_image(found[i].path, shape, window)
 
-    listing = [
-        [str(f.path.relative_to(path)), f.path.stat().st_size, f.path.stat().st_mtime_ns]
-        for f in found
-    ]
     settings = {"version": VERSION, "shape": shape, "window": window}
-    key = cache.cache_key("Folder", json.dumps([str(path.resolve()), listing]).encode(), settings)
+    key = cache.cache_key("Folder", path, [file.path for file in found], settings)
     images, n_decoded = cache.decoded(key, len(found), shape, decode)
     sides = np.array([file.side for file in found])
     if (sides == "").any():

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -37,11 +37,51 @@ def cache_folder() -> Path:
     return Path(folder) if folder else Path(platformdirs.user_cache_dir("al_gym"))
 
 
-def cache_key(name: str, content: bytes, settings: dict[str, Any]) -> str:
-    """``name`` and a hash of the label file's content and the reader's settings."""
-    digest = hashlib.sha256(content)
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    return f"{name}-{digest.hexdigest()[:24]}"
+def cache_key(
+    source: str,
+    root: Path,
+    paths: Sequence[Path],
+    settings: dict[str, Any],
+    verify: bool = False,
+) -> str:
+    """``source`` and a hash of everything that decides the pixels: the root, files and settings.
+
+    A file is known by its place below the root, its size and the time of its last change. This does
+    not see a file that was changed without either of the latter, as by a program that sets the old
+    time again (``touch -r``, some repair tools) or within the clock tick of a file system with
+    coarse times. ``verify`` sees it, at the cost of reading every file at every call.
+
+    Args:
+        source: what reads them, such as "chestCT".
+        root: folder (or the file itself) of the data set; counts with its links resolved.
+        paths: files that are read, at or below ``root``, in the order in which they are used.
+        settings: of the reader; JSON's types.
+        verify: know a file by a hash of its content instead of its time.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+    """
+    if verify:
+        identities: list[Any] = in_threads(
+            lambda i: _content_hash(paths[i]), len(paths), f"checking {source}"
+        )
+    else:
+        identities = [path.stat().st_mtime_ns for path in paths]
+    listing = [
+        [path.relative_to(root).as_posix(), path.stat().st_size, identity]
+        for path, identity in zip(paths, identities, strict=True)
+    ]
+    known = [source, str(root.resolve()), verify, listing, settings]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+    return f"{source}-{digest.hexdigest()[:24]}"
+
+
+def _content_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def decoded(

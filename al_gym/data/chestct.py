@@ -54,6 +54,7 @@ def load(
     margin: float = 1.5,
     windows: tuple[tuple[float, float], ...] = WINDOWS,
     split_seed: int = 0,
+    verify: bool = False,
 ) -> ImageDataset:
     """Read the patches: scans are drawn for either side, then lesions, as in the paper (3.1).
 
@@ -65,6 +66,7 @@ def load(
         margin: edge of the cube over the longest side of the lesion's box.
         windows: (low, high) in HU for each channel, mapped to 0..255.
         split_seed: decides scans and lesions.
+        verify: know cached files by their content, see ``cache.cache_key``.
 
     Returns:
         Images (n_train + n_test, len(windows), p, p, p) uint8; groups are the scans.
@@ -77,7 +79,7 @@ def load(
         "chestCT", root, f"It holds {ANNOTATIONS} and the volumes of the Tianchi competition 231724"
     )
     _check_settings(patch_size, margin, windows)
-    lesions, content = read_annotations(folder / ANNOTATIONS)
+    lesions, _ = read_annotations(folder / ANNOTATIONS)
     volumes = find_volumes(folder, lesions)
     series = np.array([lesion.series for lesion in lesions])
     train, test = split_groups(series, n_train, n_test, np.random.default_rng(split_seed))
@@ -89,13 +91,15 @@ def load(
             read_patch(volumes[lesion.series], lesion, patch_size, margin), windows
         )
 
+    headers = [volumes[name] for name in dict.fromkeys(series[drawn].tolist())]
     settings = {
         "version": VERSION,
         "patch": [patch_size, margin, [list(map(float, window)) for window in windows]],
-        "split": [n_train, n_test, split_seed],
+        "lesions": [[lesions[i].series, *lesions[i].centre, *lesions[i].extent] for i in drawn],
     }
+    paths = [path for header in headers for path in (header, data_file(header))]
     images, n_decoded = cache.decoded(
-        cache.cache_key("chestCT", content, settings),
+        cache.cache_key("chestCT", folder, paths, settings, verify),
         len(drawn),
         (len(windows), *[patch_size] * 3),
         decode,
@@ -161,6 +165,28 @@ def find_volumes(root: Path, lesions: list[Lesion]) -> dict[str, Path]:
                 "scan's lines out of the annotation file"
             )
     return {lesion.series: found[lesion.series] for lesion in lesions}
+
+
+def data_file(path: Path) -> Path:
+    """The file beside a ``.mhd`` file that holds its voxels.
+
+    Raises:
+        ValueError: it is not there, or the header names a file elsewhere.
+    """
+    name = _header(path).get("ElementDataFile", "")
+    if name != Path(name).name or name in ("", ".", "..", "LIST", "LOCAL") or "%" in name:
+        raise ValueError(
+            f"{path} cannot be read: ElementDataFile must be a file in its folder, not {name!r}"
+        )
+    data = path.parent / name
+    if not data.is_file():
+        raise ValueError(f"{path} cannot be read: the file {data} is missing")
+    return data
+
+
+def _header(path: Path) -> dict[str, str]:
+    lines = [line.partition("=") for line in path.read_text("latin-1").splitlines()]
+    return {name.strip(): value.strip() for name, _, value in lines}
 
 
 def read_patch(path: Path, lesion: Lesion, patch_size: int, margin: float) -> np.ndarray:
@@ -248,14 +274,8 @@ def _check_volume(path: Path, reader: sitk.ImageFileReader) -> None:
     """
     if len(reader.GetSize()) != 3 or reader.GetNumberOfComponents() != 1:
         raise ValueError(f"a volume has three dimensions and one component, not {reader.GetSize()}")
-    lines = [line.partition("=") for line in path.read_text("latin-1").splitlines()]
-    header = {name.strip(): value.strip() for name, _, value in lines}
-    name = header.get("ElementDataFile", "")
-    if name != Path(name).name or name in ("", ".", "..", "LIST", "LOCAL") or "%" in name:
-        raise ValueError(f"ElementDataFile must be a file in the same folder, not {name!r}")
-    data = path.parent / name
-    if not data.is_file():
-        raise ValueError(f"the file {data} is missing")
+    data = data_file(path)
+    header = _header(path)
     voxel = np.dtype(sitk.GetArrayFromImage(sitk.Image(1, 1, 1, reader.GetPixelID())).dtype)
     promised = int(np.prod(reader.GetSize())) * voxel.itemsize
     if header.get("CompressedData", "False") != "True" and data.stat().st_size < promised:

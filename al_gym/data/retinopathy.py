@@ -28,6 +28,7 @@ def load(
     n_test: int = 2230,
     image_size: int = 224,
     split_seed: int = 0,
+    verify: bool = False,
 ) -> ImageDataset:
     """Read the photographs; patients are drawn for either side, then images (3.1).
 
@@ -37,6 +38,7 @@ def load(
         n_test: test images, of other patients.
         image_size: pixels along an edge.
         split_seed: decides patients and images.
+        verify: know cached files by their content, see ``cache.cache_key``.
 
     Returns:
         Images (n_train + n_test, 3, size, size) uint8; groups are the patients.
@@ -50,22 +52,19 @@ def load(
     )
     if image_size < 8:
         raise ValueError(f"image_size must be at least 8, not {image_size}")
-    rows, content = files.read_table(folder / LABELS, ["image", "level"])
+    rows, _ = files.read_table(folder / LABELS, ["image", "level"])
     labels = np.array([_level(row) for row in rows], np.int64)
     patients = np.array([_patient(row) for row in rows])
-    paths = _find_images(folder / "train", rows)
+    found = _find_images(folder / "train", rows)
     train, test = split_groups(patients, n_train, n_test, np.random.default_rng(split_seed))
     drawn = np.concatenate([train, test])
-    settings = {
-        "version": VERSION,
-        "image_size": image_size,
-        "split": [n_train, n_test, split_seed],
-    }
+    paths = [found[i] for i in drawn]
+    settings = {"version": VERSION, "image_size": image_size}
     images, n_decoded = cache.decoded(
-        cache.cache_key("Retinopathy", content, settings),
-        len(drawn),
+        cache.cache_key("Retinopathy", folder, paths, settings, verify),
+        len(paths),
         (3, image_size, image_size),
-        lambda i: read_photograph(paths[drawn[i]], image_size),
+        lambda i: read_photograph(paths[i], image_size),
     )
     return ImageDataset(
         images=images,

@@ -1,5 +1,6 @@
 """Decoding happens once, and a failure leaves nothing behind."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -43,16 +44,59 @@ def test_large_arrays_stay_on_disk_and_can_be_written_to_without_changing_it(fol
     assert n_files == 0
 
 
-def test_the_key_changes_with_content_and_settings():
-    keys = {
-        cache.cache_key("x", content, settings)
-        for content in (b"a", b"b")
-        for settings in ({"size": 1}, {"size": 2})
-    }
-    assert len(keys) == 4
-    assert cache.cache_key("x", b"a", {"p": 1, "q": 2}) == cache.cache_key(
-        "x", b"a", {"q": 2, "p": 1}
+def write(path: Path, content: bytes, time_ns: int = 10**18) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, ns=(time_ns, time_ns))
+    return path
+
+
+def test_the_key_knows_the_files_and_the_settings(tmp_path):
+    root = tmp_path / "a"
+    first, second = write(root / "1", b"one"), write(root / "2", b"two")
+    elsewhere = write(tmp_path / "b" / "1", b"one"), write(tmp_path / "b" / "2", b"two")
+
+    def key(source="x", root=root, paths=(first, second), settings=None, verify=False):
+        return cache.cache_key(source, root, paths, settings or {"p": 1, "q": 2}, verify)
+
+    keys = [
+        key(),
+        key(source="y"),
+        key(settings={"p": 1, "q": 3}),
+        key(paths=[second, first]),
+        key(paths=[first]),
+        key(root=tmp_path),
+        key(root=tmp_path / "b", paths=elsewhere),
+        key(verify=True),
+    ]
+    keys.append(key(paths=[first, second.rename(root / "3")]))
+    (root / "3").rename(second)
+    assert key() == keys[0] == key(settings={"q": 2, "p": 1})
+    write(second, b"two", 10**18 + 1)  # another time
+    assert key(verify=True) == keys[7]
+    keys.append(key())
+    write(second, b"four")  # another size, at the old time
+    keys.append(key())
+    write(second, b"owt")  # as it was to the file system: only verify sees it
+    assert key() == keys[0]
+    keys.append(key(verify=True))
+    assert len(set(keys)) == len(keys) == 12
+    assert all(key.startswith(("x-", "y-")) for key in keys)
+
+
+def test_a_root_behind_a_link_is_the_folder_that_it_leads_to(tmp_path):
+    path = write(tmp_path / "a" / "1", b"one")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert cache.cache_key("x", tmp_path / "a", [path], {}) == cache.cache_key(
+        "x", tmp_path / "link", [tmp_path / "link" / "1"], {}
     )
+    assert cache.cache_key("x", path, [path], {}).startswith("x-")  # a file may be the root
+
+
+def test_a_key_of_a_missing_file_names_it(tmp_path):
+    for verify in (False, True):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            cache.cache_key("x", tmp_path, [tmp_path / "nowhere"], {}, verify)
 
 
 def test_an_image_that_cannot_be_decoded_leaves_nothing(folder):

@@ -1,5 +1,6 @@
 """The Tianchi reader: coordinates, patches, windows, the split, and files that are not right."""
 
+import os
 import shutil
 
 import numpy as np
@@ -137,6 +138,59 @@ def test_other_settings_and_seeds_give_other_data(chestct_root):
         for change in ({}, {"split_seed": 1}, {"margin": 2.0}, {"windows": ((-1000.0, 1000.0),)})
     }
     assert len(prints) == 4
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+
+def test_a_scan_repaired_in_place_is_read_again(root):
+    before = load(root)
+    assert load(root).files_decoded == 0
+    raw = first_volume(root).with_suffix(".raw")
+    raw.write_bytes(np.full(raw.stat().st_size // 2, 3000, "<i2").tobytes())
+    of_scan = before.groups == raw.stem
+    images = load(root).images
+    assert (images[of_scan] == 255).mean() > 0.5  # where the patch is not outside the volume
+    np.testing.assert_array_equal(images[~of_scan], before.images[~of_scan])
+
+
+def test_a_repaired_header_is_read_again(root):
+    before = load(root)
+    header = first_volume(root)
+    text = header.read_text()
+    header.write_text(text.replace("MET_SHORT", "MET_USHORT"))
+    assert not np.array_equal(load(root).images, before.images)
+    header.write_text(text)
+    np.testing.assert_array_equal(load(root).images, before.images)
+
+
+def test_verify_sees_a_change_that_left_size_and_time(root):
+    settings = {"n_train": 30, "n_test": 20, "patch_size": 16, "verify": True}
+    raw = first_volume(root).with_suffix(".raw")
+    before = chestct.load(root, **settings)
+    times = raw.stat().st_atime_ns, raw.stat().st_mtime_ns
+    raw.write_bytes(np.full(raw.stat().st_size // 2, 3000, "<i2").tobytes())
+    os.utime(raw, ns=times)
+    after = chestct.load(root, **settings)
+    assert (after.images[after.groups == raw.stem] == 255).mean() > 0.5
+    assert (before.images[before.groups == raw.stem] == 255).mean() < 0.5
+
+
+def test_another_root_with_the_same_annotations(root, tmp_path):
+    before = load(root)
+    copy = shutil.copytree(root, tmp_path / "copy")
+    for raw in copy.rglob("*.raw"):
+        raw.write_bytes(np.full(raw.stat().st_size // 2, 3000, "<i2").tobytes())
+    assert (load(copy).images == 255).mean() > 0.5 > (before.images == 255).mean()
+
+
+def test_scans_that_are_not_drawn_do_not_count(root):
+    before = chestct.load(root, n_train=3, n_test=2, patch_size=16)
+    unused = [p for p in root.rglob("*.raw") if p.stem not in before.groups]
+    assert unused
+    unused[0].write_bytes(b"changed")
+    again = chestct.load(root, n_train=3, n_test=2, patch_size=16)
+    assert again.files_decoded == 0 and again.fingerprint() == before.fingerprint()
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from PIL import Image
 from al_gym.data import folder
 
 
-def picture(value, size=(20, 24)):
-    rng = np.random.default_rng(value)
+def picture(value, size=(20, 24), seed=0):
+    rng = np.random.default_rng([value, seed])
     return np.clip(rng.normal(value, 10, size), 0, 255).astype(np.uint8)
 
 
@@ -19,7 +19,7 @@ def photographs(tmp_path):
     for name, value in (("benign", 60), ("malignant", 190)):
         (tmp_path / name).mkdir()
         for i in range(12):
-            Image.fromarray(picture(value)).save(tmp_path / name / f"p{value}{i // 2}_{i}.png")
+            Image.fromarray(picture(value, seed=i)).save(tmp_path / name / f"p{value}{i // 2}_{i}.png")
     return tmp_path
 
 
@@ -49,11 +49,11 @@ def test_the_split_follows_the_seed(photographs):
 def test_train_and_test_folders_are_kept(photographs, tmp_path):
     for side in ("train", "test"):
         for name in ("benign", "malignant"):
-            target = tmp_path / side / name
+            target = tmp_path / "split" / side / name
             target.mkdir(parents=True)
             for path in sorted((photographs / name).iterdir())[:: 1 if side == "train" else 4]:
                 (target / f"{side}{path.name}").write_bytes(path.read_bytes())
-    dataset = folder.load(tmp_path, image_size=16)
+    dataset = folder.load(tmp_path / "split", image_size=16)
     assert (len(dataset.train), len(dataset.test)) == (24, 6)
     assert dataset.class_names == ("benign", "malignant")
 
@@ -113,7 +113,7 @@ def test_colour_decides_the_channels(tmp_path):
 def test_deep_images_are_scaled_between_their_percentiles(tmp_path):
     values = np.linspace(1000, 5000, 64 * 64).reshape(64, 64).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
-    image = folder.read_image(tmp_path / "deep.png", (1, 64, 64))
+    image = folder.read_image([tmp_path / "deep.png"], (1, 64, 64))
     assert image.min() == 0 and image.max() == 255
     assert abs(int(image[0, 32, 0]) - 128) <= 2
 
@@ -121,10 +121,10 @@ def test_deep_images_are_scaled_between_their_percentiles(tmp_path):
 def test_shrinking_takes_means_and_growing_interpolates(tmp_path):
     checkers = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(checkers).save(tmp_path / "fine.png")
-    shrunk = folder.read_image(tmp_path / "fine.png", (1, 16, 16))
+    shrunk = folder.read_image([tmp_path / "fine.png"], (1, 16, 16))
     assert set(np.unique(shrunk)) <= {127, 128}
     Image.fromarray(np.array([[0, 200]], np.uint8)).save(tmp_path / "two.png")
-    grown = folder.read_image(tmp_path / "two.png", (1, 4, 4))
+    grown = folder.read_image([tmp_path / "two.png"], (1, 4, 4))
     assert grown[0, 0].tolist() == [0, 50, 150, 200]
 
 
@@ -170,7 +170,7 @@ def test_bad_folders(tmp_path, photographs):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         folder.load(tmp_path / "nowhere")
     lone = tmp_path / "benign"
-    with pytest.raises(FileNotFoundError, match="one folder a class"):
+    with pytest.raises(FileNotFoundError, match="one folder of images a class"):
         folder.load(lone)
     with pytest.raises(ValueError, match="test_fraction"):
         folder.load(photographs, test_fraction=1.0)
@@ -183,9 +183,9 @@ def test_empty_classes(tmp_path):
     with pytest.raises(FileNotFoundError, match="no images below"):
         folder.load(tmp_path)
     for i in range(3):
-        Image.fromarray(picture(90)).save(tmp_path / "a" / f"{i}.png")
-    Image.fromarray(picture(90)).save(tmp_path / "b" / "0.png")
-    with pytest.raises(ValueError, match="class 1 has images of 1 group"):
+        Image.fromarray(picture(90, seed=i)).save(tmp_path / "a" / f"{i}.png")
+    Image.fromarray(picture(120)).save(tmp_path / "b" / "0.png")
+    with pytest.raises(ValueError, match="class 'b' has images of 1 group.*b/0.png"):
         folder.load(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """The Kaggle reader: borders, patients, and files that are not right."""
 
+import os
 import shutil
 
 import numpy as np
@@ -60,6 +61,55 @@ def test_large_photographs_are_decoded_at_a_fraction_with_the_same_result(tmp_pa
     with Image.open(path) as file:
         whole = np.asarray(file.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC))
     assert np.abs(small.astype(int) - whole.transpose(2, 0, 1)).mean() < 2
+
+
+# --- the cache --------------------------------------------------------------------------------
+
+
+def swap(one, other):
+    """Exchange the content of two photographs, whose sizes and times stay."""
+    contents = [path.read_bytes() for path in (one, other)]
+    longer = max(map(len, contents))
+    for path, content in zip((one, other), contents[::-1], strict=True):
+        path.write_bytes(content.ljust(longer, b"\0"))  # JPEG ends at its marker
+        os.utime(path, ns=(10**18, 10**18))
+
+
+def test_changed_photographs_are_never_those_of_the_cache(root, tmp_path):
+    before = retinopathy.load(root, **SIZES)
+    assert retinopathy.load(root, **SIZES).files_decoded == 0
+    one, other = (root / "train" / f"{name}.jpeg" for name in photographs(root, before)[:2])
+    swap(one, other)
+    expected = before.images.copy()
+    expected[[0, 1]] = before.images[[1, 0]]
+    np.testing.assert_array_equal(retinopathy.load(root, **SIZES).images, expected)
+    checked = retinopathy.load(root, **SIZES, verify=True)
+    swap(one, other)  # nothing but the bytes has changed
+    np.testing.assert_array_equal(
+        retinopathy.load(root, **SIZES, verify=True).images, before.images
+    )
+    np.testing.assert_array_equal(checked.images, expected)
+
+
+def test_another_root_with_the_same_label_file(root, tmp_path):
+    before = retinopathy.load(root, **SIZES)
+    copy = shutil.copytree(root, tmp_path / "copy")
+    for path in (copy / "train").iterdir():
+        Image.new("RGB", (40, 40), (90, 60, 30)).save(path)
+    images = retinopathy.load(copy, **SIZES).images
+    assert images.std((0, 2, 3)).max() == 0 < before.images.std()
+
+
+def photographs(root, dataset):
+    """Names of the images of a data set, found by their pixels."""
+    names = {
+        retinopathy.read_photograph(path, 32).tobytes(): path.stem
+        for path in (root / "train").iterdir()
+    }
+    return [names[image.tobytes()] for image in dataset.images]
+
+
+# --- bad input --------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -68,16 +68,39 @@ class ClassifierConfig:
     """
     update: Literal["warm", "scratch"] = "warm"
     """Train on from the current weights, or re-initialise before every update."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """PyTorch's; Adam with its usual moments (0.9, 0.999). A new initialisation forgets them."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate: "cosine" takes it from ``learning_rate`` to 0 over the gradient steps
+    of each training, be it pretraining or an update, which is a warm restart (Loshchilov and
+    Hutter, SGDR, 2017)."""
     pretrain_passes: int = 30
     """Passes over the initial labelled set; also those of ``update="scratch"`` and of ALL."""
     update_passes: int = 1
     """Passes over the labelled set after a query, with ``update="warm"``."""
     learning_rate: float = 1e-4
-    """Of SGD."""
+    """Of the optimizer; Adam wants another one than SGD."""
     momentum: float = 0.0
-    """Of SGD; the paper does not say."""
+    """Of SGD, and without a meaning for Adam; the paper does not say."""
     weight_decay: float = 0.0
-    """Of SGD; the paper does not say."""
+    """Part of the gradient, with "adamw" apart from it; the paper does not say."""
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
+    """Weights of the classes in the cross-entropy, one positive number a class; a batch's loss is
+    the weighted mean over its samples, as PyTorch's. "balanced": n / (m * n_j) for a class with n_j
+    of the n samples labelled now, m being the number of classes that have one; the others get 1,
+    which nothing is multiplied by. None: all count alike."""
+    augmentation: Any = ()
+    """What happens to the images of a training batch: names in
+    ``al_gym.classifiers.augmentation.AUGMENTATIONS``, applied in their order ("flip", "shift",
+    "intensity"), a function of normalised images (B, C, [D,] H, W) float32 on the device to as many
+    of the same shape, such as a transform of torchvision.transforms.v2 (which draws once a batch),
+    or its import path, ``"package.module:name"``. Not with ``trainable="head"``, whose features are
+    computed once."""
+    early_stopping: int | None = None
+    """Patience in passes: training ends after so many passes in a row without a smaller
+    cross-entropy (unweighted) on ``ImageDataset.validation``, and goes back to its best pass; None:
+    it does not end early. The state before the first pass is not among them, so that with
+    ``update_passes=1`` there is nothing to stop."""
     dropout: float = 0.0
     """Probability of dropout before the last layer, in training; 0: none is added."""
     batch_size: int = 16
@@ -94,7 +117,8 @@ class ClassifierConfig:
     """Memory layout of the activations; None: on where it pays, which is everywhere but
     for volumes below 32^3 voxels on the CPU."""
     device: str = "auto"
-    """"auto": CUDA where there is one."""
+    """"cpu", "cuda[:n]", "mps", or "auto": CUDA where there is one, otherwise the CPU. "mps" is not
+    tested on such a machine; it takes fp32 only, records no steps, and promises no equal bits."""
     deterministic: bool = True
     """Only repeatable kernels on CUDA. The CPU is always repeatable."""
     images: Literal["auto", "device", "host"] = "auto"
@@ -102,7 +126,8 @@ class ClassifierConfig:
     "auto": on the device if they take at most half of its free memory."""
     cuda_graphs: bool = True
     """Record the training step on CUDA and replay it; not of networks with dropout, nor of the
-    user's own, which may draw random numbers or wait for the device."""
+    user's own, which may draw random numbers or wait for the device; and only of SGD at a constant
+    rate, as others keep numbers outside the device."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -114,6 +139,8 @@ class ClassifierConfig:
         check_one_of("update", self.update, ("warm", "scratch"))
         check_one_of("precision", self.precision, ("fp32", "tf32", "bf16"))
         check_one_of("images", self.images, ("auto", "device", "host"))
+        check_one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
+        check_one_of("schedule", self.schedule, ("constant", "cosine"))
         check_at_least("pretrain_passes", self.pretrain_passes, 0)
         check_at_least("update_passes", self.update_passes, 0)
         check_at_least("batch_size", self.batch_size, 3)
@@ -121,6 +148,43 @@ class ClassifierConfig:
             check_at_least("inference_batch_size", self.inference_batch_size, 1)
         check_between("dropout", self.dropout, 0, 1, lower_included=True)
         check_between("learning_rate", self.learning_rate, 0, float("inf"))
+        check_between("momentum", self.momentum, 0, 1, lower_included=True)
+        check_between("weight_decay", self.weight_decay, 0, float("inf"), lower_included=True)
+        if self.early_stopping is not None:
+            check_at_least("early_stopping", self.early_stopping, 1)
+        self._check_class_weights()
+        self._check_augmentation()
+
+    def _check_class_weights(self) -> None:
+        if self.class_weights in (None, "balanced"):
+            return
+        if not isinstance(self.class_weights, (list, tuple)):
+            raise ValueError(
+                "class_weights must be None, 'balanced' or one number a class, "
+                f"not {self.class_weights!r}"
+            )
+        for i, weight in enumerate(self.class_weights):
+            check_between(f"class_weights[{i}]", weight, 0, float("inf"))
+        object.__setattr__(self, "class_weights", tuple(map(float, self.class_weights)))
+
+    def _check_augmentation(self) -> None:
+        given = self.augmentation
+        if isinstance(given, str) and ":" not in given:
+            given = (given,)
+        if isinstance(given, (list, tuple)):
+            for name in given:
+                check_one_of("augmentation", name, ("flip", "shift", "intensity"))
+            object.__setattr__(self, "augmentation", tuple(given))
+        elif not (isinstance(given, str) or callable(given)):
+            raise ValueError(
+                "augmentation must be names, a function of images or its import path, "
+                f"not {given!r}"
+            )
+        if self.augmentation and self.trainable == "head":
+            raise ValueError(
+                "augmentation does not go with trainable='head': the features of every image are "
+                "computed once, and training sees no images. Leave it out, or take trainable='all'"
+            )
 
 
 def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from al_gym import metrics, rewards
 from al_gym.classifiers import Lesson
-from al_gym.classifiers.networks import to_host
+from al_gym.classifiers.devices import to_host
 from al_gym.config import ClassifierConfig
 from al_gym.episode import Episode, Query, Start
 from al_gym.metrics import Evaluation

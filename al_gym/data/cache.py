@@ -15,6 +15,8 @@ import numpy as np
 import platformdirs
 from tqdm import tqdm
 
+from al_gym.data import files
+
 T = TypeVar("T")
 
 MAPPED_BYTES = 2**30
@@ -32,9 +34,11 @@ class Decoded(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """``$AL_GYM_CACHE``, else the system's place for caches."""
+    """``$AL_GYM_CACHE``, where ~ is the home, else the system's place for caches."""
     folder = os.environ.get("AL_GYM_CACHE")
-    return Path(folder) if folder else Path(platformdirs.user_cache_dir("al_gym"))
+    if folder:
+        return files.user_path("AL_GYM_CACHE", folder)
+    return Path(platformdirs.user_cache_dir("al_gym"))
 
 
 def cache_key(

@@ -4,15 +4,22 @@ Layout of the root::
 
     chestCT_round1_annotation.csv
     train_part1/636990.mhd, 636990.raw ...      (or any folder below the root)
+
+A volume may be compressed (``.zraw``). Hidden folders and ``__MACOSX`` are passed over.
 """
 
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from al_gym.data import cache, files
+from al_gym import config
+from al_gym.data import cache, files, metaimage
 from al_gym.data.dataset import ImageDataset, split_groups
 
 ANNOTATIONS = "chestCT_round1_annotation.csv"
@@ -75,49 +82,61 @@ def load(
         FileNotFoundError: no root, no annotation file, or a volume it names is not there.
         ValueError: a line of the annotation file, or a volume, is not as it should be.
     """
+    config.check_at_least("n_train", n_train, 1)
+    config.check_at_least("n_test", n_test, 0)
+    config.check_at_least("patch_size", patch_size, 8)
+    config.check_between("margin", margin, 0, math.inf)
+    config.check_at_least("split_seed", split_seed, 0)
+    channels = _checked_windows(windows)
     folder = files.resolve_root(
         "chestCT", root, f"It holds {ANNOTATIONS} and the volumes of the Tianchi competition 231724"
     )
-    _check_settings(patch_size, margin, windows)
-    lesions, _ = read_annotations(folder / ANNOTATIONS)
-    volumes = find_volumes(folder, lesions)
+    lesions, notes = read_annotations(folder / ANNOTATIONS)
+    headers, more_notes = find_volumes(folder, lesions)
     series = np.array([lesion.series for lesion in lesions])
     train, test = split_groups(series, n_train, n_test, np.random.default_rng(split_seed))
-    drawn = np.concatenate([train, test])
+    drawn = [lesions[i] for i in np.concatenate([train, test])]
+    volumes: dict[str, metaimage.Volume] = {}
+    for lesion in drawn:
+        if lesion.series not in volumes:
+            with _errors_of(lesion, headers):
+                volumes[lesion.series] = metaimage.find(folder, headers[lesion.series])
+    check = functools.cache(metaimage.check)  # once a volume, not once a lesion
 
     def decode(i: int) -> np.ndarray:
-        lesion = lesions[drawn[i]]
-        return apply_windows(
-            read_patch(volumes[lesion.series], lesion, patch_size, margin), windows
-        )
+        with _errors_of(drawn[i], headers):
+            volume = volumes[drawn[i].series]
+            check(volume)
+            return apply_windows(read_patch(volume, drawn[i], patch_size, margin), channels)
 
-    headers = [volumes[name] for name in dict.fromkeys(series[drawn].tolist())]
     settings = {
         "version": VERSION,
-        "patch": [patch_size, margin, [list(map(float, window)) for window in windows]],
-        "lesions": [[lesions[i].series, *lesions[i].centre, *lesions[i].extent] for i in drawn],
+        "patch": [int(patch_size), float(margin), channels],
+        "lesions": [[lesion.series, *lesion.centre, *lesion.extent] for lesion in drawn],
     }
-    paths = [path for header in headers for path in (header, data_file(header))]
+    paths = [path for volume in volumes.values() for path in (volume.header, volume.voxels)]
     images, n_decoded = cache.decoded(
         cache.cache_key("chestCT", folder, paths, settings, verify),
         len(drawn),
-        (len(windows), *[patch_size] * 3),
+        (len(channels), *[patch_size] * 3),
         decode,
     )
     return ImageDataset(
         images=images,
-        labels=np.array([lesions[i].label for i in drawn], np.int64),
+        labels=np.array([lesion.label for lesion in drawn], np.int64),
         class_names=tuple(CLASSES.values()),
-        groups=series[drawn],
+        groups=np.array([lesion.series for lesion in drawn]),
         train=np.arange(n_train),
         test=np.arange(n_train, n_train + n_test),
         source=f"chestCT, {folder}",
         files_decoded=n_decoded,
+        names=np.array([f"{lesion.series}, lesion of line {lesion.row.line}" for lesion in drawn]),
+        notes=(*notes, *more_notes),
     )
 
 
-def read_annotations(path: Path) -> tuple[list[Lesion], bytes]:
-    """The lesions of an annotation file, in its order, and the file's content.
+def read_annotations(path: Path) -> tuple[list[Lesion], tuple[str, ...]]:
+    """The lesions of an annotation file, in its order, and notes on what a person should know.
 
     Raises:
         FileNotFoundError: no such file.
@@ -127,36 +146,43 @@ def read_annotations(path: Path) -> tuple[list[Lesion], bytes]:
     columns = [
         "seriesuid", "coordX", "coordY", "coordZ", "diameterX", "diameterY", "diameterZ", "label",
     ]  # fmt: skip
-    rows, content = files.read_table(path, columns)
+    rows, notes = files.read_table(path, columns)
     codes = list(CLASSES)
     lesions = []
+    labels_of_box: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
-        code = row.get("label", int)
+        code = row.get("label", files.whole_number)
         if code not in CLASSES:
             raise row.error(f"unknown label code {code}; known are {codes}")
-        numbers = np.array([row.get(column, float) for column in columns[1:7]])
+        numbers = np.array([row.get(column, files.number) for column in columns[1:7]])
         if not np.isfinite(numbers).all() or (numbers[3:] <= 0).any():
             raise row.error(f"a lesion needs finite coordinates and positive diameters: {numbers}")
-        series = row.get("seriesuid", str)
+        series = row.get("seriesuid", files.identifier)
         lesions.append(Lesion(series, numbers[:3], numbers[3:], codes.index(code), row))
-    return lesions, content
+        box = (series, *map(str, numbers))
+        labels_of_box.setdefault(box, set()).add(CLASSES[code])
+    n_unclear = sum(len(labels) > 1 for labels in labels_of_box.values())
+    if n_unclear:
+        notes += (f"{path.name}: boxes of several labels, each kept as a lesion: {n_unclear}",)
+    return lesions, notes
 
 
-def find_volumes(root: Path, lesions: list[Lesion]) -> dict[str, Path]:
-    """The ``.mhd`` file of every scan that has a lesion, wherever it lies below ``root``.
+def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The ``.mhd`` file of every scan that has a lesion, wherever it lies below ``root``; notes.
 
     A seriesuid is only ever compared with the names of files found there, so that one like
     ``../../x`` leads nowhere.
 
     Raises:
         FileNotFoundError: a scan is not there.
-        ValueError: two files have the name of one scan.
+        ValueError: two files have the name of one scan, or a link leads out of the root.
     """
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*.mhd")):
-        if path.stem in found:
-            raise ValueError(f"two volumes have one name: {found[path.stem]} and {path}")
-        found[path.stem] = path
+    for path in files.find_files(root, root, (".mhd",)):
+        series = files.identifier(path.stem)
+        if series in found and not path.samefile(found[series]):
+            raise ValueError(f"two volumes have one name: {found[series]} and {path}")
+        found.setdefault(series, path)
     for lesion in lesions:
         if lesion.series not in found:
             raise FileNotFoundError(
@@ -164,39 +190,26 @@ def find_volumes(root: Path, lesions: list[Lesion]) -> dict[str, Path]:
                 f"{lesion.series}.mhd below {root}. Unpack the part that holds it, or take the "
                 "scan's lines out of the annotation file"
             )
-    return {lesion.series: found[lesion.series] for lesion in lesions}
+    volumes = {lesion.series: found[lesion.series] for lesion in lesions}
+    unused = sorted(found.keys() - volumes.keys())
+    if not unused:
+        return volumes, ()
+    return volumes, (
+        f"volumes without a line in the annotation file, not used: {len(unused)}, "
+        f"{found[unused[0]].relative_to(root)} for one",
+    )
 
 
-def data_file(path: Path) -> Path:
-    """The file beside a ``.mhd`` file that holds its voxels.
-
-    Raises:
-        ValueError: it is not there, or the header names a file elsewhere.
-    """
-    name = _header(path).get("ElementDataFile", "")
-    if name != Path(name).name or name in ("", ".", "..", "LIST", "LOCAL") or "%" in name:
-        raise ValueError(
-            f"{path} cannot be read: ElementDataFile must be a file in its folder, not {name!r}"
-        )
-    data = path.parent / name
-    if not data.is_file():
-        raise ValueError(f"{path} cannot be read: the file {data} is missing")
-    return data
-
-
-def _header(path: Path) -> dict[str, str]:
-    lines = [line.partition("=") for line in path.read_text("latin-1").splitlines()]
-    return {name.strip(): value.strip() for name, _, value in lines}
-
-
-def read_patch(path: Path, lesion: Lesion, patch_size: int, margin: float) -> np.ndarray:
+def read_patch(
+    volume: metaimage.Volume, lesion: Lesion, patch_size: int, margin: float
+) -> np.ndarray:
     """The isotropic cube around a lesion, resampled linearly in world coordinates.
 
     Only the region that the cube touches is read from the file; what lies outside the volume is
     air. Axes of the patch are z, y, x of the world, whatever the orientation of the volume.
 
     Args:
-        path: ``.mhd`` file.
+        volume: one that ``metaimage.check`` lets pass.
         lesion: box in world mm.
         patch_size: voxels along an edge.
         margin: edge of the cube over the longest side of the box.
@@ -205,35 +218,30 @@ def read_patch(path: Path, lesion: Lesion, patch_size: int, margin: float) -> np
         (p, p, p) float32, HU.
 
     Raises:
-        ValueError: the volume cannot be read, is truncated, or the lesion lies outside it.
+        ValueError: the lesion lies outside the volume.
+        RuntimeError: SimpleITK cannot read it.
     """
     edge = margin * lesion.extent.max()
     spacing = edge / patch_size
     first_voxel = lesion.centre - edge / 2 + spacing / 2
-    try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        _check_volume(path, reader)
-        start, size = _region(reader, lesion.centre, edge)
-        if (size <= 0).any():
-            raise ValueError(f"the lesion's box lies outside the volume {path}")
-        reader.SetExtractIndex(start.tolist())
-        reader.SetExtractSize(size.tolist())
-        region = reader.Execute()
-        patch = sitk.Resample(
-            region,
-            [patch_size] * 3,
-            sitk.Transform(),
-            sitk.sitkLinear,
-            first_voxel.tolist(),
-            [spacing] * 3,
-            np.eye(3).ravel().tolist(),
-            AIR,
-            sitk.sitkFloat32,  # as int16, SimpleITK would cut fractions off
-        )
-    except (RuntimeError, OSError, ValueError) as error:
-        raise lesion.row.error(f"{path} cannot be read: {error}") from error
+    reader = metaimage.reader(volume)
+    start, size = _region(reader, lesion.centre, edge)
+    if (size <= 0).any():
+        raise ValueError("the lesion's box lies outside the volume")
+    reader.SetExtractIndex(start.tolist())
+    reader.SetExtractSize(size.tolist())
+    region = reader.Execute()
+    patch = sitk.Resample(
+        region,
+        [patch_size] * 3,
+        sitk.Transform(),
+        sitk.sitkLinear,
+        first_voxel.tolist(),
+        [spacing] * 3,
+        np.eye(3).ravel().tolist(),
+        AIR,
+        sitk.sitkFloat32,  # as int16, SimpleITK would cut fractions off
+    )
     return sitk.GetArrayFromImage(patch)
 
 
@@ -253,6 +261,16 @@ def apply_windows(
     return np.rint(np.stack(channels) * 255).astype(np.uint8)
 
 
+@contextlib.contextmanager
+def _errors_of(lesion: Lesion, headers: dict[str, Path]) -> Iterator[None]:
+    """Say with which line and file a volume cannot be read."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError) as error:
+        message = f"{headers[lesion.series]} cannot be read: {error}"
+        raise lesion.row.error(message) from error
+
+
 def _region(
     reader: sitk.ImageFileReader, centre: np.ndarray, edge: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -267,29 +285,12 @@ def _region(
     return start, stop - start
 
 
-def _check_volume(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse what MetaIO lets pass: files outside the folder, and fewer voxels than promised.
-
-    MetaIO fills the missing voxels of a truncated file without an error.
-    """
-    if len(reader.GetSize()) != 3 or reader.GetNumberOfComponents() != 1:
-        raise ValueError(f"a volume has three dimensions and one component, not {reader.GetSize()}")
-    data = data_file(path)
-    header = _header(path)
-    voxel = np.dtype(sitk.GetArrayFromImage(sitk.Image(1, 1, 1, reader.GetPixelID())).dtype)
-    promised = int(np.prod(reader.GetSize())) * voxel.itemsize
-    if header.get("CompressedData", "False") != "True" and data.stat().st_size < promised:
-        raise ValueError(
-            f"{data} is truncated: {data.stat().st_size} bytes of {promised}. Unpack it again"
-        )
-
-
-def _check_settings(
-    patch_size: int, margin: float, windows: tuple[tuple[float, float], ...]
-) -> None:
-    if patch_size < 8:
-        raise ValueError(f"patch_size must be at least 8, not {patch_size}")
-    if not margin > 0:
-        raise ValueError(f"margin must be positive, not {margin}")
-    if not windows or any(low >= high for low, high in windows):
-        raise ValueError(f"windows must be pairs (low, high) with low < high, not {windows}")
+def _checked_windows(windows: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """The windows as pairs of floats."""
+    try:
+        pairs = tuple((float(low), float(high)) for low, high in windows)
+    except (TypeError, ValueError):
+        pairs = ()
+    if not pairs or not all(-math.inf < low < high < math.inf for low, high in pairs):
+        raise ValueError(f"windows must be pairs (low, high) with low < high, not {windows!r}")
+    return pairs

@@ -3,12 +3,15 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+DELIMITERS = (",", ";", "\t")
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Row:
     path: Path
     line: int
     values: dict[str, str]
+    """Cells without blanks around them: of the columns asked for by the names asked for, of others
+    by their names in lower case."""
 
     def get(self, column: str, convert: Callable[[str], T]) -> T:
         """The value in ``column``, converted.
@@ -26,8 +31,8 @@ class Row:
             ValueError: the value is missing or ``convert`` refuses it.
         """
         try:
-            return convert(self.values[column].strip())
-        except (ValueError, KeyError, AttributeError) as error:
+            return convert(self.values[column])
+        except (ValueError, KeyError) as error:
             raise self.error(
                 f"column {column!r} holds {self.values.get(column)!r}: {error}"
             ) from None
@@ -37,28 +42,153 @@ class Row:
         return ValueError(f"{self.path}, line {self.line}: {message}")
 
 
-def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], bytes]:
-    """The lines of a csv file that has at least ``columns``, and the file's content.
+def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str, ...]]:
+    """The lines of a csv file that has at least ``columns``, and notes on what was left out.
+
+    What spreadsheets and scripts make of csv files is read as it is meant: cells divided by commas,
+    semicolons or tabs, names of columns in any case, blanks around cells, a byte-order mark, any
+    line ends, empty lines, lines of nothing but delimiters, and empty cells at the end of a line.
+    A line that repeats an earlier one to the letter is left out with a note.
+
+    Args:
+        path: the file, in UTF-8.
+        columns: names of the columns that it must have.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8, has no lines, or lacks a column.
+        ValueError: it is not UTF-8, has no lines, lacks a column or has one twice, a line has too
+            few or too many cells, a quotation mark is not closed; names the line.
     """
+    text = _text(path)
+    delimiter = _delimiter(text, columns)
+    lines = _cells(path, text, delimiter)
+    if not lines:
+        raise ValueError(f"{path} is empty; it needs {','.join(columns)}")
+    names = _names(path, *lines[0], columns)
+    rows = []
+    for line, cells in lines[1:]:
+        filled = len(cells)
+        while filled > len(names) and not cells[filled - 1]:
+            filled -= 1
+        # a column without a name is the running number that pandas writes
+        values = {name: cell for name, cell in zip(names, cells, strict=False) if name}
+        row = Row(path, line, values)
+        if filled != len(names):
+            raise row.error(f"{filled} cells under {len(names)} columns: {cells}")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} has a header and no lines")
+    return _without_repeats(rows)
+
+
+def whole_number(text: str) -> int:
+    """An integer, which spreadsheets may have written as ``1.0``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text):
+        raise ValueError("it is not a whole number")
+    return int(text.partition(".")[0])
+
+
+def number(text: str) -> float:
+    """A number with a decimal point.
+
+    Raises:
+        ValueError: it is something else, such as a number with a decimal comma.
+    """
+    if re.fullmatch(r"[+-]?[0-9]*,[0-9]+", text):
+        raise ValueError("write it with a decimal point: 1,234 could be either")
+    return float(text)
+
+
+def identifier(text: str) -> str:
+    """A name, or a number that names something: ``600000.0``, as spreadsheets make it, is 600000.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if not text:
+        raise ValueError("it is empty")
+    return re.sub(r"\A([0-9]+)\.0+\Z", r"\1", text)
+
+
+def _text(path: Path) -> str:
     content = path.read_bytes()
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
-        rows = [Row(path, reader.line_num, values) for values in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a csv file in UTF-8: {error}") from None
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        text = content.decode("utf-8-sig")
+        problem, at = "a zero byte", content.find(b"\0")
+    except UnicodeDecodeError as error:
+        problem, at = f"{error.reason}, {content[error.start]:#x}", error.start
+    if at >= 0:
+        line = content.count(b"\n", 0, at) + 1
+        raise ValueError(
+            f"{path} is not a csv file in UTF-8: {problem} in line {line}. Save it as such"
+        )
+    return text
+
+
+def _delimiter(text: str, columns: Sequence[str]) -> str:
+    """The one by which the first line has most of ``columns``, then most cells."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    wanted = {column.lower() for column in columns}
+
+    def found(delimiter: str) -> tuple[int, int]:
+        (cells,) = csv.reader([header], delimiter=delimiter, skipinitialspace=True)
+        return len(wanted & {cell.strip().lower() for cell in cells}), len(cells)
+
+    return max(DELIMITERS, key=found)
+
+
+def _cells(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Number and cells of every line that is not blank."""
+    # newline=None: all line ends become \n; strict: an open quotation mark would join lines
+    reader = csv.reader(
+        io.StringIO(text, newline=None), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    lines, start = [], 1
+    try:
+        for raw in reader:
+            cells = [cell.strip() for cell in raw]
+            if any(cells):
+                lines.append((start, cells))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {start}: this is not a csv file: {error}") from None
+    return lines
+
+
+def _names(path: Path, line: int, header: list[str], columns: Sequence[str]) -> list[str]:
+    """Names of the columns: as in ``columns``, else in lower case; those at the end have one."""
+    asked = {column.lower(): column for column in columns}
+    names = [asked.get(name.lower(), name.lower()) for name in header]
+    while not names[-1]:
+        names.pop()
+    missing = [column for column in columns if column not in names]
     if missing:
         raise ValueError(
             f"{path} lacks the column {missing[0]!r}; it needs {','.join(columns)} and has "
-            f"{','.join(reader.fieldnames or ())}"
+            f"{','.join(header)}"
         )
-    if not rows:
-        raise ValueError(f"{path} has a header and no lines")
-    return rows, content
+    twice = [name for name in names if name and names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}, line {line}: there are two columns {twice[0]!r}; rename one")
+    return names
+
+
+def _without_repeats(rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    first: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        first.setdefault(tuple(row.values.values()), row)
+    repeats = [row for row in rows if first[tuple(row.values.values())] is not row]
+    if not repeats:
+        return rows, ()
+    note = (
+        f"{repeats[0].path.name}: lines that repeat an earlier one are left out: {len(repeats)}, "
+        f"the first is line {repeats[0].line}"
+    )
+    return list(first.values()), (note,)
 
 
 def write_table(path: Path, columns: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -80,24 +210,94 @@ def new_folder(path: Path) -> None:
         raise FileExistsError(f"{path} is not empty: name a new folder, or empty this one")
 
 
-def resolve_root(name: str, root: str | Path | None, hint: str) -> Path:
-    """The folder with a data set's files: ``root``, else ``$AL_GYM_DATA/<name>``.
+def find_files(root: Path, place: Path, endings: tuple[str, ...]) -> list[Path]:
+    """Files anywhere below ``place`` with one of the ``endings`` in any case, sorted.
+
+    What systems leave behind is no data: hidden files and folders, and ``__MACOSX``. Links inside
+    the root are followed, and a folder is entered once.
+
+    Args:
+        root: the data set's folder.
+        place: the root, or a folder in it.
+        endings: in lower case.
 
     Raises:
-        FileNotFoundError: neither is there; says which was looked for and ``hint``.
+        ValueError: a symbolic link, to a folder or to such a file, leads out of the root.
     """
-    folder = data_folder(name) if root is None else Path(root)
+    found, entered = [], {place.resolve()}
+    for folder, folders, names in os.walk(place, followlinks=True):
+        inside = [Path(folder, name) for name in sorted(folders) if _is_data(name)]
+        wanted = [name for name in names if _is_data(name) and name.lower().endswith(endings)]
+        files = [Path(folder, name) for name in wanted]
+        for path in (*inside, *files):
+            check_inside(root, path)
+        folders.clear()
+        for path in inside:
+            if path.resolve() not in entered:
+                entered.add(path.resolve())
+                folders.append(path.name)
+        found += [path for path in files if path.is_file()]
+    return sorted(found)
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def check_inside(root: Path, path: Path) -> None:
+    """Refuse a symbolic link that leads out of the root.
+
+    Args:
+        root: a folder.
+        path: in a folder below it that is itself no such link.
+
+    Raises:
+        ValueError: it is such a link.
+    """
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"{path} is a link to {path.resolve()}, which is not below {root}. Put the files there "
+            "themselves"
+        )
+
+
+def resolve_root(name: str, root: str | Path | None, hint: str) -> Path:
+    """The folder with a data set's files: ``root``, else ``$AL_GYM_DATA/<name>``; ~ is the home.
+
+    Raises:
+        FileNotFoundError: neither is a folder; says which was looked for and ``hint``.
+        ValueError: ``root`` is empty.
+    """
+    folder = data_folder(name) if root is None else user_path("root", root)
     if folder is None:
         raise FileNotFoundError(
             f"no folder for {name}: pass root=, or set AL_GYM_DATA to a folder that holds "
             f"{name}/. {hint}"
         )
     if not folder.is_dir():
-        raise FileNotFoundError(f"{name}: there is no folder {folder}. {hint}")
+        found = "is a file, not a folder" if folder.exists() else "is not there"
+        raise FileNotFoundError(f"{name}: no folder {folder}: it {found}. {hint}")
     return folder
 
 
 def data_folder(name: str) -> Path | None:
-    """``$AL_GYM_DATA/<name>``, or None if AL_GYM_DATA is not set."""
+    """``$AL_GYM_DATA/<name>``, or None if AL_GYM_DATA is not set; ~ is the home."""
     base = os.environ.get("AL_GYM_DATA")
-    return Path(base) / name if base else None
+    return user_path("AL_GYM_DATA", base) / name if base else None
+
+
+def user_path(name: str, path: str | Path) -> Path:
+    """A path that a person gave as the setting ``name``; ~ is the home.
+
+    Raises:
+        TypeError: it is no path.
+        ValueError: it is empty, or ~ names somebody who has no home here.
+    """
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"{name} must be a path, not {path!r}")
+    if not str(path).strip():
+        raise ValueError(f"{name} is empty; pass a path, or leave it out")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name}={str(path)!r}: {error}") from None

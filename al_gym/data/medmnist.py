@@ -1,9 +1,10 @@
 """MedMNIST: any single-label data set of the collection, 2-D or 3-D, from its npz file.
 
 Yang et al., "MedMNIST v2", Scientific Data 10:41 (2023). The official training and test splits are
-kept; the validation split is left aside. Download is the business of the collection's own package.
-Any other npz file of the same arrays will do: its name without the size is the flag, and
-``<split>_image_ids`` may say which patient, scan or photograph each image comes from.
+kept; the validation split is left aside unless it is asked for. Download is the business of the
+collection's own package. Any other npz file of the same arrays will do: its name without the size
+is the flag, and ``<split>_image_ids`` may say which patient, scan or photograph each image comes
+from.
 """
 
 import re
@@ -14,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from al_gym import config
 from al_gym.data import files
 from al_gym.data.dataset import ImageDataset
 
-SPLITS = ("train", "test")
 DAMAGED = (
     ValueError, OSError, EOFError, RuntimeError, NotImplementedError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
@@ -31,6 +32,7 @@ def load(
     flag: str | None = None,
     size: int = 28,
     download: bool = False,
+    validation: bool = False,
 ) -> ImageDataset:
     """Read ``<flag>.npz`` (28 pixels) or ``<flag>_<size>.npz``.
 
@@ -39,6 +41,7 @@ def load(
         flag: the collection's name of the data set, such as "retinamnist" or "organmnist3d".
         size: 28, or one of the larger sizes of MedMNIST+.
         download: fetch the file through the ``medmnist`` package if it is not there.
+        validation: read the validation split, too, into the last rows.
 
     Returns:
         Images (N, 1 or 3, [D,] H, W) uint8, grouped by ``<split>_image_ids`` if the file has them;
@@ -51,33 +54,49 @@ def load(
     """
     if flag is None:
         raise ValueError('MedMNIST needs flag=, the name of a data set, such as "retinamnist"')
-    if not re.fullmatch(r"\w+", flag):  # it becomes a file's name
+    if not re.fullmatch(r"\w+", str(flag)):  # it becomes a file's name
         raise ValueError(f"flag {flag!r} is no name of a data set, such as 'retinamnist'")
+    config.check_at_least("size", size, 1)
     file_name = npz_name(flag, size)
     hint = f"It holds {file_name}; or pass download=True with the extra al-gym[medmnist] installed"
-    folder = files.data_folder("MedMNIST") if root is None else Path(root)
+    folder = files.data_folder("MedMNIST") if root is None else files.user_path("root", root)
     if download and folder is not None and not (folder / file_name).exists():
         _download(flag, size, folder)
-    path = files.resolve_root("MedMNIST", root, hint) / file_name
+    folder = files.resolve_root("MedMNIST", root, hint)
+    path = folder / file_name
     if not path.is_file():
         raise FileNotFoundError(f"MedMNIST: there is no file {path}. {hint}")
+    files.check_inside(folder, path)
+    splits = ("train", "test", "val") if validation else ("train", "test")
     arrays = read_npz(
         path,
-        [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")],
-        optional=tuple(f"{split}_image_ids" for split in SPLITS),
+        [f"{split}_{what}" for split in splits for what in ("images", "labels")],
+        optional=tuple(f"{split}_image_ids" for split in splits),
     )
-    parts = [_part(path, split, arrays) for split in SPLITS]
+    parts = [_part(path, split, arrays) for split in splits]
+    shapes = {split: images.shape[1:] for split, (images, _) in zip(splits, parts, strict=True)}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"{path}: images must have one shape in all splits, not {shapes}")
     images = np.concatenate([images for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
-    n_train = len(parts[0][1])
+    sizes = [len(images) for images, _ in parts]
+    rows = np.split(np.arange(len(images)), np.cumsum(sizes)[:-1])
     return ImageDataset(
         images=images,
         labels=labels,
         class_names=tuple(str(i) for i in range(max(labels.max(initial=0) + 1, 2))),
-        groups=_groups(path, arrays, n_train, len(images)),
-        train=np.arange(n_train),
-        test=np.arange(n_train, len(images)),
+        groups=_groups(path, arrays, splits, sizes),
+        train=rows[0],
+        test=rows[1],
+        validation=rows[2] if validation else np.array([], np.int64),
         source=f"MedMNIST {path.stem}, {path}",
+        names=np.array(
+            [
+                f"{path.name}, {split} {i}"
+                for split, n in zip(splits, sizes, strict=True)
+                for i in range(n)
+            ]
+        ),
     )
 
 
@@ -86,16 +105,18 @@ def npz_name(flag: str, size: int) -> str:
     return f"{flag}.npz" if size == 28 else f"{flag}_{size}.npz"
 
 
-def _groups(path: Path, arrays: dict[str, np.ndarray], n_train: int, n: int) -> np.ndarray:
+def _groups(
+    path: Path, arrays: dict[str, np.ndarray], splits: tuple[str, ...], sizes: list[int]
+) -> np.ndarray:
     """(n,) int64 by image ids, or a group for every image."""
-    parts = [arrays[name] for split in SPLITS if (name := f"{split}_image_ids") in arrays]
+    names = [f"{split}_image_ids" for split in splits]
+    parts = [arrays[name] for name in names if name in arrays]
     if not parts:
-        return np.arange(n)
-    if [each.shape for each in parts] != [(n_train,), (n - n_train,)]:
+        return np.arange(sum(sizes))
+    if [each.shape for each in parts] != [(n,) for n in sizes]:
         raise ValueError(
-            f"{path}: {' and '.join(f'{split}_image_ids' for split in SPLITS)} must both be there "
-            f"and name the origin of all {n_train} and {n - n_train} images, not "
-            f"{[each.shape for each in parts]}"
+            f"{path}: {', '.join(names)} must all be there and name the origin of all "
+            f"{', '.join(map(str, sizes))} images, not {[each.shape for each in parts]}"
         )
     return np.unique(np.concatenate(parts), return_inverse=True)[1].astype(np.int64)
 
@@ -142,19 +163,47 @@ def _part(path: Path, split: str, arrays: dict[str, np.ndarray]) -> tuple[np.nda
 
 
 def channels_first(name: str, images: np.ndarray) -> np.ndarray:
-    """(N, H, W), (N, D, H, W) or (N, H, W, 3) as (N, C, [D,] H, W), contiguous.
+    """Images or volumes with their channels, if any, first or last, as (N, C, [D,] H, W).
+
+    Read are (N, H, W), (N, D, H, W), and either with channels: (N, C, [D,] H, W) or
+    (N, [D,] H, W, C), where C is 1 or 3, or 4 at the end of images (RGBA, with no pixel that can be
+    seen through). An axis of 1 or 3 in either place is channels, so volumes of one or three slices
+    need their channels; and where both places have such an axis, nobody knows.
+
+    Args:
+        name: of the array, for error messages.
+        images: uint8.
+
+    Returns:
+        (N, C, [D,] H, W) uint8, contiguous.
 
     Raises:
-        ValueError: another shape, or another type than uint8.
+        ValueError: another type or shape, one that has two readings, or transparent pixels.
     """
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    n_dims = images.ndim - 2  # of an image with channels
+    first = n_dims > 1 and images.shape[1] in (1, 3)
+    last = n_dims > 1 and images.shape[-1] in ((1, 3, 4) if n_dims == 2 else (1, 3))
+    readable = n_dims in (1, 2) or (n_dims == 3 and (first or last))
+    if images.dtype != np.uint8 or not readable:
         raise ValueError(
-            f"{name} must be uint8 (N, H, W), (N, H, W, 3) or (N, D, H, W), "
-            f"not {images.dtype} {images.shape}"
+            f"{name} must be uint8 (N, H, W) or (N, D, H, W), or these with 1 or 3 channels after "
+            f"N or at the end, not {images.dtype} {images.shape}"
         )
-    if images.ndim == 4 and images.shape[-1] == 3:
-        return np.ascontiguousarray(np.moveaxis(images, -1, 1))
-    return np.ascontiguousarray(images[:, None])
+    if first and last:
+        raise ValueError(
+            f"{name} {images.shape} could be {images.shape[1]} channels after N, or "
+            f"{images.shape[-1]} at the end. Leave the axis of one channel out, "
+            "or write another size"
+        )
+    if first:
+        return np.ascontiguousarray(images)
+    if not last:
+        return np.ascontiguousarray(images[:, None])
+    if images.shape[-1] == 4:
+        if (images[..., 3] != 255).any():
+            raise ValueError(f"{name} has transparent pixels; put the images on a background")
+        images = images[..., :3]
+    return np.ascontiguousarray(np.moveaxis(images, -1, 1))
 
 
 def _download(flag: str, size: int, folder: Path) -> None:

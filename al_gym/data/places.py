@@ -167,9 +167,10 @@ def by_csv(
 def check_classes(root: Path, places: Mapping[str, Place], class_names: Sequence[str]) -> None:
     """Two classes at least, none by two spellings or like a split, each with training images."""
     if len(class_names) < 2:
+        below = [root / name for name in class_names if (root / name).is_dir()]
         raise FileNotFoundError(
             f"{root} has images of the classes {list(class_names)}, and two are needed at least. "
-            f"It must hold {LAYOUTS}"
+            f"It must hold {LAYOUTS}{f'. Or is the root {below[0]}?' if below else ''}"
         )
     by_spelling: dict[str, str] = {}
     for name in class_names:

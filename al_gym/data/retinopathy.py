@@ -1,24 +1,58 @@
-"""Retinopathy: fundus photographs of the Kaggle competition of 2015 (EyePACS), five grades.
+"""Retinopathy: fundus photographs in five grades, of the Kaggle competitions of 2015 and 2019.
 
-Layout of the root::
+Layout of the root, of EyePACS (2015) or of APTOS (2019), which names no patients::
 
-    trainLabels.csv
-    train/10_left.jpeg, 10_right.jpeg ...
+    trainLabels.csv                             train.csv
+    train/10_left.jpeg, 10_right.jpeg ...       train_images/000c1434d8d7.png ...
+
+Photographs may be JPEG or PNG in either, in any folder below ``train``.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
+from al_gym import config
 from al_gym.data import cache, files
 from al_gym.data.dataset import ImageDataset, split_groups
 
-LABELS = "trainLabels.csv"
 CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
+ENDINGS = (".jpeg", ".jpg", ".png")
 BLACK = 12
 """Grey value up to which a pixel belongs to the border around the photograph."""
-VERSION = 1  # of the images in the cache; raise it when the same settings give other pixels
+VERSION = 2  # of the images in the cache; raise it when the same settings give other pixels
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a competition keeps what."""
+
+    labels: str
+    """The label file; its capitals and underscores may differ."""
+    images: str
+    """The folder of photographs; its capitals may differ."""
+    columns: tuple[str, str]
+    """Of the photograph's name and of its grade."""
+    patients: bool
+    """Whether names are <patient>_left and <patient>_right; if not, each is a patient."""
+
+
+EYEPACS = Layout("trainLabels.csv", "train", ("image", "level"), patients=True)
+APTOS = Layout("train.csv", "train_images", ("id_code", "diagnosis"), patients=False)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One line of a label file."""
+
+    name: str
+    """Without an ending."""
+    patient: str
+    level: int
+    row: files.Row
+    """Where it stands, for error messages."""
 
 
 def load(
@@ -33,7 +67,7 @@ def load(
     """Read the photographs; patients are drawn for either side, then images (3.1).
 
     Args:
-        root: folder with trainLabels.csv; None: ``$AL_GYM_DATA/Retinopathy``.
+        root: folder with the label file; None: ``$AL_GYM_DATA/Retinopathy``.
         n_train: training images.
         n_test: test images, of other patients.
         image_size: pixels along an edge.
@@ -45,21 +79,24 @@ def load(
 
     Raises:
         FileNotFoundError: no root, no label file, or an image it names is not there.
-        ValueError: a line of the label file, or an image, is not as it should be.
+        ValueError: a line of the label file, or an image, is not as it should be; the root could be
+            either competition's.
     """
+    config.check_at_least("n_train", n_train, 1)
+    config.check_at_least("n_test", n_test, 0)
+    config.check_at_least("image_size", image_size, 8)
+    config.check_at_least("split_seed", split_seed, 0)
     folder = files.resolve_root(
-        "Retinopathy", root, f"It holds {LABELS} and train/ of the Kaggle competition"
+        "Retinopathy", root, f"It holds {EYEPACS.labels} and train/ of the Kaggle competition"
     )
-    if image_size < 8:
-        raise ValueError(f"image_size must be at least 8, not {image_size}")
-    rows, _ = files.read_table(folder / LABELS, ["image", "level"])
-    labels = np.array([_level(row) for row in rows], np.int64)
-    patients = np.array([_patient(row) for row in rows])
-    found = _find_images(folder / "train", rows)
+    layout, label_file = find_layout(folder)
+    labelled, notes = read_labels(label_file, layout)
+    found, more_notes = find_photographs(folder, layout, labelled)
+    patients = np.array([photograph.patient for photograph in labelled])
     train, test = split_groups(patients, n_train, n_test, np.random.default_rng(split_seed))
-    drawn = np.concatenate([train, test])
-    paths = [found[i] for i in drawn]
-    settings = {"version": VERSION, "image_size": image_size}
+    drawn = [labelled[i] for i in np.concatenate([train, test])]
+    paths = [found[photograph.name] for photograph in drawn]
+    settings = {"version": VERSION, "image_size": int(image_size)}
     images, n_decoded = cache.decoded(
         cache.cache_key("Retinopathy", folder, paths, settings, verify),
         len(paths),
@@ -68,21 +105,111 @@ def load(
     )
     return ImageDataset(
         images=images,
-        labels=labels[drawn],
+        labels=np.array([photograph.level for photograph in drawn], np.int64),
         class_names=CLASSES,
-        groups=patients[drawn],
+        groups=np.array([photograph.patient for photograph in drawn]),
         train=np.arange(n_train),
         test=np.arange(n_train, n_train + n_test),
         source=f"Retinopathy, {folder}",
         files_decoded=n_decoded,
+        names=np.array([path.relative_to(folder).as_posix() for path in paths]),
+        notes=(*notes, *more_notes),
+    )
+
+
+def find_layout(root: Path) -> tuple[Layout, Path]:
+    """The layout of a root, and its label file.
+
+    Raises:
+        FileNotFoundError: there is no label file.
+        ValueError: there are several, or a link leads out of the root.
+    """
+    found = [
+        (layout, path)
+        for layout in (EYEPACS, APTOS)
+        for path in sorted(root.iterdir())
+        if _plain(path.name) == _plain(layout.labels)
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"Retinopathy: {root} holds neither {EYEPACS.labels} (EyePACS) nor {APTOS.labels} "
+            "(APTOS). Put the label file there"
+        )
+    if len(found) > 1:
+        readings = " or ".join(f"{path.name} with {layout.images}/" for layout, path in found)
+        raise ValueError(f"{root} could be read as {readings}. Move one of them elsewhere")
+    files.check_inside(root, found[0][1])
+    return found[0]
+
+
+def read_labels(path: Path, layout: Layout = EYEPACS) -> tuple[list[Photograph], tuple[str, ...]]:
+    """The lines of a label file, in its order, and notes on what a person should know.
+
+    Raises:
+        ValueError: a missing column, a grade or a name that is none, a photograph twice; names the
+            line.
+    """
+    rows, notes = files.read_table(path, layout.columns)
+    labelled: dict[str, Photograph] = {}
+    for row in rows:
+        name = row.get(layout.columns[0], _without_ending)
+        level = row.get(layout.columns[1], files.whole_number)
+        if not 0 <= level < len(CLASSES):
+            raise row.error(f"level {level} is not a grade; known are 0 to {len(CLASSES) - 1}")
+        if name in labelled:
+            raise row.error(f"image {name!r} is in line {labelled[name].row.line}, too")
+        patient = _patient(row, name) if layout.patients else name
+        labelled[name] = Photograph(name, patient, level, row)
+    if not layout.patients:
+        notes += (f"{path.name} names no patients; every photograph counts as one of its own",)
+    return list(labelled.values()), notes
+
+
+def find_photographs(
+    root: Path, layout: Layout, labelled: list[Photograph]
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The files of the photographs by their names; notes.
+
+    A name is only ever compared with those of files found, so that none leads out of the root.
+
+    Raises:
+        FileNotFoundError: the folder or a photograph is not there.
+        ValueError: two files have the name of one photograph, or a link leads out of the root.
+    """
+    folders = [p for p in sorted(root.iterdir()) if p.name.lower() == layout.images and p.is_dir()]
+    if not folders:
+        raise FileNotFoundError(
+            f"Retinopathy: there is no folder {root / layout.images}. Unpack the photographs there"
+        )
+    if len(folders) > 1:
+        raise ValueError(f"two folders have one name: {folders[0]} and {folders[1]}")
+    files.check_inside(root, folders[0])
+    found: dict[str, Path] = {}
+    for path in files.find_files(root, folders[0], ENDINGS):
+        if path.stem in found:
+            raise ValueError(f"two files are of one photograph: {found[path.stem]} and {path}")
+        found[path.stem] = path
+    for photograph in labelled:
+        if photograph.name not in found:
+            raise FileNotFoundError(
+                f"{photograph.row.path}, line {photograph.row.line}: there is no image "
+                f"{photograph.name}.jpeg, .jpg or .png in {folders[0]}. Unpack all parts of the "
+                "photographs, or take the line out"
+            )
+    unused = sorted(found.keys() - {photograph.name for photograph in labelled})
+    if not unused:
+        return found, ()
+    return found, (
+        f"photographs without a line in the label file, not used: {len(unused)}, "
+        f"{found[unused[0]].relative_to(root)} for one",
     )
 
 
 def read_photograph(path: Path, size: int) -> np.ndarray:
-    """A photograph without its black border, padded to a square and resized.
+    """A photograph turned as its EXIF says, without its black border, in a square, resized.
 
     Args:
-        path: JPEG.
+        path: JPEG or PNG, of 8 bits a channel.
         size: pixels along an edge of the result.
 
     Returns:
@@ -91,12 +218,19 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
     Raises:
         ValueError: the file cannot be decoded; names it.
     """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ValueError(
+            f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: if parts of {path} were lost, they would "
+            "be grey, and nobody would know. Unset it"
+        )
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=("JPEG", "PNG")) as file:
+            if file.mode.startswith(("I", "F")):
+                raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode})")
             # decodes at a half, a quarter or an eighth where that still holds enough pixels
             file.draft("RGB", (2 * size, 2 * size))
-            photograph = file.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            photograph = ImageOps.exif_transpose(file).convert("RGB")
+    except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
         raise ValueError(f"{path} cannot be decoded: {error}. Fetch it again") from error
     photograph = crop_border(photograph)
     edge = max(photograph.size)
@@ -117,30 +251,19 @@ def crop_border(photograph: Image.Image) -> Image.Image:
     return photograph.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
 
 
-def _level(row: files.Row) -> int:
-    level = row.get("level", int)
-    if not 0 <= level < len(CLASSES):
-        raise row.error(f"level {level} is not a grade; known are 0 to {len(CLASSES) - 1}")
-    return level
+def _plain(name: str) -> str:
+    """Without what spellings of a name differ in."""
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
-def _patient(row: files.Row) -> str:
-    name = row.get("image", str)
+def _without_ending(name: str) -> str:
+    """The name of a photograph; copies of the label files have it with its ending."""
+    stem, dot, ending = files.identifier(name).rpartition(".")
+    return stem if dot and f".{ending.lower()}" in ENDINGS else files.identifier(name)
+
+
+def _patient(row: files.Row, name: str) -> str:
     patient, _, eye = name.rpartition("_")
-    if not patient or eye not in ("left", "right"):
+    if not patient or eye.lower() not in ("left", "right"):
         raise row.error(f"image {name!r} is not named <patient>_left or <patient>_right")
     return patient
-
-
-def _find_images(folder: Path, rows: list[files.Row]) -> list[Path]:
-    """Files of the rows; a name is only compared with those in ``folder``, so it cannot leave."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"Retinopathy: there is no folder {folder}. Unpack train.zip there")
-    found = {path.stem: path for path in folder.glob("*.jpeg")}
-    for row in rows:
-        if row.values["image"].strip() not in found:
-            raise FileNotFoundError(
-                f"{row.path}, line {row.line}: there is no image {row.values['image']}.jpeg in "
-                f"{folder}. Unpack all parts of train.zip, or take the line out"
-            )
-    return [found[row.values["image"].strip()] for row in rows]

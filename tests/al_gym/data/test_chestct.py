@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from al_gym.data import chestct
+from al_gym.data import chestct, metaimage
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameterX,diameterY,diameterZ,label\n"
 ORIGIN = np.array([-101.5, 33.25, -240.0])
@@ -25,6 +25,10 @@ def write_volume(folder, name, values, *, origin=ORIGIN, spacing=SPACING, direct
     folder.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(folder / f"{name}.mhd"))
     return folder / f"{name}.mhd"
+
+
+def volume(header):
+    return metaimage.find(header.parent, header)
 
 
 def lesion_at(tmp_path, centre, extent, series="1", label=5):
@@ -51,7 +55,7 @@ def test_world_to_voxel_on_an_anisotropic_volume_with_an_origin(tmp_path, direct
     matrix = np.eye(3) if direction is None else np.array(direction).reshape(3, 3)
     centre = ORIGIN + matrix @ (SPACING * (SIZE - 1) / 2)
     lesion = lesion_at(tmp_path, centre, [6, 5, 4])
-    patch = chestct.read_patch(path, lesion, patch_size=8, margin=1.5)
+    patch = chestct.read_patch(volume(path), lesion, patch_size=8, margin=1.5)
     positions = (np.arange(8) - 3.5) * 9 / 8
     z, y, x = np.meshgrid(*[positions] * 3, indexing="ij")
     expected = 2 * (centre[0] + x) + 3 * (centre[1] + y) + centre[2] + z + 400
@@ -63,7 +67,7 @@ def test_a_voxel_is_where_coord_minus_origin_over_spacing_says(tmp_path):
     values[7, 20, 11] = 1000  # z, y, x
     path = write_volume(tmp_path, "1", values)
     lesion = lesion_at(tmp_path, ORIGIN + SPACING * [11, 20, 7], [5, 5, 5])
-    patch = chestct.read_patch(path, lesion, patch_size=9, margin=1.0)
+    patch = chestct.read_patch(volume(path), lesion, patch_size=9, margin=1.0)
     assert np.unravel_index(patch.argmax(), patch.shape) == (4, 4, 4)
     assert patch.max() == pytest.approx(1000, abs=0.01)
 
@@ -72,15 +76,15 @@ def test_reading_a_region_is_reading_the_whole_volume(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.integers(-1000, 1000, SIZE[::-1])
     path = write_volume(tmp_path, "1", values)
-    volume = sitk.ReadImage(str(path))
+    image = sitk.ReadImage(str(path))
     for fraction in ([0.5, 0.5, 0.5], [0.0, 1.0, 0.9], [0.98, 0.1, 0.0]):
         centre = ORIGIN + SPACING * (SIZE - 1) * fraction
         lesion = lesion_at(tmp_path, centre, [9, 12, 14])
-        patch = chestct.read_patch(path, lesion, patch_size=16, margin=1.4)
+        patch = chestct.read_patch(volume(path), lesion, patch_size=16, margin=1.4)
         edge = 1.4 * 14
         corner = centre - edge / 2 + edge / 32
         whole = sitk.Resample(
-            volume, [16] * 3, sitk.Transform(), sitk.sitkLinear, corner.tolist(),
+            image, [16] * 3, sitk.Transform(), sitk.sitkLinear, corner.tolist(),
             [edge / 16] * 3, np.eye(3).ravel().tolist(), chestct.AIR, sitk.sitkFloat32,
         )  # fmt: skip
         np.testing.assert_array_equal(patch, sitk.GetArrayFromImage(whole))
@@ -89,7 +93,7 @@ def test_reading_a_region_is_reading_the_whole_volume(tmp_path):
 def test_outside_the_volume_is_air(tmp_path):
     path = write_volume(tmp_path, "1", np.full(SIZE[::-1], 77))
     lesion = lesion_at(tmp_path, ORIGIN, [10, 10, 10])
-    patch = chestct.read_patch(path, lesion, patch_size=8, margin=1.0)
+    patch = chestct.read_patch(volume(path), lesion, patch_size=8, margin=1.0)
     assert (patch[:3, :3, :3] == chestct.AIR).all() and (patch[5:, 5:, 5:] == 77).all()
 
 
@@ -121,11 +125,11 @@ def test_load(chestct_root):
     again = chestct.load(chestct_root, n_train=30, n_test=20, patch_size=16)
     assert again.fingerprint() == dataset.fingerprint()
     lesions, _ = chestct.read_annotations(chestct_root / chestct.ANNOTATIONS)
-    volumes = chestct.find_volumes(chestct_root, lesions)
+    headers, _ = chestct.find_volumes(chestct_root, lesions)
+    scan = volume(headers[dataset.groups[0]])
     of_scan = [lesion for lesion in lesions if lesion.series == dataset.groups[0]]
     patches = [
-        chestct.apply_windows(chestct.read_patch(volumes[dataset.groups[0]], lesion, 16, 1.5))
-        for lesion in of_scan
+        chestct.apply_windows(chestct.read_patch(scan, lesion, 16, 1.5)) for lesion in of_scan
     ]
     matches = [i for i, patch in enumerate(patches) if np.array_equal(patch, dataset.images[0])]
     assert [of_scan[i].label for i in matches] == [dataset.labels[0]]
@@ -258,7 +262,7 @@ def test_a_bad_value_names_the_line(root, column, value, message):
 
 def test_a_short_line_names_the_line(root):
     rewrite(root, lambda lines: lines.__setitem__(3, "1,2,3"))
-    with pytest.raises(ValueError, match="line 4: column"):
+    with pytest.raises(ValueError, match="line 4: 3 cells under 8 columns"):
         load(root)
 
 
@@ -279,7 +283,7 @@ def test_a_series_never_leaves_the_root(root, series):
 def first_volume(root):
     lesions, _ = chestct.read_annotations(root / chestct.ANNOTATIONS)
     dataset = load(root)
-    return chestct.find_volumes(root, lesions)[dataset.groups[0]]
+    return chestct.find_volumes(root, lesions)[0][dataset.groups[0]]
 
 
 def without_cache(root):
@@ -321,9 +325,8 @@ def test_a_header_that_is_none(root):
 def test_a_lesion_outside_its_volume(root):
     series = first_volume(root).stem
     rewrite(root, lambda lines: lines.__setitem__(slice(1, None), [f"{series},9000,0,0,5,5,5,1"]))
-    lesions, _ = chestct.read_annotations(root / chestct.ANNOTATIONS)
-    with pytest.raises(ValueError, match="line 2: .*outside the volume"):
-        chestct.read_patch(chestct.find_volumes(root, lesions)[series], lesions[0], 16, 1.5)
+    with pytest.raises(ValueError, match=rf"line 2: .*{series}.mhd .*outside the volume"):
+        chestct.load(root, n_train=1, n_test=0, patch_size=16)
 
 
 def test_two_volumes_of_one_name(root):

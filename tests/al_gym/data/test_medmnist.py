@@ -73,10 +73,13 @@ def test_pickled_objects_are_refused(tmp_path):
         ({"test_labels": np.zeros((5, 1), int)}, "labels"),
         ({"train_images": np.zeros((12, 28, 28))}, "must be uint8"),
         ({"train_images": np.zeros((12, 28), np.uint8)}, "must be uint8"),
-        ({"train_image_ids": np.zeros(12, int)}, "test_image_ids must both be there"),
+        (
+            {"train_image_ids": np.zeros(12, int)},
+            "train_image_ids, test_image_ids must all be there",
+        ),
         (
             {"train_image_ids": np.zeros(11, int), "test_image_ids": np.ones(6, int)},
-            "the origin of all 12 and 6 images",
+            "the origin of all 12, 6 images",
         ),
         (
             {"train_image_ids": np.zeros(12, int), "test_image_ids": np.zeros(6, int)},

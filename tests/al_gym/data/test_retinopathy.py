@@ -24,7 +24,7 @@ def test_load(retinopathy_root):
 
 def test_labels_and_images_belong_together(retinopathy_root):
     dataset = retinopathy.load(retinopathy_root, **SIZES)
-    lines = (retinopathy_root / retinopathy.LABELS).read_text().splitlines()[1:]
+    lines = (retinopathy_root / retinopathy.EYEPACS.labels).read_text().splitlines()[1:]
     eyes = {f"{patient}_{eye}" for patient in dataset.groups[:3] for eye in ("left", "right")}
     levels = {}
     for line in lines:
@@ -118,7 +118,7 @@ def root(tmp_path, retinopathy_root):
 
 
 def rewrite(root, line, text):
-    path = root / retinopathy.LABELS
+    path = root / retinopathy.EYEPACS.labels
     lines = path.read_text().splitlines()
     lines[line] = text
     path.write_text("\n".join(lines) + "\n")
@@ -130,7 +130,11 @@ def rewrite(root, line, text):
         ("1_left,5", ValueError, "line 3: level 5 is not a grade"),
         ("1_left,bad", ValueError, "line 3: column 'level' holds 'bad'"),
         ("1_middle,0", ValueError, "line 3: image '1_middle' is not named"),
-        ("987654_left,0", FileNotFoundError, r"line 3: there is no image 987654_left.jpeg"),
+        (
+            "987654_left,0",
+            FileNotFoundError,
+            r"line 3: there is no image 987654_left.jpeg, .jpg or .png",
+        ),
         ("../../x_left,0", FileNotFoundError, "line 3: there is no image"),
     ],
 )
@@ -147,10 +151,10 @@ def test_missing_column(root):
 
 
 def test_a_label_file_that_is_none(root):
-    (root / retinopathy.LABELS).write_bytes(b"\xff\xfe\x00image")
+    (root / retinopathy.EYEPACS.labels).write_bytes(b"\xff\xfe\x00image")
     with pytest.raises(ValueError, match="not a csv file"):
         retinopathy.load(root, **SIZES)
-    (root / retinopathy.LABELS).write_text("image,level\n")
+    (root / retinopathy.EYEPACS.labels).write_text("image,level\n")
     with pytest.raises(ValueError, match="no lines"):
         retinopathy.load(root, **SIZES)
 
@@ -159,7 +163,7 @@ def test_missing_folders(tmp_path, root):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         retinopathy.load(tmp_path / "nowhere")
     shutil.rmtree(root / "train")
-    with pytest.raises(FileNotFoundError, match=r"Unpack train.zip"):
+    with pytest.raises(FileNotFoundError, match=r"Unpack the photographs"):
         retinopathy.load(root, **SIZES)
 
 

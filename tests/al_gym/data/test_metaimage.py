@@ -1,0 +1,187 @@
+"""Headers that lead elsewhere, and voxels that are not there."""
+
+import gzip
+import zlib
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from al_gym.data import metaimage
+
+VOXELS = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype("<i2")
+RAW = VOXELS.tobytes()
+HEADER = """ObjectType = Image
+NDims = 3
+BinaryData = True
+BinaryDataByteOrderMSB = False
+DimSize = 6 5 4
+ElementType = MET_SHORT
+ElementDataFile = 1.raw
+"""
+
+
+def write(folder, header=HEADER, content=RAW, name="1.mhd", data="1.raw"):
+    (folder / name).write_bytes(header.encode("latin-1"))
+    (folder / data).write_bytes(content)
+    return metaimage.find(folder, folder / name)
+
+
+def voxels(volume):
+    metaimage.check(volume)
+    return sitk.GetArrayFromImage(metaimage.reader(volume).Execute())
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "data"),
+    [
+        ((), "1.mhd", "1.raw"),
+        ((), "1.MHD", "1.raw"),
+        ((" = ", "="), "1.mhd", "1.raw"),
+        ((" = ", "\t=  "), "1.mhd", "1.raw"),
+        (("1.raw\n", " 1.raw  "), "1.mhd", "1.raw"),
+        (("1.raw", "a scan.raw"), "1.mhd", "a scan.raw"),
+        (("\n", "\r\n"), "1.mhd", "1.raw"),
+        (("NDims", "\nComment = M\xfcller: x = 1\nNDims"), "1.mhd", "1.raw"),
+        (("BinaryData = True\n", ""), "1.mhd", "1.raw"),
+        (("BinaryData = True", "BinaryData = true"), "1.mhd", "1.raw"),
+        (("NDims", "CompressedData = False\nNDims"), "1.mhd", "1.raw"),
+        (("NDims", "HeaderSize = -1\nNDims"), "1.mhd", "1.raw"),
+        (("1.raw\n", "1.raw\nElementDataFile = /etc/passwd\n"), "1.mhd", "1.raw"),
+    ],
+)
+def test_headers_that_are_right(tmp_path, change, name, data):
+    volume = write(tmp_path, HEADER.replace(*change) if change else HEADER, name=name, data=data)
+    assert volume.voxels == tmp_path / data
+    np.testing.assert_array_equal(voxels(volume), VOXELS)
+
+
+def test_a_header_of_the_voxels_file_is_skipped_and_counted(tmp_path):
+    text = HEADER.replace("NDims", "HeaderSize = 10\nNDims")
+    volume = write(tmp_path, text, b"0123456789" + VOXELS.tobytes())
+    np.testing.assert_array_equal(voxels(volume), VOXELS)
+    write(tmp_path, text, b"0123456789" + VOXELS.tobytes()[:-5])
+    with pytest.raises(ValueError, match="truncated: 245 bytes of 250"):
+        metaimage.check(volume)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("ElementDataFile = 1.raw", ""), "must be a file in the same folder, not ''"),
+        (("1.raw", "../1.raw"), "same folder, not '../1.raw'"),
+        (("1.raw", "/etc/passwd"), "same folder"),
+        (("1.raw", "LOCAL"), "same folder"),
+        (("1.raw", "local"), "same folder"),
+        (("1.raw", "LIST\n1.raw"), "same folder"),
+        (("1.raw", "LIST3D\n/etc/passwd"), "same folder"),
+        (("1.raw", "%d.raw 1 1 1"), "same folder"),
+        (("1.raw", "2.raw"), r"2.raw is missing"),
+        (("File =", "File : /etc/passwd\nElementDataFile ="), "lines NAME = VALUE.*passwd"),
+        (("NDims", "Comment = x\rElementDataFile = 1.raw\nNDims"), "lines NAME = VALUE"),
+        (("NDims", "Comment = x\0\nNDims"), "lines NAME = VALUE"),
+        (("NDims = 3", "NDims = 3\nNDims = 2"), "different names: 'NDims = 2'"),
+        (("BinaryData = True", "BinaryData = False"), "are text"),
+        (("NDims", "HeaderSize = many\nNDims"), "HeaderSize must be"),
+    ],
+)
+def test_headers_that_are_not(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path, HEADER.replace(*change))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *[f"Comment = x{end}ElementDataFile = 2.raw\n" for end in "\x0b\x0c\x1c\x85\xa0\r"],
+        "Comment =\nElementDataFile = 2.raw\n",
+        "Comment = \r\nElementDataFile = 2.raw\n",
+        "Comment\nElementDataFile = 2.raw\n",
+        "ElementDataFile = = 2.raw\n",
+        "ElementDataFile = : 2.raw\n",
+        "ElementDataFile\n = 2.raw\n",
+        "ElementDataFile x = 2.raw\n",
+        "Element DataFile = 2.raw\n",
+        "elementdatafile = 2.raw\n",
+        "Comment = " + "x" * 600 + "ElementDataFile = 2.raw\n",
+        "Comment = " + "x" * 5000 + "ElementDataFile = 2.raw\n",
+    ],
+)
+def test_what_metaio_opens_is_what_was_checked(tmp_path, before):
+    (tmp_path / "2.raw").write_bytes(bytes(VOXELS.nbytes))
+    text = HEADER.replace("ElementDataFile", f"{before}ElementDataFile")
+    try:
+        volume = write(tmp_path, text)
+    except ValueError as error:
+        assert "lines NAME = VALUE" in str(error)
+    else:
+        expected = VOXELS if volume.voxels.name == "1.raw" else np.zeros_like(VOXELS)
+        try:
+            np.testing.assert_array_equal(voxels(volume), expected)
+        except RuntimeError as error:
+            assert "cannot be read" in str(error)
+
+
+def test_a_link_out_of_the_root_is_refused(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    write(root)
+    (root / "1.raw").rename(tmp_path / "1.raw")
+    (root / "1.raw").symlink_to(tmp_path / "1.raw")
+    with pytest.raises(ValueError, match=r"root/1.raw is a link to"):
+        metaimage.find(root, root / "1.mhd")
+
+
+def test_not_a_grey_volume(tmp_path):
+    flat = write(tmp_path, HEADER.replace("NDims = 3", "NDims = 2").replace("6 5 4", "6 20"))
+    with pytest.raises(ValueError, match="three dimensions and one component"):
+        metaimage.check(flat)
+    text = HEADER.replace("6 5 4", "6 5 2").replace("NDims", "ElementNumberOfChannels = 2\nNDims")
+    with pytest.raises(ValueError, match="three dimensions and one component"):
+        metaimage.check(write(tmp_path, text))
+
+
+def test_too_few_bytes(tmp_path):
+    with pytest.raises(ValueError, match=r"1.raw is truncated: 239 bytes of 240. Unpack it again"):
+        metaimage.check(write(tmp_path, content=VOXELS.tobytes()[:-1]))
+
+
+# --- compressed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [zlib.compress, gzip.compress])
+@pytest.mark.parametrize("said", ["CompressedData = True\n", "CompressedData = true \n"])
+def test_compressed_voxels(tmp_path, pack, said):
+    packed = pack(VOXELS.tobytes())
+    text = HEADER.replace("NDims", f"{said}CompressedDataSize = {len(packed)}\nNDims")
+    volume = write(tmp_path, text, packed)
+    np.testing.assert_array_equal(voxels(volume), VOXELS)
+
+
+@pytest.mark.parametrize("said", [0, 100, None])
+def test_truncated_compressed_voxels(tmp_path, said):
+    """Whatever the header says of the compressed size, MetaIO fills up with zeros or fails."""
+    packed = zlib.compress(VOXELS.tobytes())
+    size = "" if said is None else f"CompressedDataSize = {said}\n"
+    text = HEADER.replace("NDims", f"CompressedData = True\n{size}NDims")
+    for content in (packed[:100], packed[:-40], b"", zlib.compress(VOXELS.tobytes()[:-2])):
+        volume = write(tmp_path, text, content)
+        with pytest.raises(ValueError, match=r"1.raw is truncated: \d+ bytes of 240"):
+            metaimage.check(volume)
+
+
+def test_compressed_voxels_that_are_damaged_or_none(tmp_path):
+    text = HEADER.replace("NDims", "CompressedData = True\nNDims")
+    with pytest.raises(ValueError, match=r"1.raw cannot be unpacked"):
+        metaimage.check(write(tmp_path, text))
+    packed = bytearray(zlib.compress(VOXELS.tobytes()))
+    packed[60:70] = bytes(10)
+    with pytest.raises(ValueError, match=r"1.raw (cannot be unpacked|is truncated)"):
+        metaimage.check(write(tmp_path, text, bytes(packed)))
+
+
+def test_a_file_that_unpacks_to_more_than_promised_is_not_unpacked_whole(tmp_path):
+    text = HEADER.replace("NDims", "CompressedData = True\nNDims")
+    packed = zlib.compress(bytes(2**26))
+    volume = write(tmp_path, text, packed + b"never read")
+    assert metaimage._count_inflated(volume.voxels, 240) < 2**25

@@ -21,7 +21,7 @@ import tyro
 
 from al_gym.config import check_at_least
 from benchmarks.matrix import layout, methods, provenance
-from benchmarks.matrix.environments import check_comparable, make_environment
+from benchmarks.matrix.environments import check_comparable, make_environment, parsed
 from benchmarks.matrix.methods import Method
 from benchmarks.matrix.presets import PRESETS, Preset, find
 from benchmarks.reporting import findings, results, statistics, tables
@@ -190,21 +190,6 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
     folder = preset.title or (preset.dataset if flag is None else f"{preset.dataset}-{flag}")
     chosen = methods.chosen(config.methods or preset.methods)
     return Experiment(folder, name, preset.dataset, settings, chosen)
-
-
-def parsed(setting: str) -> tuple[str, Any]:
-    """Key and value of ``"key=value"``: JSON where the value can be read as JSON, otherwise text.
-
-    Raises:
-        ValueError: there is no "=" in it.
-    """
-    key, equals, value = setting.partition("=")
-    if not key or not equals:
-        raise ValueError(f"--set takes key=value, not {setting!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[str, Any]], int]:

@@ -18,6 +18,7 @@ import tyro
 from agents import strategies
 from benchmarks import cell, run
 from benchmarks.matrix import layout, methods
+from benchmarks.matrix.environments import parsed
 from benchmarks.matrix.presets import PRESETS
 from tests.benchmarks.conftest import METHODS, curves, without_seconds
 
@@ -389,7 +390,7 @@ def test_a_reader_of_ones_own_can_be_set(tmp_path):
     ],
 )  # fmt: skip
 def test_values_that_are_set_are_json_where_they_can_be(setting, value):
-    assert run.parsed(setting) == ("a", value)
+    assert parsed(setting) == ("a", value)
 
 
 @pytest.mark.parametrize(

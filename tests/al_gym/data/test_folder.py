@@ -19,7 +19,9 @@ def photographs(tmp_path):
     for name, value in (("benign", 60), ("malignant", 190)):
         (tmp_path / name).mkdir()
         for i in range(12):
-            Image.fromarray(picture(value, seed=i)).save(tmp_path / name / f"p{value}{i // 2}_{i}.png")
+            Image.fromarray(picture(value, seed=i)).save(
+                tmp_path / name / f"p{value}{i // 2}_{i}.png"
+            )
     return tmp_path
 
 

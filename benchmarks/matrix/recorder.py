@@ -84,7 +84,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self, info: dict[str, Any], reward: Any, acquisition: float, training: float
     ) -> None:
         pool, n_classes = self._run.episode.pool, self._run.dataset.n_classes
-        rows = pool.indices[info["selected"]]
+        rows = pool.indices[self._run.episode.query.rows]
         counts = info.get("class_counts", np.bincount(pool.labels, minlength=n_classes))
         self._append([
             len(self._lines) - 1, *(info[name] for name in COLUMNS[1:5]), reward,
@@ -112,7 +112,6 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
             "labelled_fraction": 1.0,
             "macro_f1": scores.macro_f1,
             "micro_f1": scores.micro_f1,
-            "selected": np.array([], int),
             "class_counts": np.bincount(labels),
         }
 

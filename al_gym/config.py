@@ -1,9 +1,12 @@
 """Settings of the task and of the classifier. Importing them imports no torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Literal, SupportsFloat
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any, Literal
+
+STARTS = ("stratified", "random", "typical", "known")
+"""Ways to choose the initial labelled set, see ``EnvConfig.initial_set``."""
 
 
 @dataclass(frozen=True)
@@ -11,11 +14,13 @@ class EnvConfig:
     """The task. What the classifier does is in ``ClassifierConfig``."""
 
     initial_fraction: float = 0.05
-    """Share of each class that is labelled at the start, at least one sample a class."""
+    """Share of each class that is labelled at the start, at least one sample a class; with
+    ``initial_set`` "random" or "typical", share of the training set."""
     query_size: int = 5
     """n_s, samples annotated in a step."""
-    budget: float = 1.0
-    """Share of the training set that may be labelled in the end, the initial set included."""
+    budget: float | int = 1.0
+    """What may be labelled in the end, the initial set included: a float is a share of the training
+    set, an int a number of images."""
     reward: str | Callable[..., float] = "misclassification"
     """A name in ``al_gym.rewards.REWARDS``, a function of ``rewards.Outcome``, or its import path,
     ``"package.module:name"``."""
@@ -33,15 +38,34 @@ class EnvConfig:
     """Steps between two looks at the test set; there is always one at the start and the end."""
     resample_initial: bool = False
     """Draw a new initial set at every reset; otherwise only at one with a seed."""
+    initial_size: int | None = None
+    """Images labelled at the start, in place of ``initial_fraction``; 0: none. "stratified" divides
+    them among the classes in proportion, see ``al_gym.pool.proportional_counts``."""
+    initial_set: str = "stratified"
+    """Which images are labelled at the start. By the labels of the data set: "stratified", drawn
+    class by class; "known", all training images whose label is known. Asked of the annotator, so
+    that a class may be absent: "random"; "typical", those nearest to the centres of k-means
+    clusters of the untrained classifier's features; or the path of a csv file whose column ``file``
+    lists ``ImageDataset.names``."""
+    skip_cost: float = 1.0
+    """What an image that the annotator skips takes from the budget, in labels."""
 
     def __post_init__(self) -> None:
-        """Check every value.
+        """Check every value; numbers of NumPy become Python's.
 
         Raises:
             ValueError: naming the setting and what it may be.
         """
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain_number(getattr(self, field.name)))
         check_between("initial_fraction", self.initial_fraction, 0, 1)
-        check_between("budget", self.budget, 0, 1, upper_included=True)
+        if self.initial_size is not None:
+            check_at_least("initial_size", self.initial_size, 0)
+        if isinstance(self.budget, int):
+            check_at_least("budget", self.budget, 1)
+        else:
+            check_between("budget", self.budget, 0, 1, upper_included=True)
+        check_between("skip_cost", self.skip_cost, 0, float("inf"), lower_included=True)
         check_between("label_noise", self.label_noise, 0, 1, True, True)
         if self.validation_fraction is not None:
             check_between("validation_fraction", self.validation_fraction, 0, 1, True)
@@ -49,6 +73,20 @@ class EnvConfig:
         check_at_least("eval_every", self.eval_every, 1)
         check_one_of("reward_timing", self.reward_timing, ("before_update", "after_update"))
         check_one_of("labelled_rows", self.labelled_rows, ("zero", "predict"))
+        check_bool("resample_initial", self.resample_initial)
+        if not isinstance(self.reward, str) and not callable(self.reward):
+            raise ValueError(f"reward must be a name or a function, not {self.reward!r}")
+        is_path = isinstance(self.initial_set, str) and self.initial_set.lower().endswith(".csv")
+        if self.initial_set not in STARTS and not is_path:
+            raise ValueError(
+                f"initial_set must be one of {STARTS} or the path of a .csv file, "
+                f"not {self.initial_set!r}"
+            )
+        if self.initial_size is not None and (self.initial_set == "known" or is_path):
+            raise ValueError(
+                f"initial_size={self.initial_size} and initial_set={self.initial_set!r} both say "
+                "how many images are labelled at the start; give one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -193,9 +231,15 @@ def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {allowed}, not {value!r}")
 
 
+def check_bool(name: str, value: Any) -> None:
+    """Raise a ValueError that names the setting unless it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+
+
 def check_at_least(name: str, value: Any, least: int) -> None:
     """Raise a ValueError that names the setting unless it is an integer from ``least`` on."""
-    is_integer = isinstance(value, Integral)
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_integer:
         raise ValueError(f"{name} must be an integer, not {value!r}")
     if value < least:
@@ -211,7 +255,7 @@ def check_between(
     upper_included: bool = False,
 ) -> None:
     """Raise a ValueError that names the setting unless its value lies between two others."""
-    is_number = isinstance(value, SupportsFloat)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number:
         raise ValueError(f"{name} must be a number, not {value!r}")
     above = value >= low if lower_included else value > low
@@ -219,3 +263,12 @@ def check_between(
     if not (above and below):
         interval = f"{'[' if lower_included else '('}{low}, {high}{']' if upper_included else ')'}"
         raise ValueError(f"{name} must lie in {interval}, not {value}")
+
+
+def plain_number(value: Any) -> Any:
+    """A number of NumPy's as Python's, which JSON can hold; anything else as it is."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value

@@ -107,7 +107,7 @@ class Loop:
                 self.classifiers.counters[run.k].clear()
             # line 3: select the n_s unlabelled samples that the actor scores highest
             selected = [run.select(each) for run, each in zip(runs, scores, strict=True)]
-            # line 4: annotate them
+            # line 4: annotate them; what the annotator skips leaves the pool without a label
             answers = [run.annotate(rows) for run, rows in zip(runs, selected, strict=True)]
             # line 5: update the classifier with (X_l, Y_l) := (X_l, Y_l) and the new samples
             pools = [

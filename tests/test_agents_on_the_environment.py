@@ -28,7 +28,7 @@ def act(agent, env):
         assert env.action_space.contains(action)
         observation, reward, terminated, _, info = env.step(action)
         assert 0 <= reward < 1
-        selected += info["selected"].tolist()
+        selected += info["selected"][info["selected"] >= 0].tolist()
     return selected
 
 

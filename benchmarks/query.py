@@ -186,20 +186,23 @@ def told(run: "Run", method: Method, ranking: list[Choice], config: QueryConfig)
     """What was done, in plain words, a line each."""
     dataset, pool, test = run.dataset, run.episode.pool, run.episode.test
     counts = np.bincount(pool.labels, minlength=dataset.n_classes)
-    classes = ", ".join(f"{n} {name}" for n, name in zip(counts, dataset.class_names, strict=True))
-    scores = f"macro F1 {test.macro_f1:.3f}, micro F1 {test.micro_f1:.3f}, on {len(dataset.test)}"
-    n_missing = config.n - len(ranking)
+    classes = ", ".join(f"{name} {n}" for name, n in zip(dataset.class_names, counts, strict=True))
+    how_good = "There are no test images, so how good the classifier is has not been measured."
+    if len(dataset.test):
+        how_good = (
+            f"The classifier trained on them has macro F1 {test.macro_f1:.3f} and micro F1 "
+            f"{test.micro_f1:.3f} on {len(dataset.test)} test images."
+        )
+    all_there_are = ", which are all there are" if len(ranking) < config.n else ""
     return [
-        f"Labelled: {len(pool.labels)} images ({classes}). Not labelled: {len(pool.indices)}.",
-        "Trained on the labelled ones, the classifier "
-        + (f"has {scores} test images." if len(dataset.test) else "is not tested: no test images."),
+        f"{len(pool.labels)} images are labelled: {classes}. {len(pool.indices)} are not.",
+        how_good,
         f"To label next by {method.name}, {method.facts.what}:",
         *(
-            f"{place:4}. {each.file}  ({each.predicted}, {each.probability:.0%})"
+            f"{place:3}. {each.file} (predicted: {each.predicted}, {each.probability:.0%})"
             for place, each in enumerate(ranking[:SHOWN], 1)
         ),
-        f"All {len(ranking)} are in {config.out}"
-        + (f"; there were no {config.n} to choose from." if n_missing else "."),
+        f"{config.out} lists {len(ranking)}{all_there_are}.",
     ]
 
 

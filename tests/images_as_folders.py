@@ -43,6 +43,11 @@ class Images:
         first = np.maximum.accumulate(np.where(begins, row, 0))
         return np.array([f"p{n:03}" for n in np.cumsum((row - first) % 3 == 0)])
 
+    def of(self, side: str) -> "Images":
+        """The images of a side."""
+        rows = self.sides == side
+        return Images(self.images[rows], self.labels[rows], self.sides[rows])
+
 
 def read(path: Path) -> Images:
     """Those of a file like MedMNIST's."""

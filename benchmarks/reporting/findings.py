@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from al_gym.config import STARTS
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import statistics, tables
 from benchmarks.reporting.results import Experiment
@@ -94,11 +95,12 @@ def comparisons(experiment: Experiment) -> list[str]:
 def task(config: dict[str, Any]) -> str:
     """What was asked of every method, from a ``config.json``."""
     environment = config["environment"]
-    budget = environment["budget"]
+    start, size, budget = (environment[key] for key in ("initial_set", "initial_size", "budget"))
+    begun = f"{100 * environment['initial_fraction']:.0f} %" if size is None else f"{size} images"
+    begun = begun if start in STARTS else "the images of a list"
     until = f"{budget} images" if isinstance(budget, int) else f"{100 * budget:.0f} %"
     return (
-        f"{config['n_training']} training images, "
-        f"{100 * environment['initial_fraction']:.0f} % labelled at the start, "
+        f"{config['n_training']} training images, {begun} labelled at the start ({start}), "
         f"{environment['query_size']} per query, up to {until}, {config['max_steps']} steps"
     )
 

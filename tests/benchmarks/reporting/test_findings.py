@@ -1,10 +1,10 @@
 """The sentences of a report, for every outcome there can be."""
 
 import dataclasses
-import json
 
 import pytest
 
+from benchmarks.matrix.provenance import completed
 from benchmarks.reporting import findings, results
 from tests.benchmarks import made_runs
 
@@ -120,10 +120,26 @@ def test_notes_name_what_failed_and_what_is_unfinished(experiment):
     assert findings.notes(experiment) == []
 
 
-@pytest.mark.parametrize(("budget", "until"), [(300, "300 images"), (0.4, "40 %"), (1.0, "100 %")])
-def test_the_task_in_words(budget, until):
-    config = json.loads(json.dumps(made_runs.CONFIG))
-    config["environment"]["budget"] = budget
+@pytest.mark.parametrize(
+    ("settings", "start", "until"),
+    [
+        ({"budget": 0.4}, "5 % labelled at the start (stratified)", "40 %"),
+        (
+            {"budget": 300, "initial_size": 0},
+            "0 images labelled at the start (stratified)",
+            "300 images",
+        ),
+        ({"initial_set": "typical"}, "5 % labelled at the start (typical)", "43 %"),
+        (
+            {"budget": 1.0, "initial_set": "begun.csv"},
+            "the images of a list labelled at the start (begun.csv)",
+            "100 %",
+        ),
+    ],
+)
+def test_the_task_in_words(settings, start, until):
+    environment = made_runs.CONFIG["environment"] | settings
+    config = completed(made_runs.CONFIG | {"environment": environment})
     assert findings.task(config) == (
-        f"526 training images, 5 % labelled at the start, 10 per query, up to {until}, 20 steps"
+        f"526 training images, {start}, 10 per query, up to {until}, 20 steps"
     )

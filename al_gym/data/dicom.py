@@ -28,33 +28,24 @@ SYNTAXES = {
 }
 """Transfer syntaxes that are read."""
 COLOURS = (
-    "MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
+    "MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR",
+    "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
 )  # fmt: skip
-"""Photometric interpretations that are read; all colours become RGB."""
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
+"""Photometric interpretations that are read; all in colour become RGB."""
+STORAGE = "1.2.840.10008.5.1.4.1.1."
 WITHOUT_PIXELS = (
     "1.2.840.10008.1.3.10",  # DICOMDIR
-    *(
-        _STORAGE + number
-        for number in (
-            "9.",
-            "11.",
-            "66.1",
-            "66.3",
-            "66.5",
-            "88.",
-            "104.",
-            "481.3",
-            "481.5",
-            "481.8",
-        )
-    ),
+    *[STORAGE + number for number in ("9.", "11.", "66.1", "66.3", "66.5", "88.", "104.")],
+    *[STORAGE + number for number in ("481.3", "481.4", "481.5", "481.6", "481.7", "481.8")],
 )
 """How the SOP classes of waveforms, presentation states, reports, documents and plans begin."""
 FILMS = tuple(
-    _STORAGE + number for number in ("3.1", "7.1", "7.2", "7.3", "7.4", "7", "12.1", "12.2", "6.1")
+    STORAGE + number for number in ("3.1", "6.1", "7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.2")
 )
-"""SOP classes whose frames have no place in the patient: they stay in their order."""
+"""SOP classes whose frames follow each other in time, or have no place in the patient."""
+SEQUENCES = {(0x0028, 0x3000): "a modality LUT", (0x5200, 0x9229): "frames of an enhanced object"}
+"""Sequences that SimpleITK does not apply."""
+HEADER_SIZE = 1 << 22  # bytes of a file in front of its pixels, at most
 
 
 @dataclass(frozen=True)
@@ -83,15 +74,13 @@ def kind(start: bytes) -> str | None:
     little = rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|[\0-\x40]\0\0\0[ -~])"
     big = rb"\0[\x02\x08]\0[\0-\x20](?:[A-Z]{2}|\0\0\0[\0-\x40][ -~])"
     if re.match(little + b"|" + big, start):
-        raise ValueError(
-            "it is DICOM without the preamble of 128 bytes and DICM; write it anew, with dcmconv say"
-        )
+        raise ValueError("it is DICOM without its preamble; write it anew, with dcmconv say")
     return None
 
 
 def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
     """Dimensions, channels, SeriesInstanceUID of a slice, PatientID; None: no pixels."""
-    if _meta(path).get(0x0002, "").startswith(WITHOUT_PIXELS):
+    if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
         return None
     reader = _open(path)
     is_slice = reader.GetSize()[2] == 1 and reader.HasMetaDataKey("0020|0032")
@@ -200,47 +189,60 @@ def _open(path: Path) -> sitk.ImageFileReader:
     """A reader that knows the header.
 
     Raises:
-        ValueError: what SimpleITK is not known to decode rightly.
+        ValueError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
     """
-    meta = _meta(path)
-    syntax = meta.get(0x0010, "")
-    if syntax not in SYNTAXES:
+    meta, content = _start(path)
+    syntax = SYNTAXES.get(meta.get(0x0010, ""))
+    if syntax is None:
         raise ValueError(
-            f"its transfer syntax {syntax!r} is not read; decompress it, with dcmconv say"
+            f"its transfer syntax {meta.get(0x0010)!r} is not read; change it, with dcmconv say"
         )
+    if syntax != "Implicit VR Little Endian" and not content[4:6].isupper():
+        raise ValueError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
+    order = ">HH" if "Big" in syntax else "<HH"
+    before_pixels, pixels, _ = content.partition(struct.pack(order, 0x7FE0, 0x0010))
+    if not pixels:
+        raise ValueError("it has no pixels")
+    for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences
+        if struct.pack(order, *tag) in before_pixels:
+            raise ValueError(f"it has {name}, which is not read; convert it to NIfTI")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    bits, samples = int(_text(reader, "0028|0100")), int(_text(reader, "0028|0002"))
-    colours = _text(reader, "0028|0004")
-    name = SYNTAXES[syntax]
-    wrong = (bits > 8 and samples > 1 and name.startswith("RLE")) or (bits > 16 and "Big" in name)
-    if wrong or bits not in (8, 16, 32):
-        raise ValueError(f"{name} of {bits} bits and {samples} samples a pixel is not read")
-    if colours not in COLOURS:
-        raise ValueError(f"its photometric interpretation {colours!r} is not one of {COLOURS}")
-    if reader.GetSize()[2] > 1 and _text(reader, "0008|0016") not in FILMS:
+    bits, samples, colours = (_text(reader, "0028|" + key) for key in ("0100", "0002", "0004"))
+    wrong = bits not in ("8", "16")
+    wrong |= bits == "16" and samples != "1" and syntax.startswith("RLE")
+    wrong |= bits == "16" and colours == "PALETTE COLOR"
+    if wrong or colours not in COLOURS:
         raise ValueError(
-            f"it holds {reader.GetSize()[2]} frames whose places are not read; write one slice a "
-            "file, or convert it to NIfTI"
+            f"{colours} of {bits} bits and {samples} samples a pixel in {syntax} is not read; save "
+            "it with 8 or 16 bits, uncompressed"
+        )
+    n_frames = reader.GetSize()[2]
+    if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
+        raise ValueError(
+            f"it holds {n_frames} frames whose places are not read; convert it to NIfTI, or to one "
+            "slice a file"
         )
     return reader
 
 
-def _meta(path: Path) -> dict[int, str]:
-    """Elements of group 2, always explicit and little endian: element -> value as text."""
+def _start(path: Path) -> tuple[dict[int, str], bytes]:
+    """Elements of group 2 as text, by number, and what follows them in the file's start."""
     with path.open("rb") as file:
-        file.seek(132)
-        values: dict[int, str] = {}
-        while len(head := file.read(8)) == 8:
-            group, element, vr, length = struct.unpack("<HH2sH", head)
-            if group != 2:
-                break
-            if vr in (b"OB", b"UN", b"UT"):
-                (length,) = struct.unpack("<I", file.read(4))
-            values[element] = file.read(length).rstrip(b"\0 ").decode("latin-1")
-    return values
+        content = file.read(HEADER_SIZE)
+    values: dict[int, str] = {}
+    at = 132
+    while content[at : at + 2] == b"\2\0":  # always explicit and little-endian
+        element, vr, length = struct.unpack_from("<H2sH", content, at + 2)
+        at += 8
+        if vr in (b"OB", b"UN", b"UT"):
+            (length,) = struct.unpack_from("<I", content, at)
+            at += 4
+        values[element] = content[at : at + length].rstrip(b"\0 ").decode("latin-1")
+        at += length
+    return values, content[at:]
 
 
 def _text(reader: sitk.ImageFileReader, key: str) -> str:

@@ -1,8 +1,8 @@
-"""Image files of any format: what they are by their content, and their pixels in one orientation.
+"""Image files: what they are by their content, and their pixels in one orientation.
 
-Photographs (``photographs.py``), DICOM (``dicom.py``) and volumes (``volumes.py``) are told apart by
-their first bytes, so that the ending of a name does not matter. A file is decoded as the reference
-readers Pillow, pydicom and nibabel do it, or refused with its name; the tests compare them all.
+Photographs (``photographs.py``), DICOM (``dicom.py``) and volumes (``volumes.py``) are told apart
+by their first bytes; the ending of a name does not matter. A file is decoded as the reference
+readers Pillow, tifffile, pydicom and nibabel do it, or refused with its name; tests compare them.
 """
 
 import re
@@ -17,10 +17,10 @@ from al_gym.data import dicom, photographs, volumes
 
 N_BYTES = 4096  # of a file, enough to recognise it
 ENDINGS = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k", ".pgm",
-    ".ppm", ".pbm", ".pnm", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha", ".mhd",
-    ".nrrd", ".nhdr", ".avif", ".heic", ".heif", ".mgh", ".mgz", ".mnc", ".svs", ".ndpi", ".czi", ".nd2",
-    ".lif", ".psd",
+    ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
+    ".pgm", ".ppm", ".pbm", ".pnm", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha",
+    ".mhd", ".nrrd", ".nhdr", ".avif", ".heic", ".heif", ".mgh", ".mgz", ".mnc", ".svs", ".ndpi",
+    ".czi", ".nd2", ".lif", ".psd",
 )  # fmt: skip
 """What an image is called, of formats that are read and others: no such file is passed over."""
 DATA_OF = {".raw": ".mhd", ".zraw": ".mhd", ".img": ".hdr"}
@@ -59,7 +59,7 @@ def header(path: Path) -> Header | None:
         if kind == "DICOM":
             found = dicom.header(path)
             return None if found is None else Header(*found)
-        if kind in volumes.KINDS:
+        if kind in volumes.READERS:
             return Header(*volumes.header(path, kind))
         return Header(*photographs.header(path, kind))
     except Exception as error:  # decoders raise anything on a broken file
@@ -69,10 +69,12 @@ def header(path: Path) -> Header | None:
 def read(path: Path, n_channels: int) -> np.ndarray:
     """The pixels of one file.
 
-    Photographs are turned as their EXIF tag says. Volumes run to Superior, Posterior and Left along
-    D, H and W, by the nearest axes where they are oblique, and an axis of one voxel is dropped. DICOM
-    values are rescaled (slope and intercept); a single slice lies as it is stored, and so do the
-    frames of a film. MONOCHROME1 is inverted within its stored bits, so that bright is bright.
+    Photographs are turned as their EXIF tag says; fewer than 8 bits are stretched to 0..255, and
+    palettes and CMYK become RGB. Volumes run to Superior, Posterior and Left along D, H and W, by
+    the nearest axes where they are oblique; an axis of one voxel is dropped. DICOM values are
+    rescaled (slope and intercept), and MONOCHROME1 is inverted before, v to low + high - v of its
+    stored bits, so that bright is bright. A single slice lies as it is stored, and so do the frames
+    of a film. NaN and infinite voxels, which mark the background of maps, are 0.
 
     Args:
         path: the file.
@@ -91,17 +93,15 @@ def read(path: Path, n_channels: int) -> np.ndarray:
     try:
         if kind == "DICOM":
             array = dicom.read(path)
-        elif kind in volumes.KINDS:
+        elif kind in volumes.READERS:
             array = volumes.read(path, kind)
         else:
             array = photographs.read(path, kind, n_channels)
         if len(array) > n_channels:
             raise ValueError("it is in colour, other images are grey")
-        if not np.isfinite(array).all():
-            raise ValueError("it holds NaN or infinite values; replace them by numbers")
+        return _plain(array)
     except Exception as error:
         raise _refusal(path, error) from error
-    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def read_series(paths: Sequence[Path]) -> np.ndarray:
@@ -125,8 +125,7 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
             slices.append(dicom.read_slice(path))
         except Exception as error:
             raise _refusal(path, error) from error
-    array = dicom.stack(slices)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    return _plain(dicom.stack(slices))
 
 
 def check_volume(path: Path) -> None:
@@ -140,8 +139,8 @@ def check_volume(path: Path) -> None:
         FileNotFoundError: there is no such file.
     """
     kind = _kind(path)
-    if kind not in volumes.KINDS:
-        raise ValueError(f"{path} is not one of {', '.join(volumes.KINDS)}")
+    if kind not in volumes.READERS:
+        raise ValueError(f"{path} is not one of {', '.join(volumes.READERS)}")
     try:
         volumes.check(path, kind)
     except Exception as error:
@@ -168,23 +167,35 @@ def _kind(path: Path) -> str | None:
         except ValueError as error:
             raise _refusal(path, error) from None
         if kind is not None and packed and kind != "NIfTI":
-            raise ValueError(f"{path} is a packed {kind} file: unpack it with gunzip")
+            raise ValueError(
+                f"{path} cannot be decoded: it is packed {kind}; unpack it with gunzip"
+            )
         if kind is not None:
             return kind
     if path.name.lower().endswith(ENDINGS):
         raise ValueError(
-            f"{path} cannot be decoded: by its content it is none of the formats that are read here"
+            f"{path} cannot be decoded: by its content it is no format that is read here; "
+            "convert it to PNG or NIfTI"
         )
     return None
 
 
 def _unpacked(start: bytes) -> bytes:
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, N_BYTES)
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, 512)
     except zlib.error:
         return b""
 
 
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Integers in this machine's byte order; floats as float32, with 0 for NaN and infinity."""
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):
+        return np.nan_to_num(array.astype(np.float32, copy=False), posinf=0, neginf=0)
+
+
 def _refusal(path: Path, error: Exception) -> ValueError:
-    reason = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    said = re.sub(r".*ITK ERROR: \w+\(0x\w+\):|\s+", " ", str(error), flags=re.DOTALL)
+    reason = said.replace(str(path), "it").strip() or type(error).__name__
     return ValueError(f"{path} cannot be decoded: {reason}")

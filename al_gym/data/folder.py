@@ -173,15 +173,13 @@ def fitted(
         uint8 of ``shape``.
 
     Raises:
-        ValueError: another number of dimensions, or pixels that are no numbers.
+        ValueError: another number of dimensions.
     """
     if array.ndim != len(shape):
         raise ValueError(
             f"{name} has {array.ndim - 1} dimensions, other files {len(shape) - 1}; "
             "a folder holds either images or volumes"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{name} has pixels that are no finite numbers; replace them")
     if array.dtype != np.uint8 or window is not None:
         low, high = np.percentile(array, (0.5, 99.5)) if window is None else window
         array = (array.astype(np.float32) - low) / max(high - low, 1e-6) * 255

@@ -36,9 +36,9 @@ def test_numbers_are_sorted_as_numbers(tmp_path):
 
 
 def test_lines_for_excluded_files_are_without_effect(tmp_path):
-    assert list(read(tmp_path, "file,label\n1,x\nm/1_mask,y\nn/3.png,y\n", ["m/1_mask.png", "n"])) == [
-        "1.png"
-    ]
+    assert list(
+        read(tmp_path, "file,label\n1,x\nm/1_mask,y\nn/3.png,y\n", ["m/1_mask.png", "n"])
+    ) == ["1.png"]
 
 
 @pytest.mark.parametrize(

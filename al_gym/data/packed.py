@@ -72,7 +72,7 @@ def _groups(path: Path, arrays: dict[str, np.ndarray], pattern: str | None) -> n
 def _sides(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
     given = arrays.get("split")
     if given is None:
-        return np.full(len(arrays["labels"]), "train", object).astype(str)
+        return np.full(len(arrays["labels"]), "train")
     sides = [splits.split_name(name) for name in given.tolist()]
     if None in sides:
         raise ValueError(

@@ -197,6 +197,8 @@ def test_images_and_volumes_do_not_mix(photographs):
         ({"duplicates": "remove"}, "duplicates must be one of"),
         ({"test_fraction": 1.0}, "test_fraction must lie"),
         ({"test_fraction": -0.1}, "test_fraction must lie"),
+        ({"split_seed": -1}, "split_seed must be at least 0"),
+        ({"labels": ""}, "labels is empty"),
         ({"test_fraction": "0.3"}, "test_fraction must be a number"),
     ],
 )

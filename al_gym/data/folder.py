@@ -1,117 +1,141 @@
-"""The user's own images: one folder a class, or an npz file.
+r"""The user's own images: a folder in one of several layouts, or an npz file.
 
-Layout of the root, with one file an image, 2-D or 3-D alike::
+One folder a class; the usual names of splits may stand above the classes or right below them, and
+a folder of images without labels beside them::
 
-    healthy/p001_a.png ...          train/healthy/... , test/healthy/...       images.npz
-    sick/p007_a.dcm ...       or    train/sick/...    , test/sick/...    or
+    healthy/p001_a.png          train/healthy/...          healthy/train/...
+    sick/p007/scan.nii.gz       val/sick/...               sick/test/...
+    unlabelled/...              test/sick/...
 
-``images.npz`` holds ``images`` (N, H, W), (N, H, W, 3) or (N, D, H, W) in uint8, ``labels`` (N,),
-and may hold ``groups`` (N,).
+or images in any folders with ``labels.csv`` of the columns file, label and, if there is more to
+say, patient and split; or ``images.npz``, see ``packed``.
+
+``layouts`` says which files are images and what is known of them, ``splits`` divides them, and this
+module decodes them to one size.
 """
 
+import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
-from al_gym.data import cache, files
+from al_gym.config import check_at_least, check_between, check_one_of
+from al_gym.data import cache, files, formats, layouts, packed, places, splits
 from al_gym.data.dataset import ImageDataset
-from al_gym.data.medmnist import channels_first, read_npz
+from al_gym.data.walk import find_files, is_excluded
 
-PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-"""Endings that Pillow reads; everything else goes to SimpleITK."""
-SCANS = (".dcm", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-DECODE_ERRORS = (OSError, SyntaxError, RuntimeError, Image.DecompressionBombError)
-"""What Pillow and SimpleITK raise on a file they cannot read."""
-VERSION = 1  # of the images in the cache; raise it when the same settings give other pixels
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    label: int
-    side: str  # "train", "test", or "" where a split is to be drawn
+PACKED = "images.npz"
+LEAST_SIZE = 4
+"""Of an edge, in pixels."""
+VERSION = 2  # of the images in the cache; raise it when the same settings give other pixels
 
 
 def load(
     root: str | Path | None = None,
     *,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     window: tuple[float, float] | None = None,
     group_pattern: str | None = None,
+    labels: str | Path | None = None,
+    exclude: str | Sequence[str] = (),
+    duplicates: str = "keep",
+    join_series: bool = True,
     test_fraction: float = 0.3,
     split_seed: int = 0,
+    verify: bool = False,
 ) -> ImageDataset:
     r"""Read images of any size to one size.
 
     Args:
         root: the folder, or the npz file itself; None: ``$AL_GYM_DATA/Folder``.
-        image_size: pixels or voxels along each edge; None: 64 for images, 32 for volumes. An npz
-            file's images keep their size.
+        image_size: pixels or voxels along each edge, or one number an axis, (H, W) or (D, H, W);
+            None: 64 for images, 32 for volumes, and what it is for an npz file.
         window: (low, high) intensities that become 0 and 255, such as (-1000, 400) HU for CT; None:
             8-bit images keep their values, others are scaled between their own 0.5 and 99.5
             percentiles.
-        group_pattern: regular expression for the file name whose first group is the patient, such
-            as ``(p\d+)_``, so that a patient lies on one side of the split; None: every file is a
-            patient of its own.
-        test_fraction: share of the groups held for the test, drawn class by class. Not used with
-            train/ and test/ folders.
+        group_pattern: regular expression whose first group is the patient, such as ``(p\d+)_``, so
+            that a patient lies on one side of the split. It is searched in the path below the
+            folders of class and split; if it is not there, in the path below the root, with
+            slashes. None: the label csv's column patient, else a DICOM file's PatientID or series,
+            else every file is a patient of its own.
+        labels: path of the label csv; None: ``labels.csv`` in the root, if there. With a csv, the
+            names of folders say nothing.
+        exclude: patterns of files and folders to leave out, such as ``*_mask.png``, for their path
+            below the root or their name.
+        duplicates: "drop" leaves out training images that are copies, to the byte, of validation or
+            test images, and validation images that are copies of test images; "keep" only says how
+            many there are.
+        join_series: the slices of a DICOM series are one volume; False: every file is an image.
+        test_fraction: share of the groups drawn for the test, class by class, from the training
+            images; 0: no test images. Not used where the split names test images.
         split_seed: decides that draw.
+        verify: know files that were decoded before by their content, not by size and time alone.
 
     Returns:
-        Images (N, 1 or 3, [D,] H, W) uint8; class names are the folders' names in order.
+        Images (N, 1 or 3, [D,] H, W) uint8; class names in order; names are paths below the root,
+        of a series that of its folder or, where others share it, of its first file.
 
     Raises:
-        FileNotFoundError: no root, or no images in it.
-        ValueError: a file that cannot be decoded, 2-D and 3-D files together, a class without
-            enough images, a ``group_pattern`` that does not match.
+        FileNotFoundError: no root, no images in it, or nothing that names their classes.
+        ValueError: a setting that cannot be; a file that cannot be decoded; images and volumes
+            together; a layout that could mean two things; a class without enough images; says
+            which, and what to do.
     """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must lie between 0 and 1, not {test_fraction}")
-    path = _resolve(root)
-    rng = np.random.default_rng(split_seed)
-    if path.is_file():
-        return _load_npz(path, test_fraction, rng)
-    found, names = _find(path)
-    groups = np.array([_group(file.path, group_pattern) for file in found])
-    labels = np.array([file.label for file in found], np.int64)
-    shape = _common_shape([file.path for file in found], image_size)
-
-    def decode(i: int) -> np.ndarray:
-        return read_image(found[i].path, shape, window)
-
-    settings = {"version": VERSION, "shape": shape, "window": window}
-    key = cache.cache_key("Folder", path, [file.path for file in found], settings)
-    images, n_decoded = cache.decoded(key, len(found), shape, decode)
-    sides = np.array([file.side for file in found])
-    if (sides == "").any():
-        test = _draw_test_groups(labels, groups, test_fraction, rng)
-    else:
-        test = sides == "test"
-    return ImageDataset(
-        images=images,
-        labels=labels,
-        class_names=names,
-        groups=groups,
-        train=np.flatnonzero(~test),
-        test=np.flatnonzero(test),
-        source=f"Folder, {path}",
-        files_decoded=n_decoded,
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    _check_settings(
+        image_size, window, group_pattern, exclude, duplicates, test_fraction, split_seed
     )
+    path = _resolve(root, exclude)
+    divide = functools.partial(
+        splits.divide,
+        drop=duplicates == "drop",
+        test_fraction=test_fraction,
+        rng=np.random.default_rng(split_seed),
+    )
+    if path.is_file():
+        if labels is not None:
+            raise ValueError(f"labels is for folders, and {path} has its own: leave it out")
+        return _load_npz(path, image_size, window, exclude, group_pattern, divide)
+    layout = layouts.read(
+        path,
+        labels_csv=None if labels is None else files.user_path("labels", labels),
+        exclude=exclude,
+        group_pattern=group_pattern,
+        join_series=join_series,
+    )
+    copies = splits.identical_files(layout.contents())
+    rows, kept, notes = divide(layout.rows(), layout.class_names, copies)
+    records = [layout.records[i] for i in kept]
+    shape = _common_shape(records, image_size)
+    settings = {
+        "version": VERSION,
+        "shape": shape,
+        "window": None if window is None else [float(bound) for bound in window],
+        "n_files": [len(record.paths) for record in records],
+    }
+    paths = [*(path for record in records for path in record.paths), *layout.beside]
+    images, n_decoded = cache.decoded(
+        cache.cache_key("Folder", path, paths, settings, verify),
+        len(records),
+        shape,
+        lambda i: read_image(records[i].paths, shape, window),
+    )
+    return _dataset(path, images, rows, layout.class_names, [*layout.notes, *notes], n_decoded)
 
 
 def read_image(
-    path: Path, shape: tuple[int, ...], window: tuple[float, float] | None = None
+    paths: Sequence[Path], shape: tuple[int, ...], window: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """One file, scaled to 8 bits and resampled to ``shape``, its whole extent kept.
+    """One image, scaled to 8 bits and resampled to ``shape``, its whole extent kept.
 
     Args:
-        path: image or volume.
+        paths: the file, or the slices of a DICOM series.
         shape: (C, H, W) or (C, D, H, W) of the result.
         window: see ``load``.
 
@@ -119,15 +143,43 @@ def read_image(
         uint8 of ``shape``.
 
     Raises:
-        ValueError: the file cannot be decoded, or has another number of dimensions.
+        ValueError: a file cannot be decoded, or has another number of dimensions; names it.
     """
+    if len(paths) == 1:
+        return fitted(str(paths[0]), formats.read(paths[0], shape[0]), shape, window)
     try:
-        array = _read(path, n_channels=shape[0])
-    except DECODE_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {error}") from error
+        volume = formats.read_series(paths)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Its series of {len(paths)} files is read as one volume; join_series=False "
+            "takes every file as an image"
+        ) from error
+    return fitted(str(paths[0]), volume, shape, window)
+
+
+def fitted(
+    name: str,
+    array: np.ndarray,
+    shape: tuple[int, ...],
+    window: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """An image scaled to 8 bits and resampled.
+
+    Args:
+        name: for errors.
+        array: (C or 1, [D,] H, W) of any type of numbers.
+        shape: (C, [D,] H, W) of the result.
+        window: see ``load``.
+
+    Returns:
+        uint8 of ``shape``.
+
+    Raises:
+        ValueError: another number of dimensions.
+    """
     if array.ndim != len(shape):
         raise ValueError(
-            f"{path} has {array.ndim - 1} dimensions, other files {len(shape) - 1}; "
+            f"{name} has {array.ndim - 1} dimensions, other files {len(shape) - 1}; "
             "a folder holds either images or volumes"
         )
     if array.dtype != np.uint8 or window is not None:
@@ -135,23 +187,6 @@ def read_image(
         array = (array.astype(np.float32) - low) / max(high - low, 1e-6) * 255
     resized = _resize(torch.from_numpy(array.astype(np.float32)), shape[1:])
     return resized.clamp(0, 255).round().to(torch.uint8).expand(shape).contiguous().numpy()
-
-
-def _read(path: Path, n_channels: int) -> np.ndarray:
-    """(C, [D,] H, W) in the file's own type and size; C is 1, or 3 for a coloured file."""
-    if _is_photograph(path):
-        with Image.open(path) as file:
-            deep = file.mode.startswith(("I", "F"))
-            array = np.asarray(file if deep else file.convert("L" if n_channels == 1 else "RGB"))
-        return np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
-    image = sitk.ReadImage(str(path))
-    array = sitk.GetArrayFromImage(image)
-    channels_first = (
-        np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    )
-    if channels_first.ndim == 4 and channels_first.shape[1] == 1:
-        return channels_first[:, 0]  # a single slice, as DICOM keeps it
-    return channels_first
 
 
 def _resize(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
@@ -163,125 +198,123 @@ def _resize(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     return F.interpolate(image[None], size=size, mode="area" if shrinks else linear)[0]
 
 
-def _common_shape(paths: list[Path], size: int | None) -> tuple[int, ...]:
-    """(C, [D,] H, W) of every decoded image, from the first file's dimensions and all colours."""
-    headers = [_header(path) for path in paths]
-    n_dims = headers[0][0]
-    return (
-        max(channels for _, channels in headers),
-        *[size or (64 if n_dims == 2 else 32)] * n_dims,
-    )
-
-
-def _header(path: Path) -> tuple[int, int]:
-    """Dimensions and channels (1 or 3) of a file, without its pixels."""
-    try:
-        if _is_photograph(path):
-            with Image.open(path) as file:
-                grey = file.mode in ("1", "L", "LA") or file.mode.startswith(("I", "F"))
-                return 2, 1 if grey else 3
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-    except DECODE_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {error}") from error
-    dims = sum(extent > 1 for extent in reader.GetSize())
-    if dims not in (2, 3) or reader.GetNumberOfComponents() not in (1, 3):
-        raise ValueError(
-            f"{path}: {reader.GetSize()} with {reader.GetNumberOfComponents()} components is "
-            "neither an image nor a volume, in grey or RGB"
-        )
-    return dims, reader.GetNumberOfComponents()
-
-
-def _find(root: Path) -> tuple[list[_File], tuple[str, ...]]:
-    """Files of every class; classes are sorted by name."""
-    sides = ("train", "test") if (root / "train").is_dir() and (root / "test").is_dir() else ("",)
-    names = sorted(
-        {folder.name for side in sides for folder in (root / side).iterdir() if _visible(folder)}
-    )
-    if len(names) < 2:
-        raise FileNotFoundError(
-            f"{root} needs one folder a class, at least two; it has {names}. "
-            "Or pass root= an npz file with images and labels"
-        )
-    files = [
-        _File(path, label, side)
-        for side in sides
-        for label, name in enumerate(names)
-        for path in sorted((root / side / name).rglob("*"))
-        if path.name.lower().endswith((*PHOTOGRAPHS, *SCANS)) and not path.name.startswith(".")
-    ]
-    if not files:
-        raise FileNotFoundError(f"no images below {root}; read are {PHOTOGRAPHS + SCANS}")
-    return files, tuple(names)
-
-
-def _visible(folder: Path) -> bool:
-    return folder.is_dir() and not folder.name.startswith(".")
-
-
-def _group(path: Path, pattern: str | None) -> str:
-    if pattern is None:
-        return str(path)
-    match = re.search(pattern, path.name)
-    if match is None or not match.groups():
-        raise ValueError(
-            f"group_pattern {pattern!r} finds no group in the file name {path.name!r}; it needs "
-            "parentheses around the patient, such as (p\\d+)_"
-        )
-    return match.group(1)
-
-
-def _draw_test_groups(
-    labels: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Mask of the test images: whole groups, drawn class by class.
-
-    A group with images of several classes counts for the class of its first one.
-    """
-    _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
-    on_test_side = np.zeros(len(first), bool)
-    for label in np.unique(labels[first]):
-        candidates = np.flatnonzero(labels[first] == label)
-        if len(candidates) < 2:
+def _common_shape(
+    records: Sequence[layouts.Record], size: int | Sequence[int] | None
+) -> tuple[int, ...]:
+    """(C, [D,] H, W) of every decoded image, from all dimensions and colours."""
+    first = records[0]
+    for record in records:
+        if record.n_dims != first.n_dims:
             raise ValueError(
-                f"class {label} has images of {len(candidates)} group; a split needs two at least"
+                f"{record.paths[0]} has {record.n_dims} dimensions, {first.paths[0]} "
+                f"{first.n_dims}; a folder holds either images or volumes. Leave one kind out with "
+                "exclude; if slices of a DICOM series are meant to be images, join_series=False"
             )
-        n_test = min(max(1, round(fraction * len(candidates))), len(candidates) - 1)
-        on_test_side[rng.choice(candidates, n_test, replace=False)] = True
-    return on_test_side[group_of]
+    n_channels = max(record.n_channels for record in records)
+    return (n_channels, *_edges(size, (64,) * 2 if first.n_dims == 2 else (32,) * 3))
 
 
-def _load_npz(path: Path, test_fraction: float, rng: np.random.Generator) -> ImageDataset:
-    arrays = read_npz(path, ["images", "labels"], optional=("groups",))
-    images = channels_first(f"{path}: images", arrays["images"])
-    labels = arrays["labels"]
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{path}: labels must be ({len(images)},) integers, not {labels.shape}")
-    groups = arrays.get("groups", np.arange(len(images)))
-    if groups.shape != labels.shape:
-        raise ValueError(f"{path}: groups must be ({len(images)},), not {groups.shape}")
-    labels = labels.astype(np.int64)
-    test = _draw_test_groups(labels, groups, test_fraction, rng)
+def _edges(size: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    """[D,] H, W that ``image_size`` stands for."""
+    if size is None:
+        return default
+    if not isinstance(size, Sequence):
+        return (int(size),) * len(default)
+    edges = tuple(int(edge) for edge in size)
+    if len(edges) != len(default):
+        raise ValueError(
+            f"image_size {edges} has {len(edges)} numbers, and the images have {len(default)} axes"
+        )
+    return edges
+
+
+def _load_npz(
+    path: Path,
+    image_size: int | Sequence[int] | None,
+    window: tuple[float, float] | None,
+    exclude: Sequence[str],
+    group_pattern: str | None,
+    divide: Callable[..., tuple[splits.Rows, np.ndarray, list[str]]],
+) -> ImageDataset:
+    images, rows, class_names = packed.read(path, exclude, group_pattern)
+    rows, kept, notes = divide(rows, class_names, packed.copies(images))
+    images = images[kept]
+    shape = (images.shape[1], *_edges(image_size, images.shape[2:]))
+    if shape != images.shape[1:] or window is not None:
+        images = np.stack([fitted(f"{path}: images", image, shape, window) for image in images])
+    return _dataset(path, images, rows, class_names, notes, 0)
+
+
+def _dataset(
+    path: Path,
+    images: np.ndarray,
+    rows: splits.Rows,
+    class_names: tuple[str, ...],
+    notes: Sequence[str],
+    n_decoded: int,
+) -> ImageDataset:
+    sides = {side: np.flatnonzero(rows.sides == side) for side in splits.SIDES}
     return ImageDataset(
         images=images,
-        labels=labels,
-        class_names=tuple(str(i) for i in range(max(labels.max() + 1, 2))),
-        groups=groups,
-        train=np.flatnonzero(~test),
-        test=np.flatnonzero(test),
+        labels=rows.labels,
+        class_names=class_names,
+        groups=rows.groups,
         source=f"Folder, {path}",
+        files_decoded=n_decoded,
+        names=rows.names,
+        notes=tuple(notes),
+        **sides,
     )
 
 
-def _resolve(root: str | Path | None) -> Path:
-    if root is not None and Path(root).is_file():
-        return Path(root)
+def _resolve(root: str | Path | None, exclude: Sequence[str]) -> Path:
+    """The folder to read, or the npz file."""
+    if root is not None and (given := files.user_path("root", root)).is_file():
+        return given
     folder = files.resolve_root("Folder", root, "It holds one folder of images a class")
-    packed = folder / "images.npz"
-    return packed if packed.is_file() else folder
+    npz = folder / PACKED
+    if not npz.is_file() or is_excluded(PACKED, exclude):
+        return folder
+    files.check_inside(folder, npz)
+    found = find_files(folder, exclude)
+    if found.folders or places.LABELS in found.files:
+        other = (found.folders or [places.LABELS])[0]
+        raise ValueError(
+            f"{folder} could mean two things: the images in {PACKED}, or those that {other} is "
+            f"about. Pass root={str(npz)!r} for the first, exclude={PACKED!r} for the second"
+        )
+    return npz
 
 
-def _is_photograph(path: Path) -> bool:
-    return path.name.lower().endswith(PHOTOGRAPHS)
+def _check_settings(
+    image_size: Any,
+    window: Any,
+    group_pattern: str | None,
+    exclude: Sequence[str],
+    duplicates: str,
+    test_fraction: float,
+    split_seed: int,
+) -> None:
+    """Refuse what cannot be, before files are read."""
+    for edge in image_size if isinstance(image_size, list | tuple) else (image_size,):
+        if edge is not None:
+            check_at_least("image_size", edge, LEAST_SIZE)
+    if window is not None:
+        is_pair = isinstance(window, list | tuple | np.ndarray) and len(window) == 2
+        if not is_pair or not all(isinstance(bound, Real) for bound in window):
+            raise ValueError(f"window must be two numbers, (low, high), not {window!r}")
+        low, high = window
+        if not -np.inf < low < high < np.inf:
+            raise ValueError(f"window must be (low, high) with low < high, not {window!r}")
+    if group_pattern is not None:
+        try:
+            re.compile(group_pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"group_pattern {group_pattern!r} is no regular expression: {error}"
+            ) from None
+    if not all(isinstance(pattern, str) for pattern in exclude):
+        raise ValueError(f"exclude must be a pattern such as '*_mask.png', or several: {exclude}")
+    check_one_of("duplicates", duplicates, ("keep", "drop"))
+    check_between("test_fraction", test_fraction, 0, 1, lower_included=True)
+    check_at_least("split_seed", split_seed, 0)

@@ -1,0 +1,253 @@
+"""DICOM by SimpleITK: one file, or the slices of a series.
+
+What SimpleITK is known to decode wrongly, or to join without a word, is refused.
+"""
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+SYNTAXES = {
+    "1.2.840.10008.1.2": "Implicit VR Little Endian",
+    "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
+    "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
+    "1.2.840.10008.1.2.5": "RLE Lossless",
+    "1.2.840.10008.1.2.4.50": "JPEG Baseline",
+    "1.2.840.10008.1.2.4.51": "JPEG Extended",
+    "1.2.840.10008.1.2.4.57": "JPEG Lossless",
+    "1.2.840.10008.1.2.4.70": "JPEG Lossless, first-order prediction",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS Near-Lossless",
+    "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000",
+}
+"""Transfer syntaxes that are read."""
+COLOURS = (
+    "MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR",
+    "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT",
+)  # fmt: skip
+"""Photometric interpretations that are read; all in colour become RGB."""
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+WITHOUT_PIXELS = (
+    "1.2.840.10008.1.3.10",  # DICOMDIR
+    *[STORAGE + number for number in ("9.", "11.", "66.1", "66.3", "66.5", "88.", "104.")],
+    *[STORAGE + number for number in ("481.3", "481.4", "481.5", "481.6", "481.7", "481.8")],
+)
+"""How the SOP classes of waveforms, presentation states, reports, documents and plans begin."""
+FILMS = tuple(
+    STORAGE + number for number in ("3.1", "6.1", "7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.2")
+)
+"""SOP classes whose frames follow each other in time, or have no place in the patient."""
+SEQUENCES = {(0x0028, 0x3000): "a modality LUT", (0x5200, 0x9229): "frames of an enhanced object"}
+"""Sequences that SimpleITK does not apply."""
+HEADER_SIZE = 1 << 22  # bytes in which these lie
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a series."""
+
+    path: Path
+    pixels: np.ndarray
+    """(H, W)."""
+    position: np.ndarray
+    """(3,) mm, of the first pixel's centre."""
+    axes: np.ndarray
+    """(2, 3) unit vectors along a row and down a column."""
+    spacing: np.ndarray
+    """(2,) mm along a row and down a column."""
+
+
+def kind(start: bytes) -> str | None:
+    """``"DICOM"`` for a file that starts so, or None.
+
+    Raises:
+        ValueError: DICOM without the preamble.
+    """
+    if start[128:132] == b"DICM":
+        return "DICOM"
+    little = rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|[\0-\x40]\0\0\0[ -~])"
+    big = rb"\0[\x02\x08]\0[\0-\x20](?:[A-Z]{2}|\0\0\0[\0-\x40][ -~])"
+    if re.match(little + b"|" + big, start):
+        raise ValueError("it is DICOM without its preamble; write it anew, with dcmconv say")
+    return None
+
+
+def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
+    """Dimensions, channels, SeriesInstanceUID of a slice, PatientID; None: no pixels."""
+    if _meta(path).get(0x0002, "").startswith(WITHOUT_PIXELS):
+        return None
+    reader = _open(path)
+    is_slice = reader.GetSize()[2] == 1 and reader.HasMetaDataKey("0020|0032")
+    return (
+        2 if reader.GetSize()[2] == 1 else 3,
+        reader.GetNumberOfComponents(),
+        _text(reader, "0020|000e") or None if is_slice else None,
+        _text(reader, "0010|0020") or None,
+    )
+
+
+def read(path: Path) -> np.ndarray:
+    """(1 or 3, [frames,] H, W), rescaled."""
+    reader = _open(path)
+    array = sitk.GetArrayFromImage(reader.Execute())
+    channels_first = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    return channels_first[:, 0] if channels_first.shape[1] == 1 else channels_first
+
+
+def read_slice(path: Path) -> Slice:
+    """A slice and where it lies.
+
+    Raises:
+        ValueError: several frames, colour, or no place in the patient.
+    """
+    reader = _open(path)
+    if reader.GetSize()[2] != 1 or reader.GetNumberOfComponents() != 1:
+        raise ValueError("it is no grey slice of a series: it has several frames, or colours")
+    position = _numbers(reader, "0020|0032", 3)
+    axes = _numbers(reader, "0020|0037", 6).reshape(2, 3)
+    down, along = _numbers(reader, "0028|0030", 2)
+    pixels = sitk.GetArrayFromImage(reader.Execute())[0]
+    return Slice(path, pixels, position, axes, np.array([along, down]))
+
+
+def stack(slices: Sequence[Slice]) -> np.ndarray:
+    """(1, D, H, W) of slices in any order, to Superior, Posterior and Left.
+
+    Raises:
+        ValueError: they do not make a volume; names a file.
+    """
+    first = slices[0]
+    for other in slices[1:]:
+        if other.pixels.shape != first.pixels.shape:
+            raise _mismatch(other, first, "size")
+        if not np.allclose(other.axes, first.axes, atol=1e-3):
+            raise _mismatch(other, first, "orientation")
+        if not np.allclose(other.spacing, first.spacing, rtol=1e-3):
+            raise _mismatch(other, first, "spacing of pixels")
+    normal = np.cross(*first.axes)
+    places = np.array([one.position for one in slices]) @ normal
+    order = np.argsort(places, kind="stable")
+    ordered = [slices[i] for i in order]
+    gap = _even_gap(ordered, places[order])
+    _check_straight(ordered, normal)
+    image = sitk.GetImageFromArray(np.stack([one.pixels for one in ordered]))
+    image.SetSpacing([*first.spacing, gap])
+    image.SetDirection(np.column_stack([*first.axes, normal]).ravel().tolist())
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))[None]
+
+
+def _even_gap(ordered: list[Slice], places: np.ndarray) -> float:
+    """Distance of neighbours in mm, 1 for a lone slice.
+
+    Positions are written with as little as one decimal, so gaps differ by up to 0.1 mm.
+    """
+    if len(ordered) == 1:
+        return 1.0
+    gaps = np.diff(places)
+    usual = float(np.median(gaps))
+    tolerance = min(0.01 * usual + 0.1, usual / 4)
+    for i in np.flatnonzero((np.abs(gaps - usual) > tolerance) | (gaps < 1e-3)):
+        before, after = ordered[i].path, ordered[i + 1].path
+        if gaps[i] < 1e-3:
+            raise ValueError(
+                f"{before} and {after} lie at one place in their series; keep one of them, or take "
+                "the acquisitions apart"
+            )
+        raise ValueError(
+            f"{before} and {after} lie {gaps[i]:.4g} mm apart, other slices of their series "
+            f"{usual:.4g} mm: a slice is missing, or the series is two"
+        )
+    return usual
+
+
+def _check_straight(ordered: list[Slice], normal: np.ndarray) -> None:
+    """Refuse slices that do not lie above each other, as with a tilted gantry."""
+    offsets = np.array([one.position - ordered[0].position for one in ordered])
+    sideways = offsets - np.outer(offsets @ normal, normal)
+    worst = int(np.linalg.norm(sideways, axis=1).argmax())
+    if np.linalg.norm(sideways[worst]) > ordered[0].spacing.max():
+        raise ValueError(
+            f"{ordered[worst].path} does not lie above {ordered[0].path} but is shifted by "
+            f"{np.linalg.norm(sideways[worst]):.4g} mm, as with a tilted gantry: straighten the "
+            "series, with dcm2niix say"
+        )
+
+
+def _mismatch(one: Slice, other: Slice, what: str) -> ValueError:
+    return ValueError(
+        f"{one.path} has another {what} than {other.path} of the same series; move it elsewhere"
+    )
+
+
+def _open(path: Path) -> sitk.ImageFileReader:
+    """A reader that knows the header.
+
+    Raises:
+        ValueError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
+    """
+    syntax = _meta(path).get(0x0010, "")
+    if syntax not in SYNTAXES:
+        raise ValueError(f"its transfer syntax {syntax!r} is not read; change it, with dcmconv say")
+    for tag, name in SEQUENCES.items():
+        if _holds(path, tag, big_endian="Big" in SYNTAXES[syntax]):
+            raise ValueError(f"it has {name}, which is not read; convert it to NIfTI")
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    bits, samples, colours = (_text(reader, "0028|" + key) for key in ("0100", "0002", "0004"))
+    wrong = bits not in ("8", "16")
+    wrong |= bits == "16" and samples != "1" and SYNTAXES[syntax].startswith("RLE")
+    wrong |= bits == "16" and colours == "PALETTE COLOR"
+    if wrong or colours not in COLOURS:
+        raise ValueError(
+            f"{colours} of {bits} bits and {samples} samples a pixel in {SYNTAXES[syntax]} is not "
+            "read; save it with 8 or 16 bits, uncompressed"
+        )
+    n_frames = reader.GetSize()[2]
+    if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
+        raise ValueError(
+            f"it holds {n_frames} frames whose places are not read; convert it to NIfTI, or to one "
+            "slice a file"
+        )
+    return reader
+
+
+def _holds(path: Path, tag: tuple[int, int], big_endian: bool) -> bool:
+    """Whether a sequence stands in front of the pixels; SimpleITK does not tell."""
+    order = ">HH" if big_endian else "<HH"
+    with path.open("rb") as file:
+        before_pixels = file.read(HEADER_SIZE).partition(struct.pack(order, 0x7FE0, 0x0010))[0]
+    return struct.pack(order, *tag) in before_pixels
+
+
+def _meta(path: Path) -> dict[int, str]:
+    """Elements of group 2, always explicit and little endian: element -> value as text."""
+    with path.open("rb") as file:
+        file.seek(132)
+        values: dict[int, str] = {}
+        while len(head := file.read(8)) == 8:
+            group, element, vr, length = struct.unpack("<HH2sH", head)
+            if group != 2:
+                break
+            if vr in (b"OB", b"UN", b"UT"):
+                (length,) = struct.unpack("<I", file.read(4))
+            values[element] = file.read(length).rstrip(b"\0 ").decode("latin-1")
+    return values
+
+
+def _text(reader: sitk.ImageFileReader, key: str) -> str:
+    return reader.GetMetaData(key).strip("\0 ") if reader.HasMetaDataKey(key) else ""
+
+
+def _numbers(reader: sitk.ImageFileReader, key: str, n: int) -> np.ndarray:
+    numbers = np.array([float(part) for part in _text(reader, key).split("\\") if part.strip()])
+    if len(numbers) != n or not np.isfinite(numbers).all():
+        raise ValueError(f"its tag ({key.replace('|', ',')}) must hold {n} numbers: {numbers}")
+    return numbers

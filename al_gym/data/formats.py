@@ -1,0 +1,201 @@
+"""Image files: what they are by their content, and their pixels in one orientation.
+
+Photographs (``photographs.py``), DICOM (``dicom.py``) and volumes (``volumes.py``) are told apart by
+their first bytes; the ending of a name does not matter. A file is decoded as the reference readers
+Pillow, tifffile, pydicom and nibabel do it, or refused with its name; the tests compare them.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from al_gym.data import dicom, photographs, volumes
+
+N_BYTES = 4096  # of a file, enough to recognise it
+ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
+    ".pgm", ".ppm", ".pbm", ".pnm", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha",
+    ".mhd", ".nrrd", ".nhdr", ".avif", ".heic", ".heif", ".mgh", ".mgz", ".mnc", ".svs", ".ndpi",
+    ".czi", ".nd2", ".lif", ".psd",
+)  # fmt: skip
+"""What an image is called, of formats that are read and others: no such file is passed over."""
+DATA_OF = {".raw": ".mhd", ".zraw": ".mhd", ".img": ".hdr"}
+"""Endings of files that only hold the voxels of a header beside them."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file holds, known without its pixels."""
+
+    n_dims: int
+    """2 or 3, of this file alone."""
+    n_channels: int
+    """1, or 3 for a coloured file."""
+    series: str | None = None
+    """SeriesInstanceUID of a DICOM slice: one frame, with a place in the patient."""
+    patient: str | None = None
+    """PatientID of a DICOM file."""
+
+
+def header(path: Path) -> Header | None:
+    """What a file holds; its pixels are not decoded.
+
+    Returns:
+        None: the file is no image, neither by its content nor by its name. That includes DICOM
+        files without pixels, such as DICOMDIR and reports, and the ``.raw`` of an ``.mhd``.
+
+    Raises:
+        ValueError: an image that is not read here; names the file.
+        FileNotFoundError: there is no such file.
+    """
+    kind = _kind(path)
+    if kind is None:
+        return None
+    try:
+        if kind == "DICOM":
+            found = dicom.header(path)
+            return None if found is None else Header(*found)
+        if kind in volumes.READERS:
+            return Header(*volumes.header(path, kind))
+        return Header(*photographs.header(path, kind))
+    except Exception as error:  # decoders raise anything on a broken file
+        raise _refusal(path, error) from error
+
+
+def read(path: Path, n_channels: int) -> np.ndarray:
+    """The pixels of one file.
+
+    Photographs are turned as their EXIF tag says; fewer than 8 bits are stretched to 0..255, and
+    palettes and CMYK become RGB. Volumes run to Superior, Posterior and Left along D, H and W, by the
+    nearest axes where they are oblique; an axis of one voxel is dropped. DICOM values are rescaled
+    (slope and intercept), and MONOCHROME1 is inverted before, v to low + high - v of its stored bits,
+    so that bright is bright. A single slice lies as it is stored, and so do the frames of a film.
+
+    Args:
+        path: the file.
+        n_channels: 1 makes photographs grey (ITU-R 601); 3 keeps what the file has.
+
+    Returns:
+        (C, [D,] H, W) in the file's own type: unsigned or signed integers or float32. C is 1 or 3.
+
+    Raises:
+        ValueError: the file is no image, is not whole, or is not read here; names the file.
+        FileNotFoundError: there is no such file.
+    """
+    kind = _kind(path)
+    if kind is None:
+        raise ValueError(f"{path} cannot be decoded: it is no image of a format that is read here")
+    try:
+        if kind == "DICOM":
+            array = dicom.read(path)
+        elif kind in volumes.READERS:
+            array = volumes.read(path, kind)
+        else:
+            array = photographs.read(path, kind, n_channels)
+        if len(array) > n_channels:
+            raise ValueError("it is in colour, other images are grey")
+        return _checked(array)
+    except Exception as error:
+        raise _refusal(path, error) from error
+
+
+def read_series(paths: Sequence[Path]) -> np.ndarray:
+    """The slices of one DICOM series as one volume, given in any order.
+
+    They are put in order by their ImagePositionPatient along the normal of their planes.
+
+    Args:
+        paths: all slices of the series.
+
+    Returns:
+        (1, D, H, W), to Superior, Posterior and Left.
+
+    Raises:
+        ValueError: slices that do not make a volume: of other sizes, spacings or orientations, two
+            at one place, one missing, a tilted gantry; or one that cannot be decoded. Names a file.
+    """
+    slices = []
+    for path in paths:
+        try:
+            slices.append(dicom.read_slice(path))
+        except Exception as error:
+            raise _refusal(path, error) from error
+    return _checked(dicom.stack(slices))
+
+
+def check_volume(path: Path) -> None:
+    """Hold the voxels of a volume file against what its header promises.
+
+    Decoding libraries fill what a truncated file lacks with zeros. Compressed voxels are unpacked
+    once to count them.
+
+    Raises:
+        ValueError: the voxels are not all there, or lie in another folder; names the file.
+        FileNotFoundError: there is no such file.
+    """
+    kind = _kind(path)
+    if kind not in volumes.READERS:
+        raise ValueError(f"{path} is not one of {', '.join(volumes.READERS)}")
+    try:
+        volumes.check(path, kind)
+    except Exception as error:
+        raise _refusal(path, error) from error
+
+
+def _kind(path: Path) -> str | None:
+    """Name of the format, by content; None: no image.
+
+    Raises:
+        ValueError: an image of a format that is not read here, or a file with an image's name.
+    """
+    sibling = DATA_OF.get(path.suffix.lower())
+    if sibling and any(path.with_suffix(case).is_file() for case in (sibling, sibling.upper())):
+        return None
+    with path.open("rb") as file:
+        start = file.read(N_BYTES)
+    packed = start.startswith(b"\x1f\x8b")
+    if packed:
+        start = _unpacked(start)
+    for recognise in (dicom.kind, volumes.kind, photographs.kind):
+        try:
+            kind = recognise(start)
+        except ValueError as error:
+            raise _refusal(path, error) from None
+        if kind is not None and packed and kind != "NIfTI":
+            raise ValueError(
+                f"{path} cannot be decoded: it is packed {kind}; unpack it with gunzip"
+            )
+        if kind is not None:
+            return kind
+    if path.name.lower().endswith(ENDINGS):
+        raise ValueError(
+            f"{path} cannot be decoded: by its content it is no format that is read here; "
+            "convert it to PNG or NIfTI"
+        )
+    return None
+
+
+def _unpacked(start: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, N_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _checked(array: np.ndarray) -> np.ndarray:
+    """Numbers in this machine's byte order, floats as float32."""
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not np.isfinite(array).all():
+        raise ValueError("it holds NaN or infinite values; replace them by numbers")
+    return array.astype(np.float32, copy=False)
+
+
+def _refusal(path: Path, error: Exception) -> ValueError:
+    said = re.sub(r".*ITK ERROR: \w+\(0x\w+\):|\s+", " ", str(error), flags=re.DOTALL)
+    reason = said.replace(str(path), "it").strip() or type(error).__name__
+    return ValueError(f"{path} cannot be decoded: {reason}")

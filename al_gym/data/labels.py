@@ -1,0 +1,122 @@
+"""The label csv of a folder of images: columns file, label, and perhaps patient and split."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from al_gym.data import files
+from al_gym.data.splits import SPLITS, split_name
+from al_gym.data.walk import folders_above, without_ending
+
+COLUMNS = ("file", "label", "patient", "split")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One line of the csv."""
+
+    label: str | None
+    """None: not known."""
+    patient: str | None
+    """None: there is no such column."""
+    split: str | None
+    """train, validation or test; None: there is no such column."""
+    row: files.Row
+
+
+def read(
+    path: Path, images: Sequence[str], excluded: Collection[str]
+) -> tuple[dict[str, Labelled], tuple[str, ...]]:
+    """The lines of a label csv by the image they speak of, and notes on what was left out.
+
+    Args:
+        path: the csv.
+        images: paths below the root. A line names one by its path, with or without the ending, or
+            many by the folder that they are in.
+        excluded: paths that a line may name too, without effect.
+
+    Raises:
+        ValueError: names the line: a file that is not there, is outside the root, could be one of
+            two or stands on two lines; a patient or split left out; a test image without a label.
+    """
+    rows, notes = _rows(path)
+    known, left_out = _by_what_names_them(images), _by_what_names_them(excluded)
+    found: dict[str, Labelled] = {}
+    for row in rows:
+        name = _below_root(row)
+        named = known.get(name, [])
+        if not named and any(path in left_out for path in (name, *folders_above(name))):
+            continue
+        if not named:
+            raise row.error(
+                f"there is no image {name} below the folder. Correct the path, or take the line out"
+            )
+        if len(named) > 1 and not all(image.startswith(f"{name}/") for image in named):
+            raise row.error(f"{name} may be {' or '.join(named[:3])}: write the ending")
+        labelled = _labelled(row)
+        for image in named:
+            if image in found:
+                raise row.error(f"{image} stands on line {found[image].row.line}, too; remove one")
+            found[image] = labelled
+    return found, notes
+
+
+def class_names(labels: Collection[str]) -> tuple[str, ...]:
+    """The classes in order: numbers as numbers, else by the alphabet."""
+    return tuple(sorted(set(labels), key=float if all(map(_is_number, labels)) else None))
+
+
+def _rows(path: Path) -> tuple[list[files.Row], tuple[str, ...]]:
+    try:
+        return files.read_table(path, COLUMNS[:2])
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. A label csv has the columns {', '.join(COLUMNS)}, the last two as you like; "
+            f"if this is none, leave it out with exclude={path.name!r}"
+        ) from None
+
+
+def _by_what_names_them(images: Collection[str]) -> dict[str, list[str]]:
+    """What a line may call an image -> the images: exact paths win over those without ending."""
+    exact = {image: [image] for image in images}
+    others = defaultdict(list)
+    for image in images:
+        for name in {without_ending(image), *folders_above(image)}:
+            others[name].append(image)
+    return {**others, **exact}
+
+
+def _below_root(row: files.Row) -> str:
+    name = row.get("file", str).replace("\\", "/")
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise row.error(f"file must be a path below the folder of the images, not {name!r}")
+    return str(path)
+
+
+def _labelled(row: files.Row) -> Labelled:
+    label = _label(row)
+    patient = row.get("patient", files.identifier) if "patient" in row.values else None
+    split = row.get("split", str) if "split" in row.values else None
+    if split is not None:
+        split = split_name(split) or ("train" if split == "" and label is None else None)
+        if split is None:
+            raise row.error(f"split is {row.values['split']!r}; it may be {', '.join(SPLITS)}")
+    if label is None and split in ("validation", "test"):
+        raise row.error(f"a {split} image needs a label; only training images may be without")
+    return Labelled(label, patient, split, row)
+
+
+def _label(row: files.Row) -> str | None:
+    text = row.get("label", str)
+    if not _is_number(text):
+        return text or None
+    if float(text) < 0:
+        raise row.error(f"label {text} is no class; leave the cell empty if it is not known")
+    return str(int(float(text))) if float(text).is_integer() else text
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+(\.\d*)?", text) is not None

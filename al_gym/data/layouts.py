@@ -1,0 +1,264 @@
+"""What lies below a folder of images: every file's class, patient and side of the split.
+
+Which files are images (``walk.find_files``, ``formats.header``), what folders or a label csv say of
+each (``places``), and what an image is made of: a file, or the slices of a series.
+"""
+
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from al_gym.data import cache, formats, labels, places, splits
+from al_gym.data.dataset import UNKNOWN
+from al_gym.data.places import Place
+from al_gym.data.walk import Found, find_files, folders_above, is_excluded, listed, without_ending
+
+DETACHED = (".mhd", ".nhdr", ".hdr")
+"""Endings of headers whose voxels are in a file beside them."""
+VOXELS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image: a file, or the slices of a DICOM series."""
+
+    name: str
+    """Its path below the root; of a series its folder, or its first file if others are there."""
+    paths: tuple[Path, ...]
+    class_name: str | None
+    side: str
+    group: str
+    """The patient."""
+    n_dims: int
+    n_channels: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that was found."""
+
+    records: list[Record]
+    """By side, class and path; unlabelled ones after the classes."""
+    class_names: tuple[str, ...]
+    beside: list[Path]
+    """Other files in the folders of detached headers: among them their voxels."""
+    notes: list[str]
+
+    def rows(self) -> splits.Rows:
+        """What is known of the records, row by row."""
+        indices: dict[str | None, int] = {name: i for i, name in enumerate(self.class_names)}
+        return splits.Rows(
+            names=np.array([record.name for record in self.records]),
+            labels=np.array(
+                [indices.get(record.class_name, UNKNOWN) for record in self.records], np.int64
+            ),
+            groups=np.array([record.group for record in self.records]),
+            sides=np.array([record.side for record in self.records]),
+        )
+
+    def contents(self) -> list[list[Path]]:
+        """The files that hold each record's pixels; too many rather than too few."""
+        in_folder, voxels = defaultdict(list), defaultdict(list)
+        for path in self.beside:
+            in_folder[path.parent].append(path)
+            if path.name.lower().endswith(VOXELS):
+                voxels[without_ending(str(path))].append(path)
+        return [
+            [*record.paths, *(voxels[without_ending(str(first))] or in_folder[first.parent])]
+            if (first := record.paths[0]).suffix.lower() in DETACHED
+            else [*record.paths]
+            for record in self.records
+        ]
+
+
+def read(
+    root: Path,
+    *,
+    labels_csv: Path | None = None,
+    exclude: Sequence[str] = (),
+    group_pattern: str | None = None,
+    join_series: bool = True,
+) -> Layout:
+    """Find the images below ``root`` and what is said of them; arguments as of ``folder.load``.
+
+    Raises:
+        FileNotFoundError: no images, or nothing that names their classes.
+        ValueError: a file or link that cannot be used, a layout that could mean two things, a
+            ``group_pattern`` that does not match; names it.
+    """
+    found = find_files(root, exclude)
+    if labels_csv is None and places.LABELS in found.files:
+        labels_csv = root / places.LABELS
+    headers = _headers(root, found.files)
+    if not headers:
+        raise FileNotFoundError(f"there are no images below {root}. It must hold {places.LAYOUTS}")
+    notes = _notes(root, found, headers, labels_csv, exclude)
+    if labels_csv is None:
+        place_of = places.by_folder(root, list(headers))
+        names = {place.class_name for place in place_of.values() if place.class_name}
+        class_names = tuple(sorted(names))
+    else:
+        place_of, notes_of_csv = places.by_csv(root, labels_csv, list(headers), found.excluded)
+        names = {place.class_name for place in place_of.values() if place.class_name}
+        class_names = labels.class_names(names)
+        notes += notes_of_csv
+    places.check_classes(root, place_of, class_names)
+    if group_pattern is not None and any(place.patient for place in place_of.values()):
+        raise ValueError(
+            f"{labels_csv} has a column patient, and group_pattern is given: leave one of them out"
+        )
+    records = _records(root, headers, place_of, group_pattern, join_series)
+    ranks = {name: rank for rank, name in enumerate([*class_names, None])}
+    records.sort(key=lambda r: (splits.SIDES.index(r.side), ranks[r.class_name], r.paths[0]))
+    n_slices = [len(record.paths) for record in records if len(record.paths) > 1]
+    if n_slices:
+        notes.append(
+            f"{sum(n_slices)} DICOM files are slices of {len(n_slices)} series, and each series is "
+            "one volume; join_series=False takes every file as an image"
+        )
+    return Layout(records, class_names, _beside(root, found, records), notes)
+
+
+def _headers(root: Path, names: Sequence[str]) -> dict[str, formats.Header]:
+    """Those files that are images by their content."""
+    headers = cache.in_threads(
+        lambda i: formats.header(root / names[i]), len(names), "looking into files"
+    )
+    return {name: header for name, header in zip(names, headers, strict=True) if header}
+
+
+def _notes(
+    root: Path,
+    found: Found,
+    headers: Mapping[str, formats.Header],
+    labels_csv: Path | None,
+    exclude: Sequence[str],
+) -> list[str]:
+    """What is there and not read."""
+    with_voxels = {without_ending(name) for name in headers if name.lower().endswith(DETACHED)}
+    csv = None if labels_csv is None else labels_csv.resolve()
+    passed_over = [
+        name for name in found.files
+        if name not in headers and without_ending(name) not in with_voxels
+        and (root / name).resolve() != csv
+    ]  # fmt: skip
+    with_images = {above for name in headers for above in folders_above(name)}
+    lists = {
+        "are no images by their content and are passed over": passed_over,
+        "hold no images": [name for name in found.folders if name not in with_images],
+        "are hidden or of the system and are not read": found.hidden,
+        "are left out by exclude": found.excluded,
+        "are patterns of exclude that nothing matches": [
+            pattern for pattern in exclude
+            if not any(is_excluded(name, [pattern]) for name in found.excluded)
+        ],
+    }  # fmt: skip
+    return [f"{listed(names)} {what}" for what, names in lists.items() if names]
+
+
+def _beside(root: Path, found: Found, records: Sequence[Record]) -> list[Path]:
+    """Whatever lies in the folders of detached headers and is no image itself."""
+    images = {path for record in records for path in record.paths}
+    folders = {path.parent for path in images if path.suffix.lower() in DETACHED}
+    others = (root / name for name in [*found.files, *found.excluded])
+    return [
+        path for path in others if path.parent in folders and path not in images and path.is_file()
+    ]
+
+
+def _records(
+    root: Path,
+    headers: Mapping[str, formats.Header],
+    place_of: Mapping[str, Place],
+    group_pattern: str | None,
+    join_series: bool,
+) -> list[Record]:
+    """Files and series."""
+    n_below = Counter(above for name in headers for above in folders_above(name))
+    return [
+        Record(
+            name=_name(files, n_below, place_of[files[0]].depth),
+            paths=tuple(root / name for name in files),
+            class_name=place_of[files[0]].class_name,
+            side=place_of[files[0]].side,
+            group=_group(root, files, headers[files[0]], place_of[files[0]], group_pattern),
+            n_dims=headers[files[0]].n_dims if len(files) == 1 else 3,
+            n_channels=headers[files[0]].n_channels,
+        )
+        for files in _images(root, headers, place_of, join_series)
+    ]
+
+
+def _images(
+    root: Path,
+    headers: Mapping[str, formats.Header],
+    place_of: Mapping[str, Place],
+    join_series: bool,
+) -> list[list[str]]:
+    """The files of each image: one, or the slices of a series."""
+    images = defaultdict(list)
+    for name, header in headers.items():
+        is_slice = join_series and header.series is not None and header.n_dims == 2
+        images[header.series if is_slice else name].append(name)
+    for files in images.values():
+        first = files[0]
+        for name in files[1:]:
+            said = [
+                (place_of[n].class_name, place_of[n].side, place_of[n].patient, headers[n].patient)
+                for n in (first, name)
+            ]
+            if said[0] != said[1]:
+                raise ValueError(
+                    f"{root / first} and {root / name} are slices of one DICOM series and differ "
+                    f"in class, side of the split or patient: {said[0]} and {said[1]}. Move them "
+                    "together, or pass join_series=False to take every file as an image"
+                )
+    return list(images.values())
+
+
+def _name(files: Sequence[str], n_below: Mapping[str, int], depth: int) -> str:
+    """The file, or the folder of a series that has one to itself below that of its class."""
+    folder = posixpath.commonpath([posixpath.dirname(file) for file in files])
+    own = n_below.get(folder) == len(files) and folder.count("/") >= depth
+    return folder if len(files) > 1 and own else files[0]
+
+
+def _group(
+    root: Path, files: Sequence[str], header: formats.Header, place: Place, pattern: str | None
+) -> str:
+    """Who the patient is: by the csv, the pattern, the DICOM header; else the file itself."""
+    if place.patient is not None:
+        return place.patient
+    if pattern is None:
+        return header.patient or header.series or files[0]
+    groups = {matched_group(pattern, root, file, place.depth) for file in files}
+    if len(groups) > 1:
+        raise ValueError(
+            f"group_pattern {pattern!r} finds several groups, {listed(sorted(groups))}, in the "
+            f"slices of one series, {root / files[0]}"
+        )
+    return groups.pop()
+
+
+def matched_group(pattern: str, root: Path, name: str, depth: int) -> str:
+    """What the pattern's first parentheses hold of a path below the root.
+
+    It is searched behind the folders of split and class first, as these are no patients, then in
+    the whole path.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    for text in (name.split("/", depth)[-1], name):
+        match = re.search(pattern, text)
+        if match is not None and match.groups() and match[1]:
+            return match[1]
+    raise ValueError(
+        f"group_pattern {pattern!r} finds no group in {name!r} below {root}; it needs parentheses "
+        r"around the patient, such as (p\d+)_ for p07_1.png, or ([^/]+)/ for a folder a patient"
+    )

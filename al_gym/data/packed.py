@@ -1,0 +1,105 @@
+"""Images of one's own in an npz file, for the reader of folders.
+
+``images`` (N, H, W), (N, H, W, 3), (N, D, H, W) and the like in uint8; ``labels`` (N,) integers,
+-1 for unknown; perhaps ``groups`` (N,), the patients, ``names`` (N,) str and ``split`` (N,) str.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from al_gym.data import splits
+from al_gym.data.dataset import UNKNOWN
+from al_gym.data.layouts import matched_group
+from al_gym.data.medmnist import channels_first, read_npz
+from al_gym.data.walk import is_excluded
+
+
+def read(
+    path: Path, exclude: Sequence[str] = (), group_pattern: str | None = None
+) -> tuple[np.ndarray, splits.Rows, tuple[str, ...]]:
+    """Images (N, C, [D,] H, W) uint8, what is known of them, and the names of the classes.
+
+    Raises:
+        ValueError: an array that cannot be used, or a setting that needs one that is not there.
+    """
+    arrays = read_npz(path, ["images", "labels"], optional=("groups", "names", "split"))
+    images = channels_first(f"{path}: images", arrays["images"])
+    labels = arrays["labels"]
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{path}: labels must be ({len(images)},) integers, not {labels.shape} {labels.dtype}"
+        )
+    for name in ("groups", "names", "split"):
+        array = arrays.get(name, labels)
+        if array.shape != labels.shape or (
+            name != "groups" and name in arrays and array.dtype.kind != "U"
+        ):
+            kind = "" if name == "groups" else " str"
+            raise ValueError(
+                f"{path}: {name} must be ({len(images)},){kind}, not {array.shape} {array.dtype}"
+            )
+    rows = splits.Rows(
+        names=arrays.get("names", np.arange(len(images)).astype(str)),
+        labels=labels.astype(np.int64),
+        groups=_groups(path, arrays, group_pattern),
+        sides=_sides(path, arrays),
+    )
+    _check_rows(path, rows)
+    kept = _kept(path, arrays, exclude)
+    class_names = tuple(str(i) for i in range(max(labels.max(initial=0) + 1, 2)))
+    return images[kept], rows.at(kept), class_names
+
+
+def copies(images: np.ndarray) -> list[np.ndarray]:
+    """Sets of images that are equal to the byte."""
+    return splits.identical(len(images), lambda i: hashlib.sha256(images[i].data).digest())
+
+
+def _groups(path: Path, arrays: dict[str, np.ndarray], pattern: str | None) -> np.ndarray:
+    if pattern is None:
+        return arrays.get("groups", np.arange(len(arrays["labels"])))
+    if "names" not in arrays or "groups" in arrays:
+        raise ValueError(
+            f"group_pattern is searched in the array names, and {path} has "
+            f"{'groups already' if 'groups' in arrays else 'none'}: leave group_pattern out"
+        )
+    return np.array([matched_group(pattern, path, name, 0) for name in arrays["names"]])
+
+
+def _sides(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    given = arrays.get("split")
+    if given is None:
+        return np.full(len(arrays["labels"]), "train")
+    sides = [splits.split_name(name) for name in given.tolist()]
+    if None in sides:
+        raise ValueError(
+            f"{path}: split {str(given[sides.index(None)])!r} of image {sides.index(None)}; it may "
+            f"be {', '.join(splits.SPLITS)}"
+        )
+    return np.array(sides)
+
+
+def _check_rows(path: Path, rows: splits.Rows) -> None:
+    wrong = np.flatnonzero(rows.labels < UNKNOWN)
+    if len(wrong):
+        raise ValueError(
+            f"{path}: label {rows.labels[wrong[0]]} of image {rows.names[wrong[0]]}; classes are 0 "
+            "and up, and -1 is a label that is not known"
+        )
+    names, counts = np.unique(rows.names, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{path}: {str(names[counts.argmax()])!r} stands twice in names")
+
+
+def _kept(path: Path, arrays: dict[str, np.ndarray], exclude: Sequence[str]) -> np.ndarray:
+    """Rows that no pattern leaves out."""
+    if exclude and "names" not in arrays:
+        raise ValueError(
+            f"exclude is matched with the array names, and {path} has none: leave exclude out"
+        )
+    n = len(arrays["labels"])
+    names = arrays.get("names", np.full(n, ""))
+    return np.flatnonzero([not is_excluded(name, exclude) for name in names])

@@ -1,0 +1,123 @@
+"""Photographs and other flat images by Pillow; what Pillow would lose or distort is refused."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+MAGIC = {
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "JPEG": rb"\xff\xd8\xff",
+    "TIFF": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
+    "GIF": rb"GIF8[79]a",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    "PPM": rb"P[1-6]\s(?:\s|#[^\n]*\n)*\d+\s",
+}
+"""Pillow's name of a format -> how its files begin."""
+DEEP_COLOURS = "its colours have more than 8 bits a channel; save it with 8"
+_DEEP = ("I", "F")  # Pillow's modes of more than 8 bits, all grey, begin so
+_GREY = ("1", "L", "LA", "La")
+# TIFF tags
+_BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES, _FORMAT = 258, 259, 262, 270, 277, 339
+_HEADER_SIZE = 1 << 16  # bytes in which a JPEG 2000 file tells its depths
+
+
+def kind(start: bytes) -> str | None:
+    """Name of the format of a file that starts so, or None."""
+    for name, magic in MAGIC.items():
+        if re.match(magic, start, re.DOTALL):
+            return name
+    return None
+
+
+def header(path: Path, kind: str) -> tuple[int, int]:
+    """Dimensions and channels."""
+    with Image.open(path, formats=[kind]) as file:
+        _check(file, path)
+        return 2, 1 if file.mode in _GREY or file.mode.startswith(_DEEP) else 3
+
+
+def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
+    """(1 or 3, H, W), turned as the EXIF tag says.
+
+    uint8; uint16, int32 or float32 where a grey file is deeper. Palettes and CMYK become RGB, 1, 2
+    and 4 bits are stretched to 0..255, and an alpha channel that hides nothing is dropped.
+    """
+    with Image.open(path, formats=[kind]) as file:
+        _check(file, path)
+        stretched = 65535 / _white(file) if file.format == "PPM" and file.mode == "I" else 1
+        file.load()
+        if file.has_transparency_data:
+            _check_opaque(file)
+        image = ImageOps.exif_transpose(file)
+        if not image.mode.startswith(_DEEP):
+            image = image.convert("L" if n_channels == 1 or image.mode in _GREY else "RGB")
+        array = np.asarray(image)
+    if stretched != 1:
+        array = np.rint(array / stretched).astype(np.int32)
+    return np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
+
+
+def _check(file: ImageFile.ImageFile, path: Path) -> None:
+    """Refuse what is more than one image, and depths that Pillow does not keep."""
+    n_pages = getattr(file, "n_frames", 1)
+    if n_pages > 1 and file.format != "MPO":  # a JPEG whose further pages are previews
+        raise ValueError(f"it has {n_pages} pages; save one image a file")
+    if file.format == "TIFF":
+        _check_tiff(file)
+    elif file.format == "JPEG2000":
+        _check_jpeg2000(path)
+    elif not file.mode.startswith(_DEEP) and (
+        (file.format == "PNG" and "16" in str(file.tile[0].args))
+        or (file.format == "PPM" and _white(file) > 255)
+    ):
+        raise ValueError(DEEP_COLOURS)
+
+
+def _white(file: ImageFile.ImageFile) -> int:
+    """The value that stands for white in a PPM file; Pillow makes it 255 or 65535."""
+    args = file.tile[0].args
+    return int(args[1]) if isinstance(args, tuple) else 65535 if "16" in str(args) else 255
+
+
+def _check_tiff(file: Image.Image) -> None:
+    tags = file.tag_v2  # type: ignore[attr-defined]
+    bits, formats = tags.get(_BITS, (1,)), tags.get(_FORMAT, (1,))
+    deep = max(bits) > 8
+    if re.search(r"^images=(?!1\s)\d", str(tags.get(_DESCRIPTION, "")), re.MULTILINE):
+        raise ValueError("it is a stack of ImageJ; save one image a file")
+    if deep and tags.get(_SAMPLES, 1) > 1:
+        raise ValueError(DEEP_COLOURS)
+    if deep and tags.get(_PHOTOMETRIC) == 0:
+        raise ValueError(f"its 0 is white, at {max(bits)} bits; save it with 0 as black")
+    packed_big_endian = tags.prefix == b"MM" and tags.get(_COMPRESSION, 1) != 1
+    if (max(bits) == 8 and max(formats) != 1) or (
+        packed_big_endian and deep and (bits, formats) != ((16,), (1,))
+    ):
+        raise ValueError(
+            f"{max(bits)} bits of sample format {max(formats)}, compressed and big-endian or not, "
+            "are not read; save it as unsigned 16 bits"
+        )
+
+
+def _check_jpeg2000(path: Path) -> None:
+    """8 bits a channel or 16 of grey, unsigned: Pillow stretches other depths to these."""
+    with path.open("rb") as file:
+        start = file.read(_HEADER_SIZE)
+    size = start.find(b"\xff\x4f\xff\x51") + 4  # marker segment SIZ of ISO 15444-1, A.5.1
+    n_channels = int.from_bytes(start[size + 34 : size + 36], "big")
+    depths = set(start[size + 36 : size + 36 + 3 * n_channels : 3])  # bits - 1, and 128 if signed
+    if depths != {7} and (depths, n_channels) != ({15}, 1):
+        bits = sorted(depth % 128 + 1 for depth in depths)
+        raise ValueError(f"{bits} bits in {n_channels} channels are not read; save it with 8 bits")
+
+
+def _check_opaque(file: Image.Image) -> None:
+    if file.mode.startswith(_DEEP) or file.convert("RGBA").getchannel("A").getextrema() != (
+        255,
+        255,
+    ):
+        raise ValueError("it has transparent pixels; save it without an alpha channel")

@@ -1,0 +1,241 @@
+"""NIfTI, MetaImage and NRRD by SimpleITK: whole, and in one orientation.
+
+SimpleITK fills what a truncated NIfTI file lacks with zeros, takes voxels from wherever a header
+points to, and lays volumes without an orientation as it likes; all these are refused.
+"""
+
+import gzip
+import re
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+READERS = {"NIfTI": "NiftiImageIO", "MetaImage": "MetaImageIO", "NRRD": "NrrdImageIO"}
+"""Format -> SimpleITK's name of its reader."""
+NIFTI_BITS = {
+    2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64,
+}  # fmt: skip
+"""Data types of NIfTI that are read -> bits a voxel; complex numbers and RGBA are not."""
+NRRD_SPACES = (
+    "left-posterior-superior", "lps",
+    "right-anterior-superior", "ras",
+    "left-anterior-superior", "las",
+)  # fmt: skip
+CHUNK = 1 << 20  # bytes read at a time, and of a text header at most
+
+
+def kind(start: bytes) -> str | None:
+    """Name of the format of a file that starts so, or None.
+
+    Raises:
+        ValueError: Analyze 7.5 or NIfTI-2.
+    """
+    if start[344:348] in (b"n+1\0", b"ni1\0"):
+        return "NIfTI"
+    if start[4:8] in (b"n+2\0", b"ni2\0"):
+        raise ValueError("it is NIfTI-2; save it as NIfTI-1")
+    if start[:4] in (struct.pack("<i", 348), struct.pack(">i", 348)) and len(start) >= 348:
+        raise ValueError("it is Analyze 7.5, which does not say left from right; save it as NIfTI")
+    if start.startswith(b"NRRD000"):
+        return "NRRD"
+    if re.match(rb"\s*(ObjectType|NDims|Comment)\s*[=:]", start):
+        return "MetaImage"
+    return None
+
+
+def header(path: Path, kind: str) -> tuple[int, int]:
+    """Dimensions and channels."""
+    with tempfile.TemporaryDirectory() as folder:
+        reader = _open(path, kind, Path(folder))
+        return sum(extent > 1 for extent in reader.GetSize()), reader.GetNumberOfComponents()
+
+
+def read(path: Path, kind: str) -> np.ndarray:
+    """(1 or 3, [D,] H, W), to Superior, Posterior and Left; axes of one voxel are dropped.
+
+    A file of two axes lies as it is stored.
+    """
+    check(path, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        image = _open(path, kind, Path(folder)).Execute()
+    while image.GetDimension() > 3:
+        image = image[..., 0]
+    if image.GetDimension() == 3:
+        image = sitk.DICOMOrient(image, "LPS")
+    array = sitk.GetArrayFromImage(image)
+    n_channels = image.GetNumberOfComponentsPerPixel()
+    channels_first = np.moveaxis(array, -1, 0) if n_channels > 1 else array[None]
+    return channels_first.reshape(n_channels, *[n for n in channels_first.shape[1:] if n > 1])
+
+
+def check(path: Path, kind: str) -> None:
+    """Hold the voxels that are there against what the header promises.
+
+    Raises:
+        ValueError: some are missing, or they lie in another folder.
+    """
+    {"NIfTI": _check_nifti, "MetaImage": _check_meta, "NRRD": _check_nrrd}[kind](path)
+
+
+def _open(path: Path, kind: str, folder: Path) -> sitk.ImageFileReader:
+    """A reader that knows the header; ``folder`` is for a link where the name is unusual."""
+    if kind == "NIfTI":
+        _check_orientation(path)
+    name = _nifti_name(path, folder) if kind == "NIfTI" else path
+    reader = _reader(name, kind)
+    size, n_channels = reader.GetSize(), reader.GetNumberOfComponents()
+    if max(size[3:], default=1) > 1:
+        raise ValueError(f"it has {len(size)} axes, {size}; save one volume a file")
+    if sum(extent > 1 for extent in size) not in (2, 3):
+        raise ValueError(f"its size {size} is neither that of an image nor of a volume")
+    voxel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    grey = n_channels == 1 and "complex" not in voxel
+    if not grey and not (n_channels == 3 and "unsigned" in voxel):
+        raise ValueError(f"{n_channels} components of {voxel} a voxel are neither grey nor RGB")
+    return reader
+
+
+def _reader(path: Path, kind: str) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(READERS[kind])
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _nifti_name(path: Path, folder: Path) -> Path:
+    """A name that SimpleITK takes for NIfTI: ``path`` or a link to it."""
+    packed = _is_packed(path)
+    usual = (".nii.gz", ".NII.GZ") if packed else (".nii", ".NII", ".hdr", ".HDR")
+    if path.name.endswith(usual):
+        return path
+    link = folder / f"volume{usual[0]}"
+    link.symlink_to(path.resolve())
+    return link
+
+
+def _check_orientation(path: Path) -> None:
+    start, order = _nifti_header(path)
+    n_axes, *_ = struct.unpack_from(order + "h", start, 40)
+    if n_axes > 2 and max(struct.unpack_from(order + "hh", start, 252)) <= 0:
+        raise ValueError(
+            "its qform and sform codes are 0: it does not say left from right; set one"
+        )
+
+
+def _check_nifti(path: Path) -> None:
+    start, order = _nifti_header(path)
+    n_axes, *extents = struct.unpack_from(order + "8h", start, 40)
+    (data_type,) = struct.unpack_from(order + "h", start, 70)
+    (offset,) = struct.unpack_from(order + "f", start, 108)
+    if data_type not in NIFTI_BITS:
+        raise ValueError(f"its data type {data_type} is not read; save it as integers or floats")
+    data = path
+    if start[344:348] == b"ni1\0":
+        names = [path.with_suffix(ending) for ending in (".img", ".IMG", ".img.gz")]
+        data = next((name for name in names if name.is_file()), names[0])
+    n_voxels = int(np.prod(extents[:n_axes], dtype=object))
+    _check_size(data, n_voxels * NIFTI_BITS[data_type] // 8, skip=int(offset), packed=None)
+
+
+def _nifti_header(path: Path) -> tuple[bytes, str]:
+    """The 348 bytes and their order, as struct writes it."""
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+        start = file.read(348)
+    return start, "<" if start.startswith(struct.pack("<i", 348)) else ">"
+
+
+def _check_meta(path: Path) -> None:
+    fields, skip = _meta_header(path)
+    name = fields.get("ElementDataFile", "")
+    if name != "LOCAL":
+        _check_beside("ElementDataFile", name)
+    if fields.get("BinaryData", "True")[:1] not in "Tt1":
+        raise ValueError("its voxels are text; save them in binary")
+    slope = fields.get("ElementToIntensityFunctionSlope", "1")
+    if float(slope) != 1 or float(fields.get("ElementToIntensityFunctionOffset", "0")) != 0:
+        raise ValueError("its ElementToIntensityFunction is not applied; save the intensities")
+    reader = _reader(path, "MetaImage")
+    voxel = sitk.Image([1] * 3, reader.GetPixelID(), reader.GetNumberOfComponents())
+    promised = int(np.prod(reader.GetSize(), dtype=object)) * sitk.GetArrayFromImage(voxel).nbytes
+    packed = fields.get("CompressedData", "False")[:1] in "Tt1"
+    header_size = max(int(fields.get("HeaderSize", "0")), 0)
+    if name == "LOCAL":
+        _check_size(path, promised, skip=skip, packed=packed)
+    else:
+        _check_size(path.parent / name, promised, skip=header_size, packed=packed)
+
+
+def _meta_header(path: Path) -> tuple[dict[str, str], int]:
+    """Fields up to ElementDataFile, the last, and the number of bytes they take."""
+    with path.open("rb") as file:
+        lines = file.read(CHUNK).splitlines(keepends=True)
+    fields: dict[str, str] = {}
+    n_bytes = 0
+    for line in lines:
+        key, *value = (
+            part.strip() for part in re.split("[=:]", line.decode("latin-1"), maxsplit=1)
+        )
+        fields.setdefault(key, *value or [""])
+        n_bytes += len(line)
+        if key == "ElementDataFile":
+            break
+    return fields, n_bytes
+
+
+def _check_nrrd(path: Path) -> None:
+    """Whether the voxels lie beside the header; the library itself counts them."""
+    with path.open("rb") as file:
+        text = re.split(rb"\r?\n\r?\n", file.read(CHUNK))[0].decode("latin-1")
+    for name in re.findall(r"^data ?file:(.*)$", text, re.MULTILINE):
+        _check_beside("data file", name.strip())
+    spaces = re.findall(r"^space:(.*)$", text, re.MULTILINE)
+    flat = re.search(r"^dimension:\s*2\s*$", text, re.MULTILINE)
+    if not flat and [space.strip().lower() in NRRD_SPACES for space in spaces] != [True]:
+        raise ValueError(
+            f"it does not say left from right; its space is {spaces}, not LPS, RAS or LAS"
+        )
+
+
+def _check_beside(field: str, name: str) -> None:
+    if name != Path(name).name or name in ("", ".", "..") or name.startswith("LIST") or "%" in name:
+        raise ValueError(f"{field} must be a file in the same folder, not {name!r}")
+
+
+def _check_size(data: Path, promised: int, skip: int, packed: bool | None) -> None:
+    """Whether ``data`` holds the bytes promised after ``skip``; ``packed`` None: see for itself."""
+    if not data.is_file():
+        raise ValueError(f"the file {data} is missing")
+    if packed is None and _is_packed(data):  # gzip around all of it, header and voxels
+        there = _unpacked_size(data, 0, promised + skip) - skip
+    elif packed:
+        there = _unpacked_size(data, skip, promised)
+    else:
+        there = data.stat().st_size - skip
+    if there < promised:
+        raise ValueError(f"{data} is truncated: it holds {there} bytes of {promised}; get it anew")
+
+
+def _unpacked_size(path: Path, skip: int, enough: int) -> int:
+    """Bytes in a gzip or zlib stream, its checksum verified; counting ends past ``enough``."""
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    total = 0
+    with path.open("rb") as file:
+        file.seek(skip)
+        while total <= enough + CHUNK and (chunk := unpacker.unconsumed_tail or file.read(CHUNK)):
+            total += len(unpacker.decompress(chunk, CHUNK))
+            if unpacker.eof and total >= enough:
+                break
+            if unpacker.eof:  # gzip files may be several streams, one after the other
+                file.seek(-len(unpacker.unused_data), 1)
+                unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    return total
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"

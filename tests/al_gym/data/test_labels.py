@@ -1,0 +1,69 @@
+"""The label csv: what a line may name and say, and the errors that name the line."""
+
+import pytest
+
+from al_gym.data import labels
+
+IMAGES = ["1.png", "a/2.nii.gz", "a/b.c.png", "s/p1/0001", "s/p1/0002", "t.jpg", "t.png"]
+
+
+def read(tmp_path, text, excluded=()):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return labels.read(path, IMAGES, excluded)[0]
+
+
+def test_what_a_line_names(tmp_path):
+    text = "file;label\n1;x\n./a/2;x\na\\b.c.png;y\ns/p1;z\nt.png;\n"
+    found = read(tmp_path, text)
+    assert {name: line.label for name, line in found.items()} == {
+        "1.png": "x", "a/2.nii.gz": "x", "a/b.c.png": "y", "s/p1/0001": "z", "s/p1/0002": "z",
+        "t.png": None,
+    }  # fmt: skip
+
+
+def test_patient_and_split(tmp_path):
+    found = read(tmp_path, "file,label,Patient,Split\n1,x,600000.0,VALID\na/2,y,q,Training\n")
+    assert [(line.patient, line.split) for line in found.values()] == [
+        ("600000", "validation"), ("q", "train"),
+    ]  # fmt: skip
+
+
+def test_numbers_are_sorted_as_numbers(tmp_path):
+    found = read(tmp_path, "file,label\n1,10\na/2,2.0\na/b.c,2\n")
+    assert labels.class_names({line.label for line in found.values()}) == ("2", "10")
+    assert labels.class_names({"b", "10", "2"}) == ("10", "2", "b")
+
+
+def test_lines_for_excluded_files_are_without_effect(tmp_path):
+    assert list(
+        read(tmp_path, "file,label\n1,x\nm/1_mask,y\nn/3.png,y\n", ["m/1_mask.png", "n"])
+    ) == ["1.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\n1,x\n7.png,y\n", r"line 3: there is no image 7\.png"),
+        ("file,label\n../1.png,x\n", r"line 2: file must be a path below"),
+        ("file,label\n/etc/passwd,x\n", r"line 2: file must be a path below"),
+        ("file,label\nC:\\1.png,x\n", r"line 2: file must be a path below"),
+        ("file,label\n,x\n", r"line 2: file must be a path below"),
+        ("file,label\nt,x\n", r"line 2: t may be t\.jpg or t\.png: write the ending"),
+        ("file,label\n1,x\n1.png,y\n", r"line 3: 1\.png stands on line 2, too"),
+        ("file,label\n1,-1\n", r"line 2: label -1 is no class; leave the cell empty"),
+        ("file,label,split\n1,x,later\n", r"line 2: split is 'later'; it may be train, "),
+        ("file,label,split\n1,x,\n", r"line 2: split is ''"),
+        ("file,label,split\n1,,test\n", r"line 2: a test image needs a label"),
+        ("file,label,patient\n1,x,\n", r"line 2: column 'patient' holds ''"),
+        ("name,label\n1,x\n", r"lacks the column 'file'.*exclude='labels.csv'"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, text)
+
+
+def test_no_csv(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        labels.read(tmp_path / "none.csv", IMAGES, [])

@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from al_gym import config
-from al_gym.data import cache, files, metaimage
+from al_gym.data import cache, files, metaimage, walk
 from al_gym.data.dataset import ImageDataset, split_groups
 
 ANNOTATIONS = "chestCT_round1_annotation.csv"
@@ -178,7 +178,8 @@ def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tu
         ValueError: two files have the name of one scan, or a link leads out of the root.
     """
     found: dict[str, Path] = {}
-    for path in files.find_files(root, root, (".mhd",)):
+    names = [name for name in walk.find_files(root).files if name.lower().endswith(".mhd")]
+    for path in [root / name for name in names]:
         series = files.identifier(path.stem)
         if series in found and not path.samefile(found[series]):
             raise ValueError(f"two volumes have one name: {found[series]} and {path}")

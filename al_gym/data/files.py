@@ -210,40 +210,6 @@ def new_folder(path: Path) -> None:
         raise FileExistsError(f"{path} is not empty: name a new folder, or empty this one")
 
 
-def find_files(root: Path, place: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Files anywhere below ``place`` with one of the ``endings`` in any case, sorted.
-
-    What systems leave behind is no data: hidden files and folders, and ``__MACOSX``. Links inside
-    the root are followed, and a folder is entered once.
-
-    Args:
-        root: the data set's folder.
-        place: the root, or a folder in it.
-        endings: in lower case.
-
-    Raises:
-        ValueError: a symbolic link, to a folder or to such a file, leads out of the root.
-    """
-    found, entered = [], {place.resolve()}
-    for folder, folders, names in os.walk(place, followlinks=True):
-        inside = [Path(folder, name) for name in sorted(folders) if _is_data(name)]
-        wanted = [name for name in names if _is_data(name) and name.lower().endswith(endings)]
-        files = [Path(folder, name) for name in wanted]
-        for path in (*inside, *files):
-            check_inside(root, path)
-        folders.clear()
-        for path in inside:
-            if path.resolve() not in entered:
-                entered.add(path.resolve())
-                folders.append(path.name)
-        found += [path for path in files if path.is_file()]
-    return sorted(found)
-
-
-def _is_data(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
-
-
 def check_inside(root: Path, path: Path) -> None:
     """Refuse a symbolic link that leads out of the root.
 

@@ -88,7 +88,9 @@ def load(
             which, and what to do.
     """
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    _check_settings(image_size, window, group_pattern, exclude, duplicates, test_fraction)
+    _check_settings(
+        image_size, window, group_pattern, exclude, duplicates, test_fraction, split_seed
+    )
     path = _resolve(root, exclude)
     divide = functools.partial(
         splits.divide,
@@ -102,7 +104,7 @@ def load(
         return _load_npz(path, image_size, window, exclude, group_pattern, divide)
     layout = layouts.read(
         path,
-        labels_csv=None if labels is None else Path(labels).expanduser(),
+        labels_csv=None if labels is None else files.user_path("labels", labels),
         exclude=exclude,
         group_pattern=group_pattern,
         join_series=join_series,
@@ -173,15 +175,13 @@ def fitted(
         uint8 of ``shape``.
 
     Raises:
-        ValueError: another number of dimensions, or pixels that are no numbers.
+        ValueError: another number of dimensions.
     """
     if array.ndim != len(shape):
         raise ValueError(
             f"{name} has {array.ndim - 1} dimensions, other files {len(shape) - 1}; "
             "a folder holds either images or volumes"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{name} has pixels that are no finite numbers; replace them")
     if array.dtype != np.uint8 or window is not None:
         low, high = np.percentile(array, (0.5, 99.5)) if window is None else window
         array = (array.astype(np.float32) - low) / max(high - low, 1e-6) * 255
@@ -269,12 +269,13 @@ def _dataset(
 
 def _resolve(root: str | Path | None, exclude: Sequence[str]) -> Path:
     """The folder to read, or the npz file."""
-    if root is not None and Path(root).expanduser().is_file():
-        return Path(root).expanduser()
+    if root is not None and (given := files.user_path("root", root)).is_file():
+        return given
     folder = files.resolve_root("Folder", root, "It holds one folder of images a class")
     npz = folder / PACKED
     if not npz.is_file() or is_excluded(PACKED, exclude):
         return folder
+    files.check_inside(folder, npz)
     found = find_files(folder, exclude)
     if found.folders or places.LABELS in found.files:
         other = (found.folders or [places.LABELS])[0]
@@ -292,6 +293,7 @@ def _check_settings(
     exclude: Sequence[str],
     duplicates: str,
     test_fraction: float,
+    split_seed: int,
 ) -> None:
     """Refuse what cannot be, before files are read."""
     for edge in image_size if isinstance(image_size, list | tuple) else (image_size,):
@@ -315,3 +317,4 @@ def _check_settings(
         raise ValueError(f"exclude must be a pattern such as '*_mask.png', or several: {exclude}")
     check_one_of("duplicates", duplicates, ("keep", "drop"))
     check_between("test_fraction", test_fraction, 0, 1, lower_included=True)
+    check_at_least("split_seed", split_seed, 0)

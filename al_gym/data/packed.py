@@ -72,12 +72,12 @@ def _groups(path: Path, arrays: dict[str, np.ndarray], pattern: str | None) -> n
 def _sides(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
     given = arrays.get("split")
     if given is None:
-        return np.full(len(arrays["labels"]), "train", object).astype(str)
-    sides = [splits.split_name(name) for name in given]
+        return np.full(len(arrays["labels"]), "train")
+    sides = [splits.split_name(name) for name in given.tolist()]
     if None in sides:
         raise ValueError(
-            f"{path}: split {given[sides.index(None)]!r} of image {sides.index(None)}; it may be "
-            f"{', '.join(splits.SPLITS)}"
+            f"{path}: split {str(given[sides.index(None)])!r} of image {sides.index(None)}; it may "
+            f"be {', '.join(splits.SPLITS)}"
         )
     return np.array(sides)
 
@@ -91,7 +91,7 @@ def _check_rows(path: Path, rows: splits.Rows) -> None:
         )
     names, counts = np.unique(rows.names, return_counts=True)
     if (counts > 1).any():
-        raise ValueError(f"{path}: {names[counts.argmax()]!r} stands twice in names")
+        raise ValueError(f"{path}: {str(names[counts.argmax()])!r} stands twice in names")
 
 
 def _kept(path: Path, arrays: dict[str, np.ndarray], exclude: Sequence[str]) -> np.ndarray:

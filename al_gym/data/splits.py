@@ -143,6 +143,11 @@ def _with_test(
     sides = rows.sides.copy()
     sides[drawn] = "test"
     notes = []
+    if (rows.sides == "validation").any():
+        notes.append(
+            f"there are validation images and no test images: {len(drawn)} training images of "
+            f"{len(np.unique(groups[drawn]))} groups were drawn for the test"
+        )
     if n_joined:
         notes.append(
             f"{n_joined} images are copies, to the byte, of others, and were put on the side that "

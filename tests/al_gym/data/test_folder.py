@@ -1,4 +1,6 @@
-"""The user's own images: every format, one folder a class, or an npz file."""
+"""The user's own images: settings, decoding to one size, and what is refused."""
+
+import os
 
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ import SimpleITK as sitk
 from PIL import Image
 
 from al_gym.data import folder
+from al_gym.data.dataset import UNKNOWN
+from tests.al_gym.data.dicom import write_slice
 
 
 def picture(value, size=(20, 24), seed=0):
@@ -130,52 +134,12 @@ def test_shrinking_takes_means_and_growing_interpolates(tmp_path):
     assert grown[0, 0].tolist() == [0, 50, 150, 200]
 
 
-def test_npz(tmp_path):
-    path = tmp_path / "images.npz"
-    labels = np.arange(20) % 2
-    images = np.repeat((labels * 90)[:, None], 64, 1).reshape(20, 8, 8).astype(np.uint8)
-    np.savez(path, images=images, labels=labels, groups=np.arange(20) // 4)
-    for root in (path, tmp_path):
-        dataset = folder.load(root)
-        assert dataset.images.shape == (20, 1, 8, 8)
-        np.testing.assert_array_equal(dataset.images[:, 0, 0, 0], labels * 90)
-        assert not set(dataset.groups[dataset.train]) & set(dataset.groups[dataset.test])
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"images": np.zeros((4, 8, 8), np.uint8)}, "no array 'labels'"),
-        (
-            {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.array([{}] * 4)},
-            "cannot be used: .*pickle",
-        ),
-        ({"images": np.zeros((4, 8, 8)), "labels": np.zeros(4, int)}, "must be uint8"),
-        ({"images": np.zeros((4, 8, 8), np.uint8), "labels": np.zeros(3, int)}, "labels must be"),
-        (
-            {
-                "images": np.zeros((4, 8, 8), np.uint8),
-                "labels": np.array([0, 1, 0, 1]),
-                "groups": np.zeros(3),
-            },
-            "groups must be",
-        ),
-    ],
-)
-def test_bad_npz(tmp_path, arrays, message):
-    np.savez(tmp_path / "images.npz", **arrays)
-    with pytest.raises(ValueError, match=message):
-        folder.load(tmp_path)
-
-
 def test_bad_folders(tmp_path, photographs):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         folder.load(tmp_path / "nowhere")
     lone = tmp_path / "benign"
     with pytest.raises(FileNotFoundError, match="one folder of images a class"):
         folder.load(lone)
-    with pytest.raises(ValueError, match="test_fraction"):
-        folder.load(photographs, test_fraction=1.0)
 
 
 def test_empty_classes(tmp_path):
@@ -209,3 +173,167 @@ def test_images_and_volumes_do_not_mix(photographs):
     write_sitk(photographs / "benign" / "volume.nii", np.zeros((6, 6, 6), np.int16))
     with pytest.raises(ValueError, match=r"volume.nii has 3 dimensions"):
         folder.load(photographs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 3}, "image_size must be at least 4, not 3"),
+        ({"image_size": 24.0}, "image_size must be an integer"),
+        ({"image_size": "24"}, "image_size must be an integer"),
+        ({"image_size": True}, "image_size must be"),
+        ({"image_size": (8, 16, 24)}, r"image_size \(8, 16, 24\) has 3 numbers.* 2 axes"),
+        ({"image_size": ()}, r"image_size \(\) has 0 numbers"),
+        ({"image_size": (8, 0)}, "image_size must be at least 4, not 0"),
+        ({"window": (400, -1000)}, "window must be .*low < high"),
+        ({"window": (5, 5)}, "window must be .*low < high"),
+        ({"window": (0, float("nan"))}, "window must be .*low < high"),
+        ({"window": (0, float("inf"))}, "window must be .*low < high"),
+        ({"window": 400}, "window must be two numbers"),
+        ({"window": "ab"}, "window must be two numbers"),
+        ({"group_pattern": "p("}, r"group_pattern 'p\(' is no regular expression"),
+        ({"group_pattern": 5}, "group_pattern 5 is no regular expression"),
+        ({"exclude": [5]}, "exclude must be a pattern"),
+        ({"duplicates": "remove"}, "duplicates must be one of"),
+        ({"test_fraction": 1.0}, "test_fraction must lie"),
+        ({"test_fraction": -0.1}, "test_fraction must lie"),
+        ({"split_seed": -1}, "split_seed must be at least 0"),
+        ({"labels": ""}, "labels is empty"),
+        ({"test_fraction": "0.3"}, "test_fraction must be a number"),
+    ],
+)
+def test_bad_settings_are_named(photographs, settings, message):
+    with pytest.raises(ValueError, match=message):
+        folder.load(photographs, **settings)
+
+
+def test_a_size_for_each_axis(tmp_path):
+    for name in ("a", "b"):
+        for i in range(2):
+            (tmp_path / name).mkdir(exist_ok=True)
+            rows = np.repeat(np.arange(8, dtype=np.uint8)[:, None] * 10, 16, 1) + i
+            Image.fromarray(rows).save(tmp_path / name / f"{i}.png")
+    images = folder.load(tmp_path, image_size=[8, 16]).images
+    assert images.shape == (4, 1, 8, 16)
+    assert images[0, 0, :, 0].tolist() == [0, 10, 20, 30, 40, 50, 60, 70]
+    assert folder.load(tmp_path, image_size=(4, 8)).images[0, 0, :, 0].tolist() == [5, 25, 45, 65]
+
+
+def test_no_test_images(photographs):
+    dataset = folder.load(photographs, image_size=8, test_fraction=0)
+    assert (len(dataset.train), len(dataset.test)) == (24, 0)
+
+
+def test_names_are_paths_and_rows_are_sorted(photographs):
+    (photographs / "unlabelled").mkdir()
+    Image.fromarray(picture(120)).save(photographs / "unlabelled" / "new.png")
+    dataset = folder.load(photographs, image_size=8)
+    paths = sorted(path for path in photographs.rglob("*.png") if path.parent.name != "unlabelled")
+    expected = [path.relative_to(photographs).as_posix() for path in paths]
+    assert dataset.names.tolist() == [*expected, "unlabelled/new.png"]
+    assert dataset.labels.tolist() == [0] * 12 + [1] * 12 + [UNKNOWN]
+    assert 24 in dataset.train
+    assert dataset.class_names == ("benign", "malignant")
+
+
+def test_a_validation_folder(photographs, tmp_path):
+    root = tmp_path / "split"
+    for i, path in enumerate(sorted(photographs.rglob("*.png"))):
+        target = root / ("val" if i % 3 == 0 else "train") / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    dataset = folder.load(root, image_size=8)
+    sides = [len(rows) for rows in (dataset.train, dataset.validation, dataset.test)]
+    assert sides == [12, 8, 4]
+    assert all(dataset.names[row].startswith("val/") for row in dataset.validation)
+    assert "there are validation images and no test images: 4 training" in dataset.notes[0]
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_copies_of_test_images(photographs, tmp_path, duplicates):
+    root = tmp_path / "split"
+    for i, path in enumerate(sorted(photographs.rglob("*.png"))):
+        target = root / ("test" if i % 4 == 0 else "train") / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        if i == 4:
+            copy = root / "train" / path.parent.name / "copy.png"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    dataset = folder.load(root, image_size=8, duplicates=duplicates)
+    assert ("train/benign/copy.png" in dataset.names) == (duplicates == "keep")
+    assert len(dataset.train) == (19 if duplicates == "keep" else 18)
+    (note,) = dataset.notes
+    assert note.startswith("1 train images are copies, to the byte, of test or validation images")
+    assert "train/benign/copy.png of test/benign/" in note
+
+
+def test_voxels_repaired_in_place_are_decoded_again(tmp_path):
+    for name in ("a", "b"):
+        for i in range(2):
+            (tmp_path / name).mkdir(exist_ok=True)
+            write_sitk(
+                tmp_path / name / f"{i}.mhd", np.full((4, 4, 4), ord(name) + 10 * i, np.uint8)
+            )
+    before = folder.load(tmp_path, image_size=4)
+    assert before.files_decoded == 4
+    assert folder.load(tmp_path, image_size=4).files_decoded == 0
+    (tmp_path / "a" / "0.raw").write_bytes(b"\x07" * 64)
+    after = folder.load(tmp_path, image_size=4)
+    assert after.files_decoded == 4
+    assert after.images[0].tolist() == np.full((1, 4, 4, 4), 7).tolist()
+
+
+def test_verify_sees_what_size_and_time_do_not(photographs):
+    settings = {"image_size": 8, "test_fraction": 0}
+    path = sorted((photographs / "benign").iterdir())[0]
+    other = sorted((photographs / "malignant").iterdir())[0]
+    Image.fromarray(picture(90)).save(path, "bmp")
+    before = {
+        verify: folder.load(photographs, verify=verify, **settings) for verify in (False, True)
+    }
+    stat = path.stat()
+    Image.fromarray(picture(200)).save(path, "bmp")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size and other.exists()
+    assert (folder.load(photographs, **settings).images == before[False].images).all()
+    assert folder.load(photographs, verify=True, **settings).images[0].mean() > 150
+
+
+def test_labels_and_root_may_begin_at_home(photographs, monkeypatch):
+    monkeypatch.setenv("HOME", str(photographs))
+    lines = [
+        f"{path.relative_to(photographs)},{path.parent.name}" for path in photographs.rglob("*.png")
+    ]
+    (photographs / "mine.csv").write_text("\n".join(["file,label", *lines]))
+    dataset = folder.load("~", labels="~/mine.csv", image_size=8)
+    assert dataset.class_names == ("benign", "malignant")
+    with pytest.raises(FileNotFoundError, match="none.csv"):
+        folder.load("~", labels="~/none.csv")
+
+
+def test_a_dicom_series_is_one_volume_in_order(tmp_path):
+    for name, base in (("a", 0), ("b", 1000)):
+        for scan in range(2):
+            for i, z in enumerate(
+                (20.0, 0.0, 10.0, 30.0)
+            ):  # the files are not in the order of slices
+                pixels = np.full((4, 4), base + z + scan, np.int16)
+                write_slice(
+                    tmp_path / name / f"s{scan}" / f"IM{i}", pixels,
+                    series=f"1.{base}.{scan}", patient=f"{name}{scan}", z=z, number=i,
+                )  # fmt: skip
+    dataset = folder.load(tmp_path, image_size=(4, 4, 4), window=(0, 255))
+    assert dataset.images.shape == (4, 1, 4, 4, 4)
+    assert dataset.names.tolist() == ["a/s0", "a/s1", "b/s0", "b/s1"]
+    assert dataset.groups.tolist() == ["a0", "a1", "b0", "b1"]
+    assert dataset.images[1, 0, :, 0, 0].tolist() == [1, 11, 21, 31]
+    with pytest.raises(ValueError, match="join_series=False takes every file as an image"):
+        write_slice(
+            tmp_path / "a/s0/IM9", np.zeros((5, 4), np.int16),
+            series="1.0.0", patient="a0", z=40.0, number=9,
+        )  # fmt: skip
+        folder.load(tmp_path)
+    flat = folder.load(tmp_path, join_series=False, image_size=4, test_fraction=0.5)
+    assert flat.images.shape == (17, 1, 4, 4)
+    assert sorted(set(flat.groups)) == ["a0", "a1", "b0", "b1"]

@@ -2,10 +2,11 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from al_gym.data import retinopathy
 
@@ -63,6 +64,126 @@ def test_large_photographs_are_decoded_at_a_fraction_with_the_same_result(tmp_pa
     assert np.abs(small.astype(int) - whole.transpose(2, 0, 1)).mean() < 2
 
 
+@pytest.fixture
+def root(tmp_path, retinopathy_root):
+    return shutil.copytree(retinopathy_root, tmp_path / "root")
+
+
+# --- layouts --------------------------------------------------------------------------------------
+
+
+def rename(root, change):
+    for path in list((root / "train").iterdir()):
+        path.rename(path.with_name(change(path.name)))
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".Jpg"])
+def test_copies_with_other_endings(root, ending):
+    before = retinopathy.load(root, **SIZES)
+    rename(root, lambda name: name.replace(".jpeg", ending))
+    again = retinopathy.load(root, **SIZES)
+    assert again.fingerprint() == before.fingerprint() and again.files_decoded == 36
+    assert again.names[0] == before.names[0].replace(".jpeg", ending)
+
+
+def test_copies_as_png(root):
+    before = retinopathy.load(root, **SIZES)
+    for path in list((root / "train").iterdir()):
+        with Image.open(path) as file:
+            file.save(path.with_suffix(".PNG"), format="png", compress_level=1)
+        path.unlink()
+    again = retinopathy.load(root, **SIZES)
+    assert again.labels.tolist() == before.labels.tolist()
+    assert np.abs(again.images.astype(int) - before.images).mean() < 3  # no draft for PNG
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [("trainlabels.csv", "train"), ("train_labels.csv", "Train"), ("Train-Labels.CSV", "TRAIN")],
+)
+def test_other_spellings_of_the_competitions_names(root, labels, images):
+    before = retinopathy.load(root, **SIZES)
+    (root / "trainLabels.csv").rename(root / labels)
+    (root / "train").rename(root / images)
+    assert retinopathy.load(root, **SIZES).fingerprint() == before.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [line.replace(",", ";") for line in lines],
+        lambda lines: [line.replace(",", "\t") + "\r" for line in lines],
+        lambda lines: ["Image, Level", *[f"{line}.0" for line in lines[1:]], ",", ""],
+        lambda lines: [lines[0], *[line.replace(",", ".jpeg,") for line in lines[1:]]],
+        lambda lines: [f",{lines[0]}", *[f"{i},{line}" for i, line in enumerate(lines[1:])]],
+    ],
+)
+def test_label_files_of_spreadsheets(root, change):
+    before = retinopathy.load(root, **SIZES)
+    path = root / retinopathy.EYEPACS.labels
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    assert retinopathy.load(root, **SIZES).fingerprint() == before.fingerprint()
+
+
+@pytest.fixture
+def aptos(root):
+    """The same photographs as APTOS names them."""
+    rows = [line.split(",") for line in (root / "trainLabels.csv").read_text().splitlines()[1:]]
+    (root / "train_images").mkdir()
+    lines = ["id_code,diagnosis"]
+    for i, (name, level) in enumerate(rows):
+        code = f"{i * 7919:012x}"
+        with Image.open(root / "train" / f"{name}.jpeg") as file:
+            file.save(root / "train_images" / f"{code}.png", compress_level=1)
+        lines.append(f"{code},{level}")
+    (root / "train.csv").write_text("\n".join(lines) + "\n")
+    (root / "trainLabels.csv").unlink()
+    shutil.rmtree(root / "train")
+    return root
+
+
+def test_aptos(aptos):
+    dataset = retinopathy.load(aptos, **SIZES)
+    assert dataset.images.shape == (36, 3, 32, 32) and len(set(dataset.groups)) == 36
+    levels = dict(line.split(",") for line in (aptos / "train.csv").read_text().splitlines())
+    for i in (0, 20):
+        path = aptos / dataset.names[i]
+        assert int(levels[path.stem]) == dataset.labels[i]
+        image = retinopathy.read_photograph(path, 32)
+        np.testing.assert_array_equal(dataset.images[i], image)
+    assert dataset.notes == (
+        "train.csv names no patients; every photograph counts as one of its own",
+    )
+
+
+def test_two_layouts_in_one_root_are_refused(aptos):
+    (aptos / "trainLabels.csv").write_text("image,level\n1_left,0\n")
+    readings = r"trainLabels.csv with train/ or train.csv with train_images/"
+    with pytest.raises(ValueError, match=rf"could be read as {readings}"):
+        retinopathy.load(aptos, **SIZES)
+
+
+def test_neither_layout(root):
+    (root / "trainLabels.csv").rename(root / "labels.csv")
+    with pytest.raises(FileNotFoundError, match=r"neither trainLabels.csv .* nor train.csv"):
+        retinopathy.load(root, **SIZES)
+
+
+def test_what_has_no_line_is_counted(root):
+    path = root / retinopathy.EYEPACS.labels
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:-2], lines[1]]) + "\n")
+    Image.new("RGB", (9, 9)).save(root / "train" / "._10_left.jpeg", format="jpeg")  # no data
+    unnamed = sorted(f"train/{line.split(',')[0]}.jpeg" for line in lines[-2:])
+    notes = retinopathy.load(root, **SIZES).notes
+    assert notes == (
+        "trainLabels.csv: lines that repeat an earlier one are left out: 1, the first is line "
+        f"{len(lines) - 1}",
+        f"photographs without a line in the label file, not used: 2, {unnamed[0]} for one",
+    )
+    assert retinopathy.load(root, **SIZES).notes == notes  # from the cache, too
+
+
 # --- the cache --------------------------------------------------------------------------------
 
 
@@ -78,7 +199,7 @@ def swap(one, other):
 def test_changed_photographs_are_never_those_of_the_cache(root, tmp_path):
     before = retinopathy.load(root, **SIZES)
     assert retinopathy.load(root, **SIZES).files_decoded == 0
-    one, other = (root / "train" / f"{name}.jpeg" for name in photographs(root, before)[:2])
+    one, other = (root / name for name in before.names[:2])
     swap(one, other)
     expected = before.images.copy()
     expected[[0, 1]] = before.images[[1, 0]]
@@ -100,21 +221,7 @@ def test_another_root_with_the_same_label_file(root, tmp_path):
     assert images.std((0, 2, 3)).max() == 0 < before.images.std()
 
 
-def photographs(root, dataset):
-    """Names of the images of a data set, found by their pixels."""
-    names = {
-        retinopathy.read_photograph(path, 32).tobytes(): path.stem
-        for path in (root / "train").iterdir()
-    }
-    return [names[image.tobytes()] for image in dataset.images]
-
-
 # --- bad input --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def root(tmp_path, retinopathy_root):
-    return shutil.copytree(retinopathy_root, tmp_path / "root")
 
 
 def rewrite(root, line, text):
@@ -175,8 +282,142 @@ def test_an_unreadable_photograph_is_named(root, content):
         retinopathy.load(root, **SIZES, split_seed=3)
 
 
+def test_two_files_of_one_photograph(root):
+    path = sorted((root / "train").iterdir())[3]
+    Image.new("RGB", (40, 40)).save(path.with_suffix(".png"))
+    with pytest.raises(ValueError, match=rf"two files are of one photograph: .*{path.name}"):
+        retinopathy.load(root, **SIZES)
+
+
+def test_a_photograph_of_two_grades(root):
+    name, level = (root / retinopathy.EYEPACS.labels).read_text().splitlines()[1].split(",")
+    rewrite(root, 4, f"{name},{(int(level) + 1) % 5}")
+    with pytest.raises(ValueError, match=rf"line 5: image '{name}' is in line 2, too"):
+        retinopathy.load(root, **SIZES)
+
+
+@pytest.mark.parametrize("name", ["train", "trainLabels.csv", "photograph"])
+def test_links_out_of_the_root_are_refused(root, tmp_path, name):
+    path = next((root / "train").iterdir()) if name == "photograph" else root / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=rf"{path.name} is a link .*elsewhere"):
+        retinopathy.load(root, **SIZES)
+
+
+def test_links_inside_the_root_are_followed(root):
+    before = retinopathy.load(root, **SIZES)
+    (root / "train").rename(root / "part1")
+    (root / "part2").mkdir()
+    path = root / "part1" / Path(before.names[0]).name
+    path.rename(root / "part2" / path.name)
+    path.symlink_to(root / "part2" / path.name)
+    (root / "train").symlink_to("part1")
+    assert retinopathy.load(root, **SIZES).fingerprint() == before.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 4}, "image_size must be at least 8"),
+        ({"image_size": "32"}, "image_size must be an integer, not '32'"),
+        ({"image_size": 32.0}, "image_size must be an integer, not 32.0"),
+        ({"image_size": (32, 32)}, "image_size must be an integer"),
+        ({"n_train": "20"}, "n_train must be an integer"),
+        ({"n_train": 0}, "n_train must be at least 1"),
+        ({"n_test": -1}, "n_test must be at least 0"),
+        ({"split_seed": None}, "split_seed must be an integer"),
+    ],
+)
+def test_bad_settings_are_named_before_anything_is_read(change, message):
+    with pytest.raises(ValueError, match=message):
+        retinopathy.load("nowhere", **{**SIZES, **change})
+
+
+def test_numpy_numbers_are_numbers(root):
+    sizes = {name: np.int64(value) for name, value in SIZES.items()}
+    assert retinopathy.load(root, **SIZES).files_decoded == 36
+    assert retinopathy.load(root, **sizes).files_decoded == 0
+
+
+def test_no_test_images_at_all(root):
+    dataset = retinopathy.load(root, n_train=20, n_test=0, image_size=32)
+    assert len(dataset.test) == 0 and len(dataset.train) == 20
+
+
 def test_a_truncated_photograph_is_named(root):
     path = next((root / "train").iterdir())
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=path.name):
         retinopathy.read_photograph(path, 32)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
+@pytest.mark.parametrize("ending", [".jpeg", ".png"])
+def test_every_truncation_is_refused(tmp_path, ending, kept):
+    path = tmp_path / f"1_left{ending}"
+    photograph().save(path, progressive=True)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    for size in (8, 200):  # a fraction, and the whole
+        with pytest.raises(ValueError, match=rf"{path.name} cannot be decoded"):
+            retinopathy.read_photograph(path, size)
+
+
+def test_a_photograph_of_another_format_than_it_says(tmp_path):
+    path = tmp_path / "1_left.jpeg"
+    photograph().save(path, format="gif")
+    with pytest.raises(ValueError, match=r"1_left.jpeg cannot be decoded"):
+        retinopathy.read_photograph(path, 32)
+
+
+def test_more_than_8_bits_are_refused(tmp_path):
+    path = tmp_path / "1_left.png"
+    Image.fromarray(np.arange(10000, dtype=np.uint16).reshape(100, 100)).save(path)
+    with pytest.raises(ValueError, match=r"1_left.png .*more than 8 bits"):
+        retinopathy.read_photograph(path, 32)
+
+
+def test_pillow_must_not_fill_up_what_is_lost(tmp_path, monkeypatch):
+    path = tmp_path / "1_left.jpeg"
+    photograph().save(path)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(ValueError, match=r"LOAD_TRUNCATED_IMAGES is set.*1_left.jpeg"):
+        retinopathy.read_photograph(path, 32)
+
+
+# --- EXIF -----------------------------------------------------------------------------------------
+
+
+def photograph():
+    """A picture without symmetry, 300 x 200, bright up to its edges."""
+    x, y = np.meshgrid(np.linspace(0, 1, 300), np.linspace(0, 1, 200))
+    channels = [40 + 200 * x * y, 60 + 180 * x**2, 50 + 150 * y]
+    return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("ending", "size"), [(".jpeg", 256), (".jpeg", 40), (".png", 40)])
+def test_exif_turns_the_photograph(tmp_path, orientation, ending, size):
+    """Eight files of one eye, stored in eight ways, are one image."""
+    upright = np.asarray(photograph())
+    stored = {  # what is in the file's first row and column, by EXIF 2.32, table 6
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quality = {} if ending == ".png" else {"quality": 98, "subsampling": 0}
+    path = tmp_path / f"1_left{ending}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **quality)
+    Image.fromarray(upright).save(tmp_path / f"2_left{ending}", **quality)
+    image = retinopathy.read_photograph(path, size).astype(int)
+    expected = retinopathy.read_photograph(tmp_path / f"2_left{ending}", size)
+    inside = np.s_[:, size // 4 : -size // 4, size // 8 : -size // 8]  # edges ring in a JPEG
+    assert np.abs(image - expected)[inside].max() <= 4

@@ -45,7 +45,7 @@ FILMS = tuple(
 """SOP classes whose frames follow each other in time, or have no place in the patient."""
 SEQUENCES = {(0x0028, 0x3000): "a modality LUT", (0x5200, 0x9229): "frames of an enhanced object"}
 """Sequences that SimpleITK does not apply."""
-HEADER_SIZE = 1 << 22  # bytes in which these lie
+HEADER_SIZE = 1 << 22  # bytes of a file in front of its pixels, at most
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def kind(start: bytes) -> str | None:
 
 def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
     """Dimensions, channels, SeriesInstanceUID of a slice, PatientID; None: no pixels."""
-    if _meta(path).get(0x0002, "").startswith(WITHOUT_PIXELS):
+    if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
         return None
     reader = _open(path)
     is_slice = reader.GetSize()[2] == 1 and reader.HasMetaDataKey("0020|0032")
@@ -191,11 +191,20 @@ def _open(path: Path) -> sitk.ImageFileReader:
     Raises:
         ValueError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
     """
-    syntax = _meta(path).get(0x0010, "")
-    if syntax not in SYNTAXES:
-        raise ValueError(f"its transfer syntax {syntax!r} is not read; change it, with dcmconv say")
-    for tag, name in SEQUENCES.items():
-        if _holds(path, tag, big_endian="Big" in SYNTAXES[syntax]):
+    meta, content = _start(path)
+    syntax = SYNTAXES.get(meta.get(0x0010, ""))
+    if syntax is None:
+        raise ValueError(
+            f"its transfer syntax {meta.get(0x0010)!r} is not read; change it, with dcmconv say"
+        )
+    if syntax != "Implicit VR Little Endian" and not content[4:6].isupper():
+        raise ValueError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
+    order = ">HH" if "Big" in syntax else "<HH"
+    before_pixels, pixels, _ = content.partition(struct.pack(order, 0x7FE0, 0x0010))
+    if not pixels:
+        raise ValueError("it has no pixels")
+    for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences
+        if struct.pack(order, *tag) in before_pixels:
             raise ValueError(f"it has {name}, which is not read; convert it to NIfTI")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -203,12 +212,12 @@ def _open(path: Path) -> sitk.ImageFileReader:
     reader.ReadImageInformation()
     bits, samples, colours = (_text(reader, "0028|" + key) for key in ("0100", "0002", "0004"))
     wrong = bits not in ("8", "16")
-    wrong |= bits == "16" and samples != "1" and SYNTAXES[syntax].startswith("RLE")
+    wrong |= bits == "16" and samples != "1" and syntax.startswith("RLE")
     wrong |= bits == "16" and colours == "PALETTE COLOR"
     if wrong or colours not in COLOURS:
         raise ValueError(
-            f"{colours} of {bits} bits and {samples} samples a pixel in {SYNTAXES[syntax]} is not "
-            "read; save it with 8 or 16 bits, uncompressed"
+            f"{colours} of {bits} bits and {samples} samples a pixel in {syntax} is not read; save "
+            "it with 8 or 16 bits, uncompressed"
         )
     n_frames = reader.GetSize()[2]
     if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
@@ -219,27 +228,21 @@ def _open(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _holds(path: Path, tag: tuple[int, int], big_endian: bool) -> bool:
-    """Whether a sequence stands in front of the pixels; SimpleITK does not tell."""
-    order = ">HH" if big_endian else "<HH"
+def _start(path: Path) -> tuple[dict[int, str], bytes]:
+    """Elements of group 2 as text, by number, and what follows them in the file's start."""
     with path.open("rb") as file:
-        before_pixels = file.read(HEADER_SIZE).partition(struct.pack(order, 0x7FE0, 0x0010))[0]
-    return struct.pack(order, *tag) in before_pixels
-
-
-def _meta(path: Path) -> dict[int, str]:
-    """Elements of group 2, always explicit and little endian: element -> value as text."""
-    with path.open("rb") as file:
-        file.seek(132)
-        values: dict[int, str] = {}
-        while len(head := file.read(8)) == 8:
-            group, element, vr, length = struct.unpack("<HH2sH", head)
-            if group != 2:
-                break
-            if vr in (b"OB", b"UN", b"UT"):
-                (length,) = struct.unpack("<I", file.read(4))
-            values[element] = file.read(length).rstrip(b"\0 ").decode("latin-1")
-    return values
+        content = file.read(HEADER_SIZE)
+    values: dict[int, str] = {}
+    at = 132
+    while content[at : at + 2] == b"\2\0":  # always explicit and little-endian
+        element, vr, length = struct.unpack_from("<H2sH", content, at + 2)
+        at += 8
+        if vr in (b"OB", b"UN", b"UT"):
+            (length,) = struct.unpack_from("<I", content, at)
+            at += 4
+        values[element] = content[at : at + length].rstrip(b"\0 ").decode("latin-1")
+        at += length
+    return values, content[at:]
 
 
 def _text(reader: sitk.ImageFileReader, key: str) -> str:

@@ -1,8 +1,8 @@
 """Image files: what they are by their content, and their pixels in one orientation.
 
-Photographs (``photographs.py``), DICOM (``dicom.py``) and volumes (``volumes.py``) are told apart by
-their first bytes; the ending of a name does not matter. A file is decoded as the reference readers
-Pillow, tifffile, pydicom and nibabel do it, or refused with its name; the tests compare them.
+Photographs (``photographs.py``), DICOM (``dicom.py``) and volumes (``volumes.py``) are told apart
+by their first bytes; the ending of a name does not matter. A file is decoded as the reference
+readers Pillow, tifffile, pydicom and nibabel do it, or refused with its name; tests compare them.
 """
 
 import re
@@ -70,10 +70,11 @@ def read(path: Path, n_channels: int) -> np.ndarray:
     """The pixels of one file.
 
     Photographs are turned as their EXIF tag says; fewer than 8 bits are stretched to 0..255, and
-    palettes and CMYK become RGB. Volumes run to Superior, Posterior and Left along D, H and W, by the
-    nearest axes where they are oblique; an axis of one voxel is dropped. DICOM values are rescaled
-    (slope and intercept), and MONOCHROME1 is inverted before, v to low + high - v of its stored bits,
-    so that bright is bright. A single slice lies as it is stored, and so do the frames of a film.
+    palettes and CMYK become RGB. Volumes run to Superior, Posterior and Left along D, H and W, by
+    the nearest axes where they are oblique; an axis of one voxel is dropped. DICOM values are
+    rescaled (slope and intercept), and MONOCHROME1 is inverted before, v to low + high - v of its
+    stored bits, so that bright is bright. A single slice lies as it is stored, and so do the frames
+    of a film. NaN and infinite voxels, which mark the background of maps, are 0.
 
     Args:
         path: the file.
@@ -98,7 +99,7 @@ def read(path: Path, n_channels: int) -> np.ndarray:
             array = photographs.read(path, kind, n_channels)
         if len(array) > n_channels:
             raise ValueError("it is in colour, other images are grey")
-        return _checked(array)
+        return _plain(array)
     except Exception as error:
         raise _refusal(path, error) from error
 
@@ -124,7 +125,7 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
             slices.append(dicom.read_slice(path))
         except Exception as error:
             raise _refusal(path, error) from error
-    return _checked(dicom.stack(slices))
+    return _plain(dicom.stack(slices))
 
 
 def check_volume(path: Path) -> None:
@@ -181,18 +182,17 @@ def _kind(path: Path) -> str | None:
 
 def _unpacked(start: bytes) -> bytes:
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, N_BYTES)
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, 512)
     except zlib.error:
         return b""
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
-    """Numbers in this machine's byte order, floats as float32."""
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Integers in this machine's byte order; floats as float32, with 0 for NaN and infinity."""
     if array.dtype.kind != "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    if not np.isfinite(array).all():
-        raise ValueError("it holds NaN or infinite values; replace them by numbers")
-    return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        return np.nan_to_num(array.astype(np.float32, copy=False), posinf=0, neginf=0)
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:

@@ -1,0 +1,344 @@
+"""DICOM: as pydicom decodes it, or refused by name; and slices that become a volume."""
+
+import itertools
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
+
+from al_gym.data import dicom, formats
+from tests.dicom_samples import STORAGE, ULTRASOUND_FILM, write_dicom, write_series
+
+NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+NIBABEL_FILES = Path(nibabel.__file__).parent
+LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+RNG = np.random.default_rng(0)
+
+
+def as_pydicom_reads(path):
+    """(C, [D,] H, W): rescaled, RGB, 8-bit palettes, MONOCHROME1 as a viewer shows it."""
+    dataset = pydicom.dcmread(path)
+    pixels = pixel_array(dataset)
+    colours = dataset.PhotometricInterpretation
+    if colours == "MONOCHROME1":
+        high = 2**dataset.BitsStored - 1
+        pixels = (-1 if dataset.PixelRepresentation else high) - pixels.astype(np.int64)
+    if colours == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, dataset)
+        pixels = pixels >> 8 if pixels.dtype == np.uint16 else pixels
+    if dataset.SamplesPerPixel == 1 and colours != "PALETTE COLOR":
+        return apply_modality_lut(pixels, dataset)[None]
+    return np.moveaxis(pixels, -1, 0)
+
+
+def assert_as_pydicom(path, tolerance=0):
+    found, expected = formats.read(path, 3), as_pydicom_reads(path)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(np.float64) - expected).max() <= tolerance
+    assert formats.header(path).n_channels == len(found)
+    assert formats.header(path).n_dims == found.ndim - 1
+
+
+def image_of(kind, stored, shape=(6, 8)):
+    """Random values of a type of which ``stored`` bits are used, both ends among them."""
+    signed = kind[0] == "i"
+    low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
+    values = RNG.integers(low, high, shape, endpoint=True).astype(kind)
+    values.flat[:2] = low, high
+    return values
+
+
+@pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)
+def test_grey_of_8_and_16_bits(tmp_path, syntax):
+    path = tmp_path / "a.dcm"
+    for (kind, stored), colours in itertools.product(
+        (("u1", 8), ("i1", 8), ("u2", 16), ("u2", 12), ("i2", 16), ("i2", 15)),
+        ("MONOCHROME1", "MONOCHROME2"),
+    ):
+        for rescaled in ({}, {"RescaleSlope": "0.5", "RescaleIntercept": "-3"}):
+            tags = {"BitsStored": stored, "PhotometricInterpretation": colours, **rescaled}
+            write_dicom(path, image_of(kind, stored), syntax=syntax, **tags)
+            assert_as_pydicom(path)
+            if not rescaled:
+                assert formats.read(path, 1).dtype == np.dtype(kind)
+    write_dicom(path, image_of("u2", 16) | 0xA000, syntax=syntax, BitsStored=12)
+    assert formats.read(path, 1).max() < 4096  # what lies above, overlays say, is no intensity
+
+
+def test_what_bright_means_in_monochrome1(tmp_path):
+    """4095 - v of 12 stored bits, then the slope: worked by hand."""
+    tags = {"RescaleSlope": "2", "RescaleIntercept": "-10", "BitsStored": 12}
+    pixels = np.array([[0, 4095], [1, 95]], np.uint16)
+    write_dicom(tmp_path / "a", pixels, PhotometricInterpretation="MONOCHROME1", **tags)
+    assert formats.read(tmp_path / "a", 1)[0].tolist() == [[8180, -10], [8178, 7990]]
+
+
+@pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)
+def test_colours(tmp_path, syntax):
+    path = tmp_path / "a.dcm"
+    for bits, colours, planar, frames in itertools.product(
+        (8, 16), ("RGB", "YBR_FULL"), (0, 1), ((), (3,))
+    ):
+        if bits == 16 and colours != "RGB":
+            continue
+        pixels = image_of(f"u{bits // 8}", bits, (*frames, 6, 8, 3))
+        tags = {"PhotometricInterpretation": colours, "PlanarConfiguration": planar}
+        write_dicom(path, pixels, syntax=syntax, **tags)
+        assert_as_pydicom(path)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_lossless_compression(tmp_path, syntax):
+    path = tmp_path / "a.dcm"
+    for (kind, stored), frames, last in itertools.product(
+        (("u1", 8), ("u2", 16), ("u2", 12), ("i2", 16), ("i2", 12)), ((), (3,)), ((), (3,))
+    ):
+        write_dicom(path, image_of(kind, stored, (*frames, 40, 48, *last)), BitsStored=stored)
+        dataset = pydicom.dcmread(path)
+        if last and kind[0] == "i":
+            continue  # DICOM knows no signed colours
+        dataset.compress(syntax, generate_instance_uid=False)
+        dataset.save_as(path)
+        if syntax == RLELossless and last and kind != "u1":
+            with pytest.raises(ValueError, match=r"a\.dcm .*in RLE Lossless is not read"):
+                formats.read(path, 3)
+        else:
+            assert_as_pydicom(path)
+
+
+def test_palettes(tmp_path):
+    path = tmp_path / "a.dcm"
+    for bits, depth in ((8, 8), (8, 16), (16, 16)):
+        pixels = image_of(f"u{bits // 8}", 8)
+        write_dicom(path, pixels, PhotometricInterpretation="PALETTE COLOR")
+        dataset = pydicom.dcmread(path)
+        for colour in ("Red", "Green", "Blue"):
+            entries = RNG.integers(0, 2**depth, 256).astype(f"u{depth // 8}")
+            dataset.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [256, 0, depth])
+            dataset.add_new(f"{colour}PaletteColorLookupTableData", "OW", entries.tobytes())
+        dataset.save_as(path)
+        if bits == 8:
+            assert_as_pydicom(path)
+        else:
+            with pytest.raises(ValueError, match="PALETTE COLOR of 16 bits"):
+                formats.header(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags", "reason"),
+    [
+        (np.zeros((6, 8), np.uint32), {}, "MONOCHROME2 of 32 bits"),
+        (np.zeros((6, 8, 3), np.uint32), {}, "RGB of 32 bits"),
+        (np.zeros((6, 8), np.uint8), {"BitsStored": 7}, "a.dcm"),
+        (np.zeros((6, 8, 3), np.uint8), {"PhotometricInterpretation": "HSV"}, "a.dcm"),
+        (np.zeros((4, 6, 8), np.int16), {"sop_class": STORAGE + "4.1"}, "4 frames whose places"),
+        (np.zeros((4, 6, 8), np.int16), {"sop_class": STORAGE + "20"}, "4 frames whose places"),
+        (np.zeros((4, 6, 8, 3), np.uint8), {"sop_class": STORAGE + "77.1.6"}, "4 frames whose"),
+        (
+            np.zeros((6, 8), np.uint16),
+            {"SharedFunctionalGroupsSequence": [pydicom.Dataset()]},
+            "an enhanced object",
+        ),
+        (
+            np.zeros((6, 8), np.uint16),
+            {"ModalityLUTSequence": [pydicom.Dataset()]},
+            "a modality LUT",
+        ),
+    ],
+)
+@pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)
+def test_what_is_refused(tmp_path, syntax, pixels, tags, reason):
+    write_dicom(tmp_path / "a.dcm", pixels, syntax=syntax, **tags)
+    with pytest.raises(ValueError, match=rf"a\.dcm cannot be decoded: .*{reason}|{reason}"):
+        formats.read(tmp_path / "a.dcm", 3)
+
+
+def test_frames_of_a_film_keep_their_order(tmp_path):
+    frames = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((6, 8), np.uint8)
+    write_dicom(tmp_path / "a", frames, sop_class=ULTRASOUND_FILM)
+    np.testing.assert_array_equal(formats.read(tmp_path / "a", 1), frames[None])
+    assert formats.header(tmp_path / "a") == formats.Header(3, 1)
+
+
+def test_what_a_header_tells(tmp_path):
+    path = write_series(tmp_path, 1, PatientID="p7 ", SeriesInstanceUID="1.2.3")[0]
+    assert formats.header(path) == formats.Header(2, 1, "1.2.3", "p7")
+    # images that share a series and have no place in the patient, as X-rays, are no slices
+    write_dicom(path, np.zeros((6, 8), np.uint8), SeriesInstanceUID="1.2.3", PatientID="")
+    assert formats.header(path) == formats.Header(2, 1, None, None)
+
+
+def test_a_header_needs_no_pixels(tmp_path, monkeypatch):
+    path = write_series(tmp_path, 1)[0]
+    monkeypatch.setattr(dicom.sitk.ImageFileReader, "Execute", None)
+    assert formats.header(path).n_dims == 2
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.DCM", "a.IMA", "a.dicom", "a", "a.png"])
+def test_any_name(tmp_path, name):
+    write_dicom(tmp_path / name, image_of("u2", 12))
+    assert_as_pydicom(tmp_path / name)
+
+
+# ---------------------------------------------------------------------------------- a series
+
+
+def test_slices_are_put_in_order(tmp_path):
+    paths = write_series(tmp_path, 5)
+    for order in (paths, paths[::-1], sorted(paths)):
+        volume = formats.read_series(order)
+        assert volume.shape == (1, 5, 6, 8) and volume.dtype == np.int16
+        assert volume[0, :, 0, 0].tolist() == [0, 1, 2, 3, 4]  # from Inferior to Superior
+    assert formats.read_series(paths[:1]).shape == (1, 1, 6, 8)
+
+
+def test_a_series_in_any_orientation_gives_equal_arrays(tmp_path):
+    """Cut axially, coronally or sagittally, from either end and in any turn: 48 ways."""
+    anatomy = RNG.integers(0, 999, (4, 5, 6)).astype(np.int16)  # L, P, S
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            stored = anatomy.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+            directions = np.eye(3)[list(order)] * np.array(signs)[:, None]
+            origin = np.zeros(3)
+            for axis, sign, n in zip(order, signs, stored.shape, strict=True):
+                origin[axis] = 0 if sign > 0 else n - 1
+            paths = []
+            for i, pixels in enumerate(stored):  # axes of a slice: down a column, along a row
+                paths.append(tmp_path / str(i))
+                write_dicom(
+                    paths[-1],
+                    pixels,
+                    SeriesInstanceUID="1.2",
+                    PixelSpacing=[1, 1],
+                    ImageOrientationPatient=[*directions[2], *directions[1]],
+                    ImagePositionPatient=[*(origin + i * directions[0])],
+                )
+            np.testing.assert_array_equal(formats.read_series(paths), anatomy.T[None])
+
+
+def test_slices_keep_their_own_scale(tmp_path):
+    """PET slices have slopes of their own."""
+    paths = write_series(tmp_path, 3)
+    dataset = pydicom.dcmread(paths[2])
+    dataset.RescaleSlope, dataset.RescaleIntercept = "0.25", "0"
+    dataset.save_as(paths[2])
+    volume = formats.read_series(paths)
+    assert volume.dtype == np.float32
+    assert volume[0, :, 0, 0].tolist() == [0, 1, 0.5]
+
+
+def test_a_gap_of_rounded_positions_is_none(tmp_path):
+    paths = write_series(tmp_path, 6)
+    for i, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        dataset.ImagePositionPatient = [0, 0, round(1.25 * i, 1)]
+        dataset.save_as(path)
+    assert formats.read_series(paths).shape == (1, 6, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"Rows": 4, "Columns": 12}, "has another size than"),
+        ({"PixelSpacing": [0.5, 0.6]}, "has another spacing of pixels than"),
+        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "has another orientation than"),
+        ({"ImagePositionPatient": [-10, -20, -35]}, "lie at one place"),
+        ({"ImagePositionPatient": [-10, -20, -31]}, "a slice is missing"),
+        ({"ImagePositionPatient": [-10, -18, -32.5]}, "tilted gantry"),
+        ({"ImagePositionPatient": None}, "must hold 3 numbers"),
+        ({"ImagePositionPatient": ["1", "2"]}, "must hold 3 numbers"),
+        ({"PixelSpacing": None}, "must hold 2 numbers"),
+    ],
+)
+def test_slices_that_make_no_volume(tmp_path, change, reason):
+    paths = write_series(tmp_path, 6)
+    dataset = pydicom.dcmread(paths[3])
+    for name, value in change.items():
+        setattr(dataset, name, value)
+    dataset.save_as(paths[3])
+    with pytest.raises(ValueError, match=reason) as caught:
+        formats.read_series(paths)
+    assert str(paths[3]) in str(caught.value)
+
+
+def test_a_missing_slice(tmp_path):
+    paths = write_series(tmp_path, 6)
+    with pytest.raises(ValueError, match=r"lie 5 mm apart, other slices .* 2\.5 mm"):
+        formats.read_series([*paths[:3], *paths[4:]])
+
+
+def test_a_film_is_no_slice(tmp_path):
+    paths = write_series(tmp_path, 2)
+    write_dicom(paths[1], np.zeros((2, 6, 8), np.uint8))
+    with pytest.raises(ValueError, match=f"{paths[1]} .*several frames"):
+        formats.read_series(paths)
+
+
+# ------------------------------------------------------------------------ files of others
+
+
+def files_of_others():
+    folders = (PYDICOM_FILES, NIBABEL_FILES / "nicom/tests/data", NIBABEL_FILES / "tests/data")
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix not in (".py", ".PAR", ".REC", ".tck", ".trk"):
+                yield path
+
+
+def facts(path):
+    """Transfer syntax of a file, and whether it has an image; None: pydicom cannot read it."""
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=False)
+        return str(dataset.file_meta.get("TransferSyntaxUID")), "PixelData" in dataset
+    except Exception:
+        return None, False
+
+
+def test_every_file_of_pydicoms_and_nibabels_own_tests(recwarn):
+    """Equal to pydicom, or refused by name, or no image: never different."""
+    warnings.simplefilter("ignore")
+    equal, lossy, refused, others = Counter(), Counter(), {}, []
+    undecoded = []
+    for path in files_of_others():
+        if path.name.endswith((".nii", ".nii.gz", ".hdr", ".mgz", ".mnc")):
+            continue
+        syntax, has_pixels = facts(path)
+        try:
+            if formats.header(path) is None:
+                assert not has_pixels, path
+                others.append(path.name)
+                continue
+            found = formats.read(path, 3)
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused[path.name] = str(error).partition("decoded: ")[2]
+            continue
+        try:
+            expected = as_pydicom_reads(path)
+        except RuntimeError:  # none of its decoders can
+            undecoded.append(path.name)
+            continue
+        assert found.shape == expected.shape, path
+        if found.dtype == np.float32:
+            expected = expected.astype(np.float32)
+        difference = np.abs(found.astype(np.float64) - expected).max()
+        # JPEG leaves the rounding of its transforms open
+        assert difference <= (3 if syntax in LOSSY else 0), path
+        (lossy if difference else equal)[dicom.SYNTAXES[syntax]] += 1
+    print(sum(equal.values()), dict(equal), dict(lossy), undecoded, len(others))
+    print({reason: n for reason, n in Counter(refused.values()).items()})
+    assert 0

@@ -1,13 +1,15 @@
 """The Tianchi reader: coordinates, patches, windows, the split, and files that are not right."""
 
+import itertools
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from al_gym.data import chestct, metaimage
+from al_gym.data import cache, chestct, metaimage
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameterX,diameterY,diameterZ,label\n"
 ORIGIN = np.array([-101.5, 33.25, -240.0])
@@ -90,6 +92,32 @@ def test_reading_a_region_is_reading_the_whole_volume(tmp_path):
         np.testing.assert_array_equal(patch, sitk.GetArrayFromImage(whole))
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_volume_stored_in_any_orientation_gives_the_same_patch(tmp_path, order):
+    """Six orders of the axes here and eight directions of them below: all 48 ways to store it."""
+    values = np.random.default_rng(0).integers(-1000, 1000, SIZE[::-1]).transpose()  # x, y, z
+    centre = ORIGIN + SPACING * (11, 20, 7)
+    lesion = lesion_at(tmp_path, centre, [9, 12, 14])
+    expected = chestct.read_patch(
+        volume(write_volume(tmp_path, "1", values.transpose())), lesion, 8, 1.2
+    )
+    for flips in itertools.product((False, True), repeat=3):
+        axes = np.eye(3)[:, list(order)]  # column i: where axis i of the file points
+        origin, stored = ORIGIN.copy(), values.transpose(order)
+        for axis, flip in enumerate(flips):
+            if flip:
+                world = order[axis]
+                origin[world] += SPACING[world] * (SIZE[world] - 1)
+                axes[:, axis] *= -1
+                stored = np.flip(stored, axis)
+        path = write_volume(
+            tmp_path, "2", stored.transpose(),
+            origin=origin, spacing=SPACING[list(order)], direction=axes.ravel().tolist(),
+        )  # fmt: skip
+        patch = chestct.read_patch(volume(path), lesion, 8, 1.2)
+        np.testing.assert_allclose(patch, expected, atol=0.01)
+
+
 def test_outside_the_volume_is_air(tmp_path):
     path = write_volume(tmp_path, "1", np.full(SIZE[::-1], 77))
     lesion = lesion_at(tmp_path, ORIGIN, [10, 10, 10])
@@ -131,8 +159,12 @@ def test_load(chestct_root):
     patches = [
         chestct.apply_windows(chestct.read_patch(scan, lesion, 16, 1.5)) for lesion in of_scan
     ]
+    assert dataset.names[0].startswith(f"{dataset.groups[0]}, lesion of line ")
+    assert len(set(dataset.names)) == 50
     matches = [i for i, patch in enumerate(patches) if np.array_equal(patch, dataset.images[0])]
     assert [of_scan[i].label for i in matches] == [dataset.labels[0]]
+    assert dataset.names[0].endswith(f" {of_scan[matches[0]].row.line}")
+    assert dataset.notes == ()
 
 
 def test_other_settings_and_seeds_give_other_data(chestct_root):
@@ -142,6 +174,95 @@ def test_other_settings_and_seeds_give_other_data(chestct_root):
         for change in ({}, {"split_seed": 1}, {"margin": 2.0}, {"windows": ((-1000.0, 1000.0),)})
     }
     assert len(prints) == 4
+
+
+# --- as others write it ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path, chestct_root):
+    return shutil.copytree(chestct_root, tmp_path / "root")
+
+
+def load(root):
+    return chestct.load(root, n_train=30, n_test=20, patch_size=16)
+
+
+def rewrite(root, change):
+    path = root / chestct.ANNOTATIONS
+    lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def with_dots(line):
+    series, *numbers, label = line.split(",")
+    return ", ".join([f"{series}.0", *numbers, f"{label}.0"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [line.replace(",", ";") for line in lines],
+        lambda lines: [line.replace(",", "\t") for line in lines],
+        lambda lines: [lines[0].upper(), *map(with_dots, lines[1:]), "," * 7],
+        lambda lines: [
+            lines[0],
+            *map(with_dots, lines[1:6]),
+            *lines[6:],
+        ],  # one scan, two spellings
+        lambda lines: ["\ufeff" + lines[0], "", *lines[1:]],
+    ],
+)
+def test_annotations_of_spreadsheets(root, chestct_root, change):
+    path = root / chestct.ANNOTATIONS
+    path.write_text("\r\n".join(change(path.read_text().splitlines())), encoding="utf-8")
+    dataset, expected = load(root), load(chestct_root)
+    assert dataset.fingerprint() == expected.fingerprint()
+    assert dataset.groups.tolist() == expected.groups.tolist()
+
+
+def test_endings_in_capitals_and_copies_in_hidden_folders(root, chestct_root):
+    for header in list(root.rglob("*.mhd")):
+        for folder in (".ipynb_checkpoints", "__MACOSX"):
+            (root / folder).mkdir(exist_ok=True)
+            shutil.copy(header, root / folder)
+        header.rename(header.with_suffix(".MHD"))
+    assert load(root).fingerprint() == load(chestct_root).fingerprint()
+
+
+def test_compressed_volumes(root, chestct_root, monkeypatch):
+    for header in root.rglob("*.mhd"):
+        image = sitk.ReadImage(str(header))
+        header.with_suffix(".raw").unlink()
+        sitk.WriteImage(image, str(header), useCompression=True)
+    assert not list(root.rglob("*.raw")) and list(root.rglob("*.zraw"))
+    checked = []
+    count = metaimage._count_inflated
+    monkeypatch.setattr(
+        metaimage, "_count_inflated", lambda path, n: checked.append(path) or count(path, n)
+    )
+    monkeypatch.setattr(cache.os, "cpu_count", lambda: 1)  # threads may check one at a time
+    dataset = load(root)
+    assert dataset.fingerprint() == load(chestct_root).fingerprint()
+    assert len(checked) == len(set(checked)) == len(set(dataset.groups))
+
+
+def test_what_a_person_should_know_is_noted(root):
+    path = root / chestct.ANNOTATIONS
+    lines = path.read_text().splitlines()
+    *box, label = lines[1].split(",")
+    another = ",".join([*box, "5" if label != "5" else "1"])
+    kept = [line for line in lines if not line.startswith(lines[-1].split(",")[0])]
+    path.write_text("\n".join([*kept, lines[1], another]) + "\n")
+    (unused,) = root.rglob(f"{lines[-1].split(',')[0]}.mhd")
+    assert load(root).notes == (
+        f"{path.name}: lines that repeat an earlier one are left out: 1, the first is line "
+        f"{len(kept) + 1}",
+        f"{path.name}: boxes of several labels, each kept as a lesion: 1",
+        "volumes without a line in the annotation file, not used: 1, "
+        f"{unused.relative_to(root)} for one",
+    )
 
 
 # --- the cache ------------------------------------------------------------------------------------
@@ -200,22 +321,6 @@ def test_scans_that_are_not_drawn_do_not_count(root):
 # --- bad input ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def root(tmp_path, chestct_root):
-    return shutil.copytree(chestct_root, tmp_path / "root")
-
-
-def load(root):
-    return chestct.load(root, n_train=30, n_test=20, patch_size=16)
-
-
-def rewrite(root, change):
-    path = root / chestct.ANNOTATIONS
-    lines = path.read_text().splitlines()
-    change(lines)
-    path.write_text("\n".join(lines) + "\n")
-
-
 def test_missing_root(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         chestct.load(tmp_path / "nowhere")
@@ -243,7 +348,11 @@ def test_missing_column(root):
     [
         (7, "7", "unknown label code 7; known are"),
         (7, "nodule", "column 'label' holds 'nodule'"),
+        (7, "1.5", "column 'label' holds '1.5': it is not a whole number"),
+        (7, "", "column 'label' holds ''"),
+        (0, "", "column 'seriesuid' holds ''"),
         (1, "left", "column 'coordX' holds 'left'"),
+        (1, '"156,48"', "column 'coordX' holds '156,48': write it with a decimal point"),
         (2, "nan", "finite coordinates"),
         (4, "0", "positive diameters"),
         (4, "-3", "positive diameters"),
@@ -329,6 +438,37 @@ def test_a_lesion_outside_its_volume(root):
         chestct.load(root, n_train=1, n_test=0, patch_size=16)
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_a_truncated_compressed_volume(root, kept):
+    header = first_volume(root)
+    image = sitk.ReadImage(str(header))
+    sitk.WriteImage(image, str(header), useCompression=True)
+    data = header.with_suffix(".zraw")
+    data.write_bytes(data.read_bytes()[: int(kept * data.stat().st_size)])
+    text = re.sub("CompressedDataSize = .*\n", "", header.read_text())
+    header.write_text(text)  # without it MetaIO takes what there is
+    with pytest.raises(ValueError, match=rf"line \d+: .*{data.name} is truncated: \d+ bytes of"):
+        load(root)
+
+
+@pytest.mark.parametrize("what", ["header", "voxels", "folder"])
+def test_links_out_of_the_root_are_refused(root, tmp_path, what):
+    header = first_volume(root)
+    path = {"header": header, "voxels": header.with_suffix(".raw"), "folder": header.parent}[what]
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=rf"{path.name} is a link to .*elsewhere"):
+        load(root)
+
+
+def test_links_inside_the_root_are_followed(root, chestct_root):
+    header = first_volume(root)
+    for path in (header, header.with_suffix(".raw")):
+        path.rename(root / path.name)
+        path.symlink_to(root / path.name)
+    assert load(root).fingerprint() == load(chestct_root).fingerprint()
+
+
 def test_two_volumes_of_one_name(root):
     header = first_volume(root)
     (root / "copy").mkdir()
@@ -344,8 +484,39 @@ def test_more_samples_than_there_are(root):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("patch_size", 4), ("margin", 0.0), ("windows", ()), ("windows", ((400, -1000),))],
+    [
+        ("n_train", 0),
+        ("n_train", "30"),
+        ("n_test", -1),
+        ("n_test", 20.0),
+        ("patch_size", 4),
+        ("patch_size", 16.0),
+        ("patch_size", (16, 16, 16)),
+        ("margin", 0.0),
+        ("margin", "1.5"),
+        ("margin", float("nan")),
+        ("margin", float("inf")),
+        ("windows", ()),
+        ("windows", ((400, -1000),)),
+        ("windows", (-1000, 400)),
+        ("windows", "lung"),
+        ("windows", ((-1000, 400, 1200),)),
+        ("windows", ((0, float("nan")),)),
+        ("windows", ((0, float("inf")),)),
+        ("windows", None),
+        ("split_seed", "0"),
+        ("split_seed", -1),
+    ],
 )
-def test_bad_settings(root, setting, value):
-    with pytest.raises(ValueError, match=setting):
-        chestct.load(root, **{"n_train": 30, "n_test": 20, setting: value})
+def test_bad_settings_are_named_before_anything_is_read(setting, value):
+    with pytest.raises(ValueError, match=rf"^{setting} must "):
+        chestct.load("nowhere", **{"n_train": 30, "n_test": 20, setting: value})
+
+
+def test_settings_from_other_places_are_the_same(root):
+    assert load(root).files_decoded == 50
+    again = chestct.load(
+        str(root), n_train=np.int64(30), n_test=20, patch_size=np.int32(16),
+        margin=np.float64(1.5), windows=[[-1000, 400], [-200, 1200]],
+    )  # fmt: skip
+    assert again.files_decoded == 0

@@ -7,7 +7,6 @@ import pytest
 
 from al_gym.data import medmnist
 
-
 SIZES = {"train": 12, "val": 4, "test": 6}
 
 

@@ -126,6 +126,7 @@ def divide(
     kept = np.setdiff1d(np.arange(len(rows.names)), leaking if drop else [])
     rows = rows.at(kept)
     _refuse_patients_across(rows)
+    _refuse_empty_classes(rows, class_names)
     return rows, kept, notes + notes_of_copies
 
 
@@ -154,15 +155,8 @@ def _with_test(
             "was drawn for these"
         )
     for label, name in enumerate(class_names):
-        left = sides[rows.labels == label]
-        if not len(left):
-            continue
-        if not (left == "train").any():
-            raise ValueError(
-                f"every image of class {name!r} was drawn for the test, since its patients have "
-                "images of other classes, too; pass another split_seed or test_fraction"
-            )
-        if not (left == "test").any():
+        of_class = rows.labels == label
+        if of_class.any() and not (sides[of_class] == "test").any():
             notes.append(
                 f"class {name!r} has no test image: its patients are among those of others"
             )
@@ -278,4 +272,16 @@ def _refuse_patients_across(rows: Rows) -> None:
                 f"{rows.sides[row]} image of one group (patient), {group}: move one to the side of "
                 "the other, or say with group_pattern who the patients are; '(.+)' makes every "
                 "file a patient of its own"
+            )
+
+
+def _refuse_empty_classes(rows: Rows, class_names: Sequence[str]) -> None:
+    """A class that has images has training images."""
+    for label, name in enumerate(class_names):
+        of_class = rows.sides[rows.labels == label]
+        if len(of_class) and not (of_class == "train").any():
+            raise ValueError(
+                f"class {name!r} has no training image left: all were drawn for the test, with "
+                "patients who have images of other classes, or left out as copies. Pass another "
+                "split_seed or test_fraction, or duplicates='keep'"
             )

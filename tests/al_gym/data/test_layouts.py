@@ -243,6 +243,23 @@ def test_voxels_beside_a_header_belong_to_it(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "is_detached"),
+    [
+        (b"NDims = 2\nElementDataFile = x.raw\n", True),
+        (b"NDims = 2\nElementDataFile: LIST\n", True),
+        (b"NDims = 2\nElementDataFile = LOCAL\n\0\1\2", False),
+        (b"NRRD0004\ntype: short\ndata file: x.raw\n", True),
+        (b"NRRD0004\ntype: short\n\ndata", False),
+        (b"\x5c\1\0\0" + bytes(340) + b"ni1\0", True),
+        (b"\x5c\1\0\0" + bytes(340) + b"n+1\0", False),
+    ],
+)
+def test_detached_headers_are_known_by_content(tmp_path, content, is_detached):
+    (tmp_path / "scan").write_bytes(content)
+    assert layouts._is_detached(tmp_path / "scan") == is_detached
+
+
 def test_errors_say_where_the_classes_may_be(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no images below .*labels\.csv"):
         layouts.read(write(tmp_path, "readme.md"))

@@ -99,11 +99,12 @@ def _of_the_same_shape(function: Augmentation) -> Augmentation:
 
     def augment(images: Tensor) -> Tensor:
         result = function(images)
-        if not isinstance(result, Tensor) or result.shape != images.shape:
-            found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        if not isinstance(result, Tensor):
+            raise ValueError(f"augmentation must return a tensor, not a {type(result).__name__}")
+        if (result.shape, result.dtype) != (images.shape, images.dtype):
             raise ValueError(
-                f"augmentation must return images of the shape it gets, {tuple(images.shape)}, "
-                f"not {found}"
+                "augmentation must return images of the shape and type it gets, "
+                f"{tuple(images.shape)} {images.dtype}, not {tuple(result.shape)} {result.dtype}"
             )
         return result
 

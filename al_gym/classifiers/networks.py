@@ -422,7 +422,8 @@ def _memory_layout(images: DeviceImages, config: ClassifierConfig) -> torch.memo
     wanted = config.channels_last
     if wanted is None:
         small_cube = volumes and images.values // images.shape[0] < 32**3
-        wanted = images.device.type == "cuda" or not small_cube
+        # Apple's GPUs know no such layout of volumes
+        wanted = {"cuda": True, "cpu": not small_cube, "mps": False}[images.device.type]
     if not wanted:
         return torch.contiguous_format
     return torch.channels_last_3d if volumes else torch.channels_last

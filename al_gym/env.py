@@ -60,16 +60,17 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     `initial_size` is a number of images in place of the fraction, divided among the classes in
     proportion. With 0 nothing is labelled, and S is the softmax of the untrained classifier.
     `initial_set` chooses others: drawn at random, typical ones, those with a known label, or those
-    that a csv file lists. A class may then be absent. The labels of "stratified" and "known" sets are the data set's; those of the others are
-    asked of the annotator, who may skip some. Images of a start are no part of the pool, skipped or
-    not.
+    that a csv file lists. A class may then be absent. The labels of "stratified" and "known" sets
+    are the data set's; those of the others are asked of the annotator, who may skip some. Images of
+    a start are no part of the pool, skipped or not.
 
     ## Episode End
     `terminated` when the budget, or the pool, is used up: when it does not pay for one label more,
     or nothing is left to ask about. `budget` counts what is labelled in the end, the initial set
-    included: a float is a share of the training set, an int a number of images. The last query takes what is left. Never `truncated`: the
-    budget is part of the task. With skipped images an episode has `max_steps` steps if `skip_cost`
-    is 1; cheaper ones make it longer, dearer ones shorter.
+    included: a float is a share of the training set, an int a number of images. The last query
+    takes what is left. Never `truncated`: the budget is part of the task. With skipped images an
+    episode has `max_steps` steps if `skip_cost` is 1; cheaper ones make it longer, dearer ones
+    shorter.
 
     ## Information
     `reset` and `step` return in `info`:

@@ -57,18 +57,20 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     `reset(options={"labelled": rows})` starts from the given data-set rows, as many as the initial
     set has.
 
-    `initial_size` is a number of images in place of the fraction. With 0 nothing is labelled, and S
-    is the softmax of the untrained classifier. `initial_set` chooses others: drawn at random,
-    typical ones, those with a known label, or those that a csv file lists. A class may then be
-    absent. The labels of "stratified" and "known" sets are the data set's; those of the others are
-    asked of the annotator, who may skip some. Images of a start are no part of the pool, skipped or
-    not.
+    `initial_size` is a number of images in place of the fraction, divided among the classes in
+    proportion. With 0 nothing is labelled, and S is the softmax of the untrained classifier.
+    `initial_set` chooses others: drawn at random, typical ones, those with a known label, or those
+    that a csv file lists. A class may then be absent. The labels of "stratified" and "known" sets
+    are the data set's; those of the others are asked of the annotator, who may skip some. Images of
+    a start are no part of the pool, skipped or not.
 
     ## Episode End
-    `terminated` when the budget, or the pool, is used up: when not even one label more can be paid,
-    or nothing is left to ask about. The last query takes what is left. Never `truncated`: the
-    budget is part of the task. With skipped images an episode has `max_steps` steps if `skip_cost`
-    is 1; cheaper ones make it longer, dearer ones shorter.
+    `terminated` when the budget, or the pool, is used up: when it does not pay for one label more,
+    or nothing is left to ask about. `budget` counts what is labelled in the end, the initial set
+    included: a float is a share of the training set, an int a number of images. The last query
+    takes what is left. Never `truncated`: the budget is part of the task. With skipped images an
+    episode has `max_steps` steps if `skip_cost` is 1; cheaper ones make it longer, dearer ones
+    shorter.
 
     ## Information
     `reset` and `step` return in `info`:
@@ -198,7 +200,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
         Raises:
             ValueError: a wrong shape, NaN or infinity in the action; an answer of the annotator
-                that is no class.
+                that is neither a class nor -1, or a label that the built-in one does not know.
             gymnasium.error.ResetNeeded: the episode is over, or has not begun.
             FloatingPointError: the classifier has diverged.
         """

@@ -93,7 +93,7 @@ class Loop:
 
         Raises:
             ValueError: a wrong shape, NaN or infinity in an action; an answer of the annotator
-                that is no class. All runs are as they were, whatever is raised.
+                that is neither a class nor -1. All runs are as they were, whatever is raised.
             gymnasium.error.ResetNeeded: an episode is over, or has not begun.
             FloatingPointError: a classifier has diverged.
         """

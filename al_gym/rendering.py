@@ -32,9 +32,15 @@ def sheet(episode: Episode, dataset: ImageDataset) -> np.ndarray:
     Returns:
         (640, 1120, 3) uint8, RGB.
     """
-    figure = Figure(figsize=(11.2, 6.4), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2), squeeze=False)[0]
+    canvas = FigureCanvasAgg(figure(episode, dataset))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def figure(episode: Episode, dataset: ImageDataset) -> Figure:
+    """The sheet before it is drawn."""
+    sheet = Figure(figsize=(11.2, 6.4), dpi=100, layout="constrained")
+    left, right = sheet.subfigures(1, 2, width_ratios=(3, 2), squeeze=False)[0]
     rows = MAX_IMAGES // COLUMNS
     axes = left.subplots(rows, COLUMNS).ravel()
     for axis in axes:
@@ -52,8 +58,7 @@ def sheet(episode: Episode, dataset: ImageDataset) -> np.ndarray:
     else:
         left.suptitle("Nothing annotated yet")
     _draw_curve(right.subplots(), episode)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return sheet
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:

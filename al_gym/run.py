@@ -14,7 +14,7 @@ from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checke
 from al_gym.classifiers import Classifiers, Lesson
 from al_gym.classifiers.counters import Counters
 from al_gym.config import ClassifierConfig, EnvConfig
-from al_gym.data.dataset import ImageDataset
+from al_gym.data.dataset import UNKNOWN, ImageDataset
 from al_gym.episode import Episode, Query, Start
 from al_gym.metrics import NOT_MEASURED, Evaluation
 from al_gym.pool import Pool
@@ -128,26 +128,27 @@ class Run:
         return self.task.initial_set.draw(rng, partial(self.classifiers.embed, self.k))
 
     def initial_labels(self, rows: np.ndarray) -> np.ndarray:
-        """Classes of an initial set, (n,) int64: the data set's, or the annotator's."""
-        if self.task.initial_set.is_asked and len(rows):
-            return self._ask(rows)
-        return self.dataset.labels[rows]
-
-    def begin_episode(self) -> None:
-        """Set the record to that of an episode that begins at the start.
+        """Classes of an initial set, (n,) int64: the data set's, or the annotator's.
 
         Raises:
-            ValueError: the annotator has skipped so much of the initial set that nothing is left.
+            ValueError: the annotator skips so many that the budget is used up.
         """
+        if not self.task.initial_set.is_asked or not len(rows):
+            return self.dataset.labels[rows]
+        labels = self._ask(rows)
+        n_skipped = int((labels == UNKNOWN).sum())
+        if self.task.labels_left(len(rows) - n_skipped, n_skipped) == 0:
+            raise ValueError(
+                f"the annotator skipped {n_skipped} of the {len(rows)} images of the initial set, "
+                f"which uses up budget={self.config.budget} at skip_cost={self.config.skip_cost}"
+            )
+        return labels
+
+    def begin_episode(self) -> None:
+        """Set the record to that of an episode that begins at the start."""
         assert self.start is not None
         start = self.start
         pool = Pool.start(self.task.training, start.rows, start.labels, self.rng)
-        if self.task.ends_with(pool):
-            raise ValueError(
-                f"the annotator skipped {len(pool.skipped)} of the {len(start.rows)} images of the "
-                f"initial set, which takes all of budget={self.config.budget} at "
-                f"skip_cost={self.config.skip_cost}"
-            )
         self._episode = Episode(
             pool=pool,
             step=0,

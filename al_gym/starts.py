@@ -58,16 +58,16 @@ def typical(features: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarra
     budget, ICML 2022.
 
     Args:
-        features: (N, F).
+        features: (N, F) float32.
         n: how many, from 1 to N.
         rng: draws the first centres.
     """
-    features = features.astype(np.float64)
     first = features[rng.choice(len(features), n, replace=False)]
     with warnings.catch_warnings():  # of a cluster without images; its centre then stays
         warnings.simplefilter("ignore", UserWarning)
         centres, _ = kmeans2(features, first, iter=20, minit="matrix")
     # squared distances, but for the centres' own squares, which do not decide
+    features = features.astype(np.float64)
     distances = np.square(features).sum(1) - 2 * centres @ features.T
     taken = np.empty(n, np.int64)
     for i, row in enumerate(distances):

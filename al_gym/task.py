@@ -87,10 +87,14 @@ class Task:
 
     def n_affordable(self, pool: Pool) -> int:
         """Images of a pool that may still be asked about, if all of them get a label."""
-        spent = len(pool.labelled) + self.config.skip_cost * len(pool.skipped)
+        left = self.labels_left(len(pool.labelled), len(pool.skipped))
+        return min(left, int(pool.available.sum()))
+
+    def labels_left(self, n_labelled: int, n_skipped: int) -> int:
+        """Labels that the budget still pays for."""
+        spent = n_labelled + self.config.skip_cost * n_skipped
         # costs such as 0.1 do not add up to whole numbers exactly
-        left = math.floor(self.n_budget - spent + 1e-9)
-        return max(0, min(left, int(pool.available.sum())))
+        return max(0, math.floor(self.n_budget - spent + 1e-9))
 
     def checked_options(self, options: Mapping[str, Any] | None) -> np.ndarray | None:
         """The initial labelled set that options of ``reset`` ask for, if they do.

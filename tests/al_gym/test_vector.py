@@ -75,8 +75,10 @@ def test_one_reset_at_the_next_step_as_gymnasium_does(dataset):
         np.testing.assert_array_equal(observations, expected)
         np.testing.assert_array_equal(rewards, rest[0])
         np.testing.assert_array_equal(terminations, rest[1])
-        np.testing.assert_array_equal(infos["n_labelled"], rest[3]["n_labelled"])
-        assert infos["_n_labelled"].all()
+        assert infos.keys() == rest[3].keys() and infos["_n_labelled"].all()
+        for key, values in rest[3].items():
+            np.testing.assert_array_equal(infos[key], values, err_msg=key)
+            assert infos[key].dtype == values.dtype, key
 
 
 def test_a_reset_in_the_same_step_keeps_what_was_last_seen(dataset):

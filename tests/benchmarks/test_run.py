@@ -179,7 +179,9 @@ def test_every_kind_of_method_resumes_exactly(settings, tmp_path, method, monkey
     assert curves(again.out) == curves(config.out)
 
 
-@pytest.mark.parametrize("more", [("--workers", "2"), ("--ray", "local")])
+@pytest.mark.parametrize(
+    "more", [("--workers", "2"), pytest.param(("--ray", "local"), marks=pytest.mark.slow)]
+)
 def test_in_other_processes_the_curves_are_the_same(finished, settings, tmp_path, more):
     if "--ray" in more:
         pytest.importorskip("ray")
@@ -194,6 +196,7 @@ def test_in_other_processes_the_curves_are_the_same(finished, settings, tmp_path
     assert all(expected[name] == rows for name, rows in found.items())
 
 
+@pytest.mark.slow
 def test_a_task_whose_ray_worker_is_killed_goes_on_from_its_checkpoint(settings, tmp_path):
     pytest.importorskip("ray")
     import psutil  # comes with Ray

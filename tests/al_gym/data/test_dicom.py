@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import (
     ExplicitVRBigEndian,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from al_gym.data import labels
+from al_gym.data.labels import UNLABELLED
 from al_gym.data.splits import split_name
 from al_gym.data.walk import folders_above, listed
 
-UNLABELLED = ("unlabelled", "unlabeled")
 LABELS = "labels.csv"
 LAYOUTS = (
     "one folder of images a class, at least two; these in folders train and test, or train, val "

@@ -286,7 +286,7 @@ def _resolve(root: str | Path | None, exclude: Sequence[str]) -> tuple[Path, lis
             f"about. Pass root={str(npz)!r} for the first, exclude={PACKED!r} for the second"
         )
     others = [name for name in found.files if name != PACKED]
-    return npz, [f"{listed(others)} beside {PACKED} are not read"] if others else []
+    return npz, [f"beside {PACKED}, not read: {listed(others)}"] if others else []
 
 
 def _check_settings(

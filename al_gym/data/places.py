@@ -152,10 +152,13 @@ def by_csv(
             f"{path} has no column split. Add the column, or rename the folder"
         )
     if folders:
-        notes.append(f"labels come from {path}; names of folders, as {min(folders)}, say nothing")
+        notes.append(
+            f"labels come from {path} alone; folders whose names say nothing: "
+            f"{listed(sorted(folders))}"
+        )
     unnamed = [image for image in images if image not in lines]
     if unnamed:
-        notes.append(f"{listed(unnamed)} are not in {path.name}: unlabelled training images")
+        notes.append(f"not in {path.name}, so unlabelled training images: {listed(unnamed)}")
     return {
         image: Place(line.label, line.split or "train", line.patient)
         if (line := lines.get(image))

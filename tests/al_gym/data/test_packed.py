@@ -127,7 +127,7 @@ def test_bad_arrays(tmp_path, arrays, message):
 def test_what_lies_beside_the_file_is_said(tmp_path):
     save(tmp_path)
     (tmp_path / "readme.txt").write_text("hello")
-    assert folder.load(tmp_path).notes == ("readme.txt beside images.npz are not read",)
+    assert folder.load(tmp_path).notes == ("beside images.npz, not read: readme.txt",)
 
 
 def test_a_missing_array(tmp_path):

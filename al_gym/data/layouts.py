@@ -18,8 +18,13 @@ from al_gym.data.dataset import UNKNOWN
 from al_gym.data.places import Place
 from al_gym.data.walk import Found, find_files, folders_above, is_excluded, listed, without_ending
 
-DETACHED = (".mhd", ".nhdr", ".hdr")
-"""Endings of headers whose voxels are in a file beside them."""
+DETACHED = re.compile(
+    rb"^[ \t]*ElementDataFile\s*[=:]\s*(?!LOCAL\b)\S|^data ?file:|\A.{344}ni1\0",
+    re.MULTILINE | re.DOTALL,
+)
+"""What MetaImage, NRRD and NIfTI headers have whose voxels are in a file beside them."""
+MASK = re.compile(r"(?i)(^|[^a-z])(masks?|seg|segmentations?|annotations?)([^a-z]|$)")
+HEADER_BYTES = 2**16  # such headers are smaller
 VOXELS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
 
 
@@ -36,6 +41,8 @@ class Record:
     """The patient."""
     n_dims: int
     n_channels: int
+    is_detached: bool
+    """Whether the file is a header, and its voxels are in another file of the folder."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,12 @@ class Layout:
             in_folder[path.parent].append(path)
             if path.name.lower().endswith(VOXELS):
                 voxels[without_ending(str(path))].append(path)
-        return [
-            [*record.paths, *(voxels[without_ending(str(first))] or in_folder[first.parent])]
-            if (first := record.paths[0]).suffix.lower() in DETACHED
-            else [*record.paths]
-            for record in self.records
-        ]
+        contents = []
+        for record in self.records:
+            header = record.paths[0]
+            others = voxels[without_ending(str(header))] or in_folder[header.parent]
+            contents.append([*record.paths, *(others if record.is_detached else [])])
+        return contents
 
 
 def read(
@@ -97,7 +104,7 @@ def read(
     headers = _headers(root, found.files)
     if not headers:
         raise FileNotFoundError(f"there are no images below {root}. It must hold {places.LAYOUTS}")
-    notes = _notes(root, found, headers, labels_csv, exclude)
+    notes_of_csv: list[str] = []
     if labels_csv is None:
         place_of = places.by_folder(root, list(headers))
         names = {place.class_name for place in place_of.values() if place.class_name}
@@ -106,7 +113,6 @@ def read(
         place_of, notes_of_csv = places.by_csv(root, labels_csv, list(headers), found.excluded)
         names = {place.class_name for place in place_of.values() if place.class_name}
         class_names = labels.class_names(names)
-        notes += notes_of_csv
     places.check_classes(root, place_of, class_names)
     if group_pattern is not None and any(place.patient for place in place_of.values()):
         raise ValueError(
@@ -115,12 +121,12 @@ def read(
     records = _records(root, headers, place_of, group_pattern, join_series)
     ranks = {name: rank for rank, name in enumerate([*class_names, None])}
     records.sort(key=lambda r: (splits.SIDES.index(r.side), ranks[r.class_name], r.paths[0]))
-    n_slices = [len(record.paths) for record in records if len(record.paths) > 1]
-    if n_slices:
-        notes.append(
-            f"{sum(n_slices)} DICOM files are slices of {len(n_slices)} series, and each series is "
-            "one volume; join_series=False takes every file as an image"
-        )
+    below_class = {name: name.split("/", place_of[name].depth)[-1] for name in headers}
+    notes = [
+        *_notes(root, found, headers, records, labels_csv, exclude),
+        *_doubts(below_class, records),
+        *notes_of_csv,
+    ]
     return Layout(records, class_names, _beside(root, found, records), notes)
 
 
@@ -136,11 +142,12 @@ def _notes(
     root: Path,
     found: Found,
     headers: Mapping[str, formats.Header],
+    records: Sequence[Record],
     labels_csv: Path | None,
     exclude: Sequence[str],
 ) -> list[str]:
-    """What is there and not read."""
-    with_voxels = {without_ending(name) for name in headers if name.lower().endswith(DETACHED)}
+    """What is there and not read, and what was joined."""
+    with_voxels = {without_ending(record.name) for record in records if record.is_detached}
     csv = None if labels_csv is None else labels_csv.resolve()
     passed_over = [
         name for name in found.files
@@ -149,22 +156,54 @@ def _notes(
     ]  # fmt: skip
     with_images = {above for name in headers for above in folders_above(name)}
     lists = {
-        "are no images by their content and are passed over": passed_over,
-        "hold no images": [name for name in found.folders if name not in with_images],
-        "are hidden or of the system and are not read": found.hidden,
-        "are left out by exclude": found.excluded,
-        "are patterns of exclude that nothing matches": [
+        "no images by their content, passed over": passed_over,
+        "folders without images": [name for name in found.folders if name not in with_images],
+        "hidden or of the system, not read": found.hidden,
+        "left out by exclude": found.excluded,
+        "patterns of exclude that nothing matches": [
             pattern for pattern in exclude
             if not any(is_excluded(name, [pattern]) for name in found.excluded)
         ],
     }  # fmt: skip
-    return [f"{listed(names)} {what}" for what, names in lists.items() if names]
+    notes = [f"{what}: {listed(names)}" for what, names in lists.items() if names]
+    n_slices = [len(record.paths) for record in records if len(record.paths) > 1]
+    if n_slices:
+        notes.append(
+            f"{sum(n_slices)} DICOM files are slices of {len(n_slices)} series, and each series is "
+            "one volume; join_series=False takes every file as an image"
+        )
+    return notes
+
+
+def _doubts(below_class: Mapping[str, str], records: Sequence[Record]) -> list[str]:
+    """What is read as it stands, and may be meant otherwise.
+
+    Args:
+        below_class: path below the root -> path below the folder of its class.
+        records: all images.
+    """
+    notes = []
+    masks = [name for name, below in below_class.items() if MASK.search(below)]
+    if masks:
+        notes.append(f"read as images; if they are masks, use exclude: {listed(masks)}")
+    alone = [r.name for r in records if r.group == r.name and "/" in below_class.get(r.name, "")]
+    if alone:
+        notes.append(
+            "in folders that are not taken for patients, as group_pattern='([^/]+)/' would do: "
+            f"{listed(alone)}"
+        )
+    return notes
+
+
+def _is_detached(path: Path) -> bool:
+    is_small = path.stat().st_size <= HEADER_BYTES
+    return is_small and DETACHED.search(path.read_bytes()) is not None
 
 
 def _beside(root: Path, found: Found, records: Sequence[Record]) -> list[Path]:
     """Whatever lies in the folders of detached headers and is no image itself."""
     images = {path for record in records for path in record.paths}
-    folders = {path.parent for path in images if path.suffix.lower() in DETACHED}
+    folders = {record.paths[0].parent for record in records if record.is_detached}
     others = (root / name for name in [*found.files, *found.excluded])
     return [
         path for path in others if path.parent in folders and path not in images and path.is_file()
@@ -180,18 +219,22 @@ def _records(
 ) -> list[Record]:
     """Files and series."""
     n_below = Counter(above for name in headers for above in folders_above(name))
-    return [
-        Record(
-            name=_name(files, n_below, place_of[files[0]].depth),
-            paths=tuple(root / name for name in files),
-            class_name=place_of[files[0]].class_name,
-            side=place_of[files[0]].side,
-            group=_group(root, files, headers[files[0]], place_of[files[0]], group_pattern),
-            n_dims=headers[files[0]].n_dims if len(files) == 1 else 3,
-            n_channels=headers[files[0]].n_channels,
+    records = []
+    for names in _images(root, headers, place_of, join_series):
+        header, place = headers[names[0]], place_of[names[0]]
+        records.append(
+            Record(
+                name=_name(names, n_below, place.depth),
+                paths=tuple(root / name for name in names),
+                class_name=place.class_name,
+                side=place.side,
+                group=_group(root, names, header, place, group_pattern),
+                n_dims=header.n_dims if len(names) == 1 else 3,
+                n_channels=header.n_channels,
+                is_detached=len(names) == 1 and _is_detached(root / names[0]),
+            )
         )
-        for files in _images(root, headers, place_of, join_series)
-    ]
+    return records
 
 
 def _images(

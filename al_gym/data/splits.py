@@ -126,6 +126,7 @@ def divide(
     kept = np.setdiff1d(np.arange(len(rows.names)), leaking if drop else [])
     rows = rows.at(kept)
     _refuse_patients_across(rows)
+    _refuse_empty_classes(rows, class_names)
     return rows, kept, notes + notes_of_copies
 
 
@@ -138,7 +139,8 @@ def _with_test(
 ) -> tuple[Rows, list[str]]:
     """The rows with test images drawn from the training ones, and notes of how."""
     train = np.flatnonzero(rows.sides == "train")
-    groups, n_joined = _joined(rows.groups, [c[rows.sides[c] == "train"] for c in copies])
+    copies = [copy[rows.sides[copy] == "train"] for copy in copies]
+    groups, n_joined = _joined(rows.groups, [copy for copy in copies if len(copy) > 1])
     drawn = train[draw_test_groups(rows.at(train), groups[train], class_names, fraction, rng)]
     sides = rows.sides.copy()
     sides[drawn] = "test"
@@ -154,15 +156,8 @@ def _with_test(
             "was drawn for these"
         )
     for label, name in enumerate(class_names):
-        left = sides[rows.labels == label]
-        if not len(left):
-            continue
-        if not (left == "train").any():
-            raise ValueError(
-                f"every image of class {name!r} was drawn for the test, since its patients have "
-                "images of other classes, too; pass another split_seed or test_fraction"
-            )
-        if not (left == "test").any():
+        of_class = rows.labels == label
+        if of_class.any() and not (sides[of_class] == "test").any():
             notes.append(
                 f"class {name!r} has no test image: its patients are among those of others"
             )
@@ -232,7 +227,10 @@ def _copies_across(
     ranks = np.array([SIDES.index(side) for side in rows.sides])
     leaking: list[int] = []
     notes = []
-    for side, sources in (("train", "test or validation"), ("validation", "test")):
+    for side, what, sources in (
+        ("train", "training", "test or validation"),
+        ("validation", "validation", "test"),
+    ):
         here = [
             (row, copy[ranks[copy].argmax()])
             for copy in copies
@@ -243,9 +241,9 @@ def _copies_across(
             continue
         leaking += [row for row, _ in here]
         a, b = (rows.names[row] for row in here[0])
-        what = "are left out" if drop else "stay; duplicates='drop' leaves them out"
+        done = "are left out" if drop else "stay; duplicates='drop' leaves them out"
         notes.append(
-            f"{len(here)} {side} images are copies, to the byte, of {sources} images, and {what}: "
+            f"{len(here)} {what} images are copies, to the byte, of {sources} images, and {done}: "
             f"{a} of {b}, for one"
         )
     return np.array(leaking, np.int64), notes
@@ -278,4 +276,16 @@ def _refuse_patients_across(rows: Rows) -> None:
                 f"{rows.sides[row]} image of one group (patient), {group}: move one to the side of "
                 "the other, or say with group_pattern who the patients are; '(.+)' makes every "
                 "file a patient of its own"
+            )
+
+
+def _refuse_empty_classes(rows: Rows, class_names: Sequence[str]) -> None:
+    """A class that has images has training images."""
+    for label, name in enumerate(class_names):
+        of_class = rows.sides[rows.labels == label]
+        if len(of_class) and not (of_class == "train").any():
+            raise ValueError(
+                f"class {name!r} has no training image left: all were drawn for the test, with "
+                "patients who have images of other classes, or left out as copies. Pass another "
+                "split_seed or test_fraction, or duplicates='keep'"
             )

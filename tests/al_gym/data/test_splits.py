@@ -103,9 +103,9 @@ def test_a_class_without_training_or_test_images_after_the_draw():
             _, _, notes = divided(only_p, fraction=0.3, seed=seed)
             outcomes.add(notes[0].partition(":")[0])
         except ValueError as error:
-            outcomes.add(str(error).partition(",")[0])
+            outcomes.add(str(error).partition(":")[0])
     assert outcomes == {
-        "class 'b' has no test image", "every image of class 'b' was drawn for the test"
+        "class 'b' has no test image", "class 'b' has no training image left"
     }  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_copies_across_a_given_split():
     left, kept, notes = divided(data, copies)
     assert len(left.names) == 8
     assert [note.partition(" are")[0] for note in notes] == [
-        "1 images", "2 train images", "1 validation images",
+        "1 images", "2 training images", "1 validation images",
     ]  # fmt: skip
     assert "n2 and n3, for one" in notes[0]  # with labels 0 and 1
     assert "n0 of n4, for one" in notes[1] and "n5 of n7, for one" in notes[2]
@@ -143,6 +143,18 @@ def test_copies_across_a_given_split():
     assert kept.tolist() == [2, 3, 4, 6, 7]
     assert "are left out" in notes[1]
     assert left.names.tolist() == ["n2", "n3", "n4", "n6", "n7"]
+
+
+def test_copies_among_validation_images_do_not_matter_to_the_draw():
+    data = rows([0, 1] * 4, sides=["validation"] * 2 + ["train"] * 6)
+    left, _, notes = divided(data, [[0, 1]], fraction=0.5)
+    assert (left.groups == data.groups).all() and len(notes) == 2
+
+
+def test_a_class_may_not_be_dropped_whole():
+    data = rows([0, 1, 1], sides=["train", "train", "test"])
+    with pytest.raises(ValueError, match="class 'b' has no training image left"):
+        divided(data, [[1, 2]], drop=True)
 
 
 def test_a_patient_on_two_sides_of_a_given_split_is_refused():

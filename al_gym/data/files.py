@@ -210,40 +210,6 @@ def new_folder(path: Path) -> None:
         raise FileExistsError(f"{path} is not empty: name a new folder, or empty this one")
 
 
-def find_files(root: Path, place: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Files anywhere below ``place`` with one of the ``endings`` in any case, sorted.
-
-    What systems leave behind is no data: hidden files and folders, and ``__MACOSX``. Links inside
-    the root are followed, and a folder is entered once.
-
-    Args:
-        root: the data set's folder.
-        place: the root, or a folder in it.
-        endings: in lower case.
-
-    Raises:
-        ValueError: a symbolic link, to a folder or to such a file, leads out of the root.
-    """
-    found, entered = [], {place.resolve()}
-    for folder, folders, names in os.walk(place, followlinks=True):
-        inside = [Path(folder, name) for name in sorted(folders) if _is_data(name)]
-        wanted = [name for name in names if _is_data(name) and name.lower().endswith(endings)]
-        files = [Path(folder, name) for name in wanted]
-        for path in (*inside, *files):
-            check_inside(root, path)
-        folders.clear()
-        for path in inside:
-            if path.resolve() not in entered:
-                entered.add(path.resolve())
-                folders.append(path.name)
-        found += [path for path in files if path.is_file()]
-    return sorted(found)
-
-
-def _is_data(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
-
-
 def check_inside(root: Path, path: Path) -> None:
     """Refuse a symbolic link that leads out of the root.
 
@@ -274,9 +240,10 @@ def resolve_root(name: str, root: str | Path | None, hint: str) -> Path:
             f"no folder for {name}: pass root=, or set AL_GYM_DATA to a folder that holds "
             f"{name}/. {hint}"
         )
+    if folder.is_file():
+        raise FileNotFoundError(f"{name}: {folder} is a file, not a folder. {hint}")
     if not folder.is_dir():
-        found = "is a file, not a folder" if folder.exists() else "is not there"
-        raise FileNotFoundError(f"{name}: no folder {folder}: it {found}. {hint}")
+        raise FileNotFoundError(f"{name}: there is no folder {folder}. {hint}")
     return folder
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from al_gym import config
-from al_gym.data import cache, files
+from al_gym.data import cache, files, walk
 from al_gym.data.dataset import ImageDataset, split_groups
 
 CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
@@ -183,12 +183,14 @@ def find_photographs(
         )
     if len(folders) > 1:
         raise ValueError(f"two folders have one name: {folders[0]} and {folders[1]}")
-    files.check_inside(root, folders[0])
     found: dict[str, Path] = {}
-    for path in files.find_files(root, folders[0], ENDINGS):
-        if path.stem in found:
+    for name in walk.find_files(root).files:
+        path = root / name
+        if not name.startswith(f"{folders[0].name}/") or path.suffix.lower() not in ENDINGS:
+            continue
+        if path.stem in found and not path.samefile(found[path.stem]):
             raise ValueError(f"two files are of one photograph: {found[path.stem]} and {path}")
-        found[path.stem] = path
+        found.setdefault(path.stem, path)
     for photograph in labelled:
         if photograph.name not in found:
             raise FileNotFoundError(

@@ -98,7 +98,7 @@ def _followed(link: Path, root: Path) -> Path:
     if not target.is_relative_to(root):
         raise ValueError(
             f"{link} is a link out of the folder, to {target}; copy what it leads to into the "
-            "folder, or leave it out with exclude"
+            "folder, or remove the link, or leave it out with exclude"
         )
     return target
 

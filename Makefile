@@ -26,7 +26,7 @@ demo: $(INSTALLED)
 # the tensors of tests are small: threads would only wait for one another
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -5,8 +5,9 @@ they are known; UHerding and BAIT (``agents/uherding.py``, ``agents/bait.py``). 
 ``strategies`` (``pip install 'al-gym[strategies]'``), and an environment that tells more than the
 observation, by its documented attribute ``run``:
 
-- ``episode.pool``: ``indices`` (n_u,) int, which image each pool row is; ``labelled`` and
-  ``labels``, (n_l,) each, the images labelled so far and their classes;
+- ``episode.pool``: ``indices`` (n_u,) int, which image each pool row is; ``available`` (n_u,) bool,
+  which rows may still be asked about; ``labelled`` and ``labels``, (n_l,) each, the images labelled
+  so far and their classes;
 - ``embed(indices)``, (n, F): the features of images, from the classifier as it is now;
 - ``last_layer()``, (M, F) and (M,): what turns features into logits, for strategies that ask the
   classifier about features of their own;
@@ -50,7 +51,7 @@ class View:
         self._labelled = pool.labelled
         self.labels = pool.labels
         """(n_l,) int, the classes of the labelled images."""
-        self.rows = np.flatnonzero(~np.isin(pool.indices, pool.labelled))
+        self.rows = np.flatnonzero(pool.available)
         """(n,) int, the pool rows of the candidates."""
         self._candidates = pool.indices[self.rows]
         self.softmax = observation[self.rows]

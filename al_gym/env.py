@@ -32,16 +32,22 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     counts. Equal scores are ranked in a random order of the pool that is drawn at reset, since
     clipped noisy scores tie at 0 and 1 all the time.
 
+    The annotator may answer -1, "I cannot tell". Such an image is skipped: it leaves the pool
+    without a label, and costs `skip_cost` labels of the budget. The classifier is then trained on
+    with what is labelled, as after every query; as long as nothing is, it stays untrained.
+
     ## Observation Space
     `Box(0, 1, (n_u, M), float32)`, the state S of Eq. 2: row i is the classifier's softmax of pool
-    row i over the M classes. A row of zeros has left the pool (`labelled_rows="predict"` keeps
-    predicting it). n_u is the size of the pool at the start and is fixed.
+    row i over the M classes. A row of zeros has left the pool, labelled or skipped
+    (`labelled_rows="predict"` keeps predicting it). n_u is the size of the pool at the start and is
+    fixed.
 
     ## Rewards
-    Eq. 3 (`reward="misclassification"`): the mean over the annotated samples of Pr(predicted
-    class) - Pr(true class), from the predictions in S, before the update. It is in [0, 1).
-    `reward_timing="after_update"` judges the updated classifier instead. `"f1_gain"` and
-    `"loss_gain"` measure on images held out of the training set, never on the test set.
+    Eq. 3 (`reward="misclassification"`): the mean over the queried samples of Pr(predicted
+    class) - Pr(true class), from the predictions in S, before the update; 0 for a skipped one. It
+    is in [0, 1). `reward_timing="after_update"` judges the updated classifier instead. `"f1_gain"`
+    and `"loss_gain"` measure on images held out of the training set, never on the test set; they
+    need a training image with a known label of every class.
 
     ## Starting State
     Of each class, `round(initial_fraction * count)` samples, at least one, are labelled, and a
@@ -51,9 +57,20 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     `reset(options={"labelled": rows})` starts from the given data-set rows, as many as the initial
     set has.
 
+    `initial_size` is a number of images in place of the fraction, divided among the classes in
+    proportion. With 0 nothing is labelled, and S is the softmax of the untrained classifier.
+    `initial_set` chooses others: drawn at random, typical ones, those with a known label, or those
+    that a csv file lists. A class may then be absent. The labels of "stratified" and "known" sets
+    are the data set's; those of the others are asked of the annotator, who may skip some. Images of
+    a start are no part of the pool, skipped or not.
+
     ## Episode End
-    `terminated` when the budget, or the pool, is used up; the last query takes what is left. Never
-    `truncated`: the budget is part of the task.
+    `terminated` when the budget, or the pool, is used up: when it does not pay for one label more,
+    or nothing is left to ask about. `budget` counts what is labelled in the end, the initial set
+    included: a float is a share of the training set, an int a number of images. The last query
+    takes what is left. Never `truncated`: the budget is part of the task. With skipped images an
+    episode has `max_steps` steps if `skip_cost` is 1; cheaper ones make it longer, dearer ones
+    shorter.
 
     ## Information
     `reset` and `step` return in `info`:
@@ -62,18 +79,22 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     |---|---|
     | `labelled_fraction` | labelled share of the training set (held-out images apart) |
     | `n_labelled` | number of labelled samples |
-    | `macro_f1`, `micro_f1` | on the test set; the last known values between two looks |
+    | `n_skipped` | number of samples that the annotator skipped |
+    | `macro_f1`, `micro_f1` | on the test set, when it was last looked at; NaN without one |
     | `evaluated_at` | the step after which they were measured |
-    | `selected` | (n_s,) int64, pool rows just annotated, best score first; empty after `reset` |
-    | `sample_rewards` | (n_s,) float32, the summands of Eq. 3 |
-    | `available` | (n_u,) bool, pool rows not annotated yet |
-    | `dataset` | where the images come from |
+    | `selected` | (n_s,) int64, pool rows just asked about, best score first |
+    | `sample_rewards` | (n_s,) float32, their summands of Eq. 3; 0 where skipped |
+    | `available` | (n_u,) bool, pool rows not asked about yet |
+
+    Shapes and types are the same in every step, so that infos can be stacked: after `reset`, and at
+    the end of a last query of fewer than n_s samples, `selected` is -1 and `sample_rewards` NaN.
 
     Beyond the standard API, reached with `get_wrapper_attr`, there are `max_steps`, the length of
-    an episode; `query_size`, n_s; and `run`, for everything else: the record of the episode and
-    which images of the data set its pool rows are, what the classifier makes of images, the
-    evaluation of a classifier trained anew, the state to go on from in another process, and the
-    work done. See `al_gym.run.Run`.
+    an episode; `query_size`, n_s; `selected_names`, which files were just asked about, best score
+    first; and `run`, for everything else: the record of the episode and which images of the data
+    set its pool rows are, what the classifier makes of images, the evaluation of a classifier
+    trained anew, the state to go on from in another process, and the work done. See
+    `al_gym.run.Run`.
 
     ## Arguments
     `gymnasium.make("ActiveLearning-chestCT-v0", ...)` takes `profile`, `root`, every field of
@@ -84,12 +105,14 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
         dataset: the images.
         config: the task.
         classifier_config: the classifier's settings.
-        annotator: who answers; None: the data set's labels, wrong at the rate `label_noise`.
+        annotator: who answers; None: the data set's labels, wrong at the rate `label_noise`. It
+            has none for images whose label is not known.
         render_mode: "rgb_array", a sheet of the images just queried beside the learning curve;
             "ansi", a line of text.
 
     Raises:
         ValueError: settings that do not fit the data set.
+        FileNotFoundError: `initial_set` is the path of a file that is not there.
 
     ## Version History
     * v0: initial version
@@ -132,13 +155,18 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
     @property
     def max_steps(self) -> int:
-        """Steps in an episode."""
+        """Steps in an episode; see "Episode End" for what skipped images change."""
         return self.run.task.max_steps
 
     @property
     def query_size(self) -> int:
         """n_s, samples annotated in a step."""
         return self.run.config.query_size
+
+    @property
+    def selected_names(self) -> tuple[str, ...]:
+        """Which files were just asked about, best score first; empty after ``reset``."""
+        return self.run.selected_names
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -150,7 +178,8 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             options: ``{"labelled": rows}``, data-set rows to start from instead.
 
         Raises:
-            ValueError: an unknown option, or rows that cannot be the initial set.
+            ValueError: an unknown option, or rows that cannot be the initial set; an annotator that
+                has no class for them.
         """
         self._loop.begin({self.run.k: seed}, self.run.task.checked_options(options))
         if seed is not None:
@@ -171,7 +200,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
         Raises:
             ValueError: a wrong shape, NaN or infinity in the action; an answer of the annotator
-                that is no class.
+                that is neither a class nor -1, or a label that the built-in one does not know.
             gymnasium.error.ResetNeeded: the episode is over, or has not begun.
             FloatingPointError: the classifier has diverged.
         """
@@ -209,12 +238,19 @@ def outcome(run: Run) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         "macro_f1": episode.test.macro_f1,
         "micro_f1": episode.test.micro_f1,
         "evaluated_at": episode.evaluated_at,
-        "selected": episode.query.rows.copy(),
-        "sample_rewards": episode.query.sample_rewards.copy(),
+        "n_skipped": len(episode.pool.skipped),
+        "selected": _filled(episode.query.rows, run.config.query_size, -1),
+        "sample_rewards": _filled(episode.query.sample_rewards, run.config.query_size, np.nan),
         "available": episode.pool.available.copy(),
-        "dataset": run.dataset.source,
     }
     return episode.softmax.copy(), episode.reward, run.is_over, False, info
+
+
+def _filled(values: np.ndarray, n: int, value: float) -> np.ndarray:
+    """A copy of n values, those that are not there set to ``value``."""
+    filled = np.full(n, value, values.dtype)
+    filled[: len(values)] = values
+    return filled
 
 
 def check_render_mode(render_mode: str | None) -> None:

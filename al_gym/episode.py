@@ -16,7 +16,7 @@ class Query:
     rows: np.ndarray
     """(n_s,) pool rows, best score first."""
     labels: np.ndarray
-    """(n_s,) int64, the annotator's answers."""
+    """(n_s,) int64, the annotator's answers; -1: it could not tell."""
     softmax: np.ndarray
     """(n_s, M) float32, the predictions that ``sample_rewards`` judges."""
     sample_rewards: np.ndarray
@@ -46,7 +46,8 @@ class Episode:
     evaluated_at: int
     """The step after which ``test`` was measured."""
     curve: tuple[tuple[int, float, float], ...]
-    """(n_labelled, macro F1, micro F1) of every look at the test set."""
+    """(n_labelled, macro F1, micro F1) of every look at the test set; without test images the start
+    alone, with NaN."""
     reward: float = 0.0
     """Of the last step; 0 at the start."""
 
@@ -67,8 +68,12 @@ class Start:
     """The beginning of an episode, kept so that the next one need not pretrain again."""
 
     seed: int
-    labelled: np.ndarray
+    rows: np.ndarray
     """Ascending images of the initial labelled set."""
+    labels: np.ndarray
+    """Their classes, int64; -1 where the annotator could not tell."""
+    is_drawn: bool
+    """Whether the seed decided the images; otherwise they were given."""
     classifier: dict[str, Any]
     """The ``state_dict`` of the pretrained classifier."""
     softmax: np.ndarray
@@ -76,6 +81,8 @@ class Start:
     validation: Evaluation | None
     test: Evaluation
 
-    def is_of(self, seed: int, labelled: np.ndarray) -> bool:
-        """Whether it is the start of a seed and an initial labelled set."""
-        return self.seed == seed and np.array_equal(self.labelled, labelled)
+    def is_of(self, seed: int, rows: np.ndarray | None, labels: np.ndarray | None) -> bool:
+        """Whether it is the start of a seed, and of images and classes where they are given."""
+        same_rows = self.is_drawn if rows is None else np.array_equal(self.rows, rows)
+        same_labels = labels is None or np.array_equal(self.labels, labels)
+        return self.seed == seed and same_rows and same_labels

@@ -93,7 +93,7 @@ class Loop:
 
         Raises:
             ValueError: a wrong shape, NaN or infinity in an action; an answer of the annotator
-                that is no class. All runs are as they were, whatever is raised.
+                that is neither a class nor -1. All runs are as they were, whatever is raised.
             gymnasium.error.ResetNeeded: an episode is over, or has not begun.
             FloatingPointError: a classifier has diverged.
         """
@@ -107,7 +107,7 @@ class Loop:
                 self.classifiers.counters[run.k].clear()
             # line 3: select the n_s unlabelled samples that the actor scores highest
             selected = [run.select(each) for run, each in zip(runs, scores, strict=True)]
-            # line 4: annotate them
+            # line 4: annotate them; what the annotator skips leaves the pool without a label
             answers = [run.annotate(rows) for run, rows in zip(runs, selected, strict=True)]
             # line 5: update the classifier with (X_l, Y_l) := (X_l, Y_l) and the new samples
             pools = [

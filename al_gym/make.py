@@ -60,7 +60,7 @@ def make_env(
         ValueError: an unknown data set or profile, or values that do not fit.
         FileNotFoundError: the data is not there.
     """
-    images, config, classifier_config = _ingredients(
+    images, config, classifier_config = ingredients(
         dataset, profile, root, reader, n_phantoms, overrides
     )
     return ActiveLearningEnv(
@@ -96,7 +96,7 @@ def make_vector_env(
         autoreset_mode: see ``ActiveLearningVectorEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
     """
-    images, config, classifier_config = _ingredients(
+    images, config, classifier_config = ingredients(
         dataset, profile, root, reader, n_phantoms, overrides
     )
     return ActiveLearningVectorEnv(
@@ -106,7 +106,7 @@ def make_vector_env(
     )  # fmt: skip
 
 
-def _ingredients(
+def ingredients(
     dataset: str,
     profile: str,
     root: str | Path | None,
@@ -114,7 +114,7 @@ def _ingredients(
     n_phantoms: int | None,
     overrides: dict[str, Any],
 ) -> tuple[ImageDataset, EnvConfig, ClassifierConfig]:
-    """The images and the settings that keywords stand for."""
+    """The images and the settings that keywords of ``make_env`` stand for; raises what it does."""
     if reader is None:
         from_profile, root = _choose(dataset, profile, root, n_phantoms)
         read = READERS[dataset]

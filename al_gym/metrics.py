@@ -20,6 +20,8 @@ class Evaluation:
     """Mean of -log of the true class's probability, in nats."""
 
 
+NOT_MEASURED = Evaluation(float("nan"), float("nan"), float("nan"))
+"""On no images."""
 N_BYTES = 12
 """What one classifier's evaluation takes on their way from the device."""
 

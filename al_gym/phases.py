@@ -10,47 +10,65 @@ import numpy as np
 import torch
 
 from al_gym import metrics, rewards
-from al_gym.classifiers import Lesson
-from al_gym.classifiers.networks import to_host
+from al_gym.classifiers import Classifiers, Lesson
+from al_gym.classifiers.devices import to_host
 from al_gym.config import ClassifierConfig
+from al_gym.data.dataset import UNKNOWN
 from al_gym.episode import Episode, Query, Start
-from al_gym.metrics import Evaluation
+from al_gym.metrics import NOT_MEASURED, Evaluation
 from al_gym.pool import Pool
 
 if TYPE_CHECKING:
     from al_gym.run import Run
 
 
-def pretrain(runs: Sequence["Run"], seeds: Sequence[int], given: np.ndarray | None) -> None:
-    """Give every run the start of its seed; if it is the run's last one, restore the weights."""
-    new: list[tuple[Run, int]] = []
+def pretrain(
+    runs: Sequence["Run"],
+    seeds: Sequence[int],
+    given: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+) -> None:
+    """Give every run the start of its seed; if it is the run's last one, restore the weights.
+
+    Args:
+        runs: of one loop.
+        seeds: of each.
+        given: ascending data-set rows of the initial set; None: as the settings and the seed say.
+        labels: their classes, where they are known from before.
+    """
+    new: list[tuple[Run, int, np.ndarray, np.ndarray]] = []
     lessons: list[Lesson] = []
     for run, seed in zip(runs, seeds, strict=True):
-        split_rng, weights_rng, fit_rng, noise_rng = generators(seed)
-        labelled = run.task.initial_set(split_rng) if given is None else given
-        if run.start is not None and run.start.is_of(seed, labelled):
+        if run.start is not None and run.start.is_of(seed, given, labels):
             run.classifiers.load_state_dict(run.k, run.start.classifier)
             continue
+        split_rng, weights_rng, fit_rng, noise_rng = generators(seed)
         run.classifiers.initialize(run.k, weights_rng)
         run.annotator = run.own_annotator or run.built_in_annotator(noise_rng)
-        new.append((run, seed))
-        lessons.append(Lesson(run.k, labelled, run.task.dataset.labels[labelled], fit_rng))
+        rows = run.draw_initial_set(split_rng) if given is None else given
+        classes = run.initial_labels(rows) if labels is None else labels
+        new.append((run, seed, rows, classes))
+        told = classes != UNKNOWN
+        lessons.append(Lesson(run.k, rows[told], classes[told], fit_rng))
     if not new:
         return
-    some = [run for run, _ in new]
-    some[0].classifiers.fit(lessons, some[0].classifiers.config.pretrain_passes)
-    pools = [
-        np.setdiff1d(run.task.training, lesson.indices)
-        for run, lesson in zip(some, lessons, strict=True)
-    ]
-    states = softmax(some, pools)
+    some = [run for run, *_ in new]
+    fit(some[0].classifiers, lessons, some[0].classifiers.config.pretrain_passes)
+    states = softmax(some, [np.setdiff1d(run.task.training, rows) for run, _, rows, _ in new])
     validation = evaluations(some, [run.task.validation for run in some])
     test = evaluations(some, [run.task.dataset.test for run in some])
-    for i, (run, seed) in enumerate(new):
-        state = run.classifiers.state_dict(run.k)
-        tested = test[i]
-        assert tested is not None
-        run.start = Start(seed, lessons[i].indices, state, states[i], validation[i], tested)
+    for i, (run, seed, rows, classes) in enumerate(new):
+        run.start = Start(
+            seed, rows, classes, given is None, run.classifiers.state_dict(run.k), states[i],
+            validation[i], test[i] or NOT_MEASURED,
+        )  # fmt: skip
+
+
+def fit(classifiers: Classifiers, lessons: Sequence[Lesson], passes: int) -> None:
+    """Train; a classifier that nothing is labelled for stays as it is."""
+    some = [lesson for lesson in lessons if len(lesson.indices)]
+    if some:
+        classifiers.fit(some, passes)
 
 
 def update(runs: Sequence["Run"], pools: Sequence[Pool]) -> None:
@@ -65,7 +83,7 @@ def update(runs: Sequence["Run"], pools: Sequence[Pool]) -> None:
         Lesson(run.k, pool.labelled, pool.labels, run.rng)
         for run, pool in zip(runs, pools, strict=True)
     ]
-    classifiers.fit(lessons, passes)
+    fit(classifiers, lessons, passes)
 
 
 def states(runs: Sequence["Run"], pools: Sequence[Pool]) -> list[np.ndarray]:

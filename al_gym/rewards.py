@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from al_gym.data.dataset import UNKNOWN
 from al_gym.import_paths import imported, is_import_path
 from al_gym.metrics import Evaluation
 from al_gym.names import lookup
@@ -16,7 +17,8 @@ class Outcome:
     """What a step has brought, for the reward to judge."""
 
     sample_rewards: np.ndarray
-    """(n_s,) float32, the summands of Eq. 3, of the samples just annotated."""
+    """(n_s,) float32, the summands of Eq. 3 of the samples just asked about, best score first; 0 of
+    those that the annotator skipped. The last query of an episode may have fewer."""
     validation_before: Evaluation | None
     """On the images held out for validation, before the update; None if none are held out."""
     validation_after: Evaluation | None
@@ -31,16 +33,21 @@ def sample_rewards(softmax: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Args:
         softmax: (n_s, M), the classifier's predictions of the samples.
-        labels: (n_s,) int, their classes as the annotator gave them.
+        labels: (n_s,) int, their classes as the annotator gave them, -1 where it could not.
 
     Returns:
-        (n_s,) float32 in [0, 1); 0 where the prediction is right.
+        (n_s,) float32 in [0, 1); 0 where the prediction is right, or the class could not be told.
     """
-    return softmax.max(axis=1) - softmax[np.arange(len(labels)), labels]
+    summands = softmax.max(axis=1) - softmax[np.arange(len(labels)), labels]
+    summands[labels == UNKNOWN] = 0
+    return summands
 
 
 def misclassification(outcome: Outcome) -> float:
-    """Eq. 3: the mean of ``sample_rewards``; high where confident predictions were wrong."""
+    """Eq. 3: the mean of ``sample_rewards``; high where confident predictions were wrong.
+
+    Samples that the annotator skipped are among them, as 0: they were asked about.
+    """
     return float(outcome.sample_rewards.mean())
 
 

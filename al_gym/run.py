@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -13,9 +14,9 @@ from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checke
 from al_gym.classifiers import Classifiers, Lesson
 from al_gym.classifiers.counters import Counters
 from al_gym.config import ClassifierConfig, EnvConfig
-from al_gym.data.dataset import ImageDataset
+from al_gym.data.dataset import UNKNOWN, ImageDataset
 from al_gym.episode import Episode, Query, Start
-from al_gym.metrics import Evaluation
+from al_gym.metrics import NOT_MEASURED, Evaluation
 from al_gym.pool import Pool
 from al_gym.task import Task
 
@@ -94,6 +95,12 @@ class Run:
         return self._episode
 
     @property
+    def selected_names(self) -> tuple[str, ...]:
+        """Which files were just asked about, best score first: ``ImageDataset.names``."""
+        episode = self.episode
+        return tuple(self.dataset.names[episode.pool.indices[episode.query.rows]].tolist())
+
+    @property
     def counters(self) -> Counters:
         """Work done since the last ``reset`` or ``step`` began; before, what reading took."""
         return replace(self.classifiers.counters[self.k])
@@ -102,7 +109,7 @@ class Run:
         """32 hexadecimal digits of the episode's beginning: initial set and pretrained weights."""
         _ = self.episode
         assert self.start is not None
-        digest = hashlib.blake2b(self.start.labelled.tobytes(), digest_size=16)
+        digest = hashlib.blake2b(self.start.rows.tobytes(), digest_size=16)
         for name, tensor in self.classifiers.weights(self.start.classifier).items():
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -116,19 +123,41 @@ class Run:
             return int(self.rng.integers(2**63))
         return self.start.seed
 
+    def draw_initial_set(self, rng: np.random.Generator) -> np.ndarray:
+        """Ascending data-set rows of an initial set, while the classifier is untrained."""
+        return self.task.initial_set.draw(rng, partial(self.classifiers.embed, self.k))
+
+    def initial_labels(self, rows: np.ndarray) -> np.ndarray:
+        """Classes of an initial set, (n,) int64: the data set's, or the annotator's.
+
+        Raises:
+            ValueError: the annotator skips so many that the budget is used up.
+        """
+        if not self.task.initial_set.is_asked or not len(rows):
+            return self.dataset.labels[rows]
+        labels = self._ask(rows)
+        n_skipped = int((labels == UNKNOWN).sum())
+        if self.task.labels_left(len(rows) - n_skipped, n_skipped) == 0:
+            raise ValueError(
+                f"the annotator skipped {n_skipped} of the {len(rows)} images of the initial set, "
+                f"which uses up budget={self.config.budget} at skip_cost={self.config.skip_cost}"
+            )
+        return labels
+
     def begin_episode(self) -> None:
         """Set the record to that of an episode that begins at the start."""
         assert self.start is not None
-        start, labels = self.start, self.dataset.labels[self.start.labelled]
+        start = self.start
+        pool = Pool.start(self.task.training, start.rows, start.labels, self.rng)
         self._episode = Episode(
-            pool=Pool.start(self.task.training, start.labelled, labels, self.rng),
+            pool=pool,
             step=0,
             softmax=start.softmax,
             query=Query.nothing(self.dataset.n_classes),
             validation=start.validation,
             test=start.test,
             evaluated_at=0,
-            curve=((len(start.labelled), start.test.macro_f1, start.test.micro_f1),),
+            curve=((len(pool.labelled), start.test.macro_f1, start.test.micro_f1),),
         )
 
     def running_episode(self) -> Episode:
@@ -144,13 +173,15 @@ class Run:
 
     def select(self, scores: np.ndarray) -> np.ndarray:
         """Pool rows of the n_s highest scores, best first; at the end those that are left."""
-        n_left = self.task.n_budget - len(self.episode.pool.labelled)
-        return self.episode.pool.top(scores, min(self.config.query_size, n_left))
+        pool = self.episode.pool
+        return pool.top(scores, min(self.config.query_size, self.task.n_affordable(pool)))
 
     def annotate(self, rows: np.ndarray) -> np.ndarray:
-        """The annotator's classes of pool rows, (n,) int64."""
+        """The annotator's classes of pool rows, (n,) int64; -1 where it cannot tell."""
+        return self._ask(self.episode.pool.indices[rows])
+
+    def _ask(self, indices: np.ndarray) -> np.ndarray:
         assert self.annotator is not None
-        indices = self.episode.pool.indices[rows]
         return checked_annotation(self.annotator, indices, self.dataset.n_classes)
 
     def test_images_due(self, pool: Pool) -> np.ndarray:
@@ -182,11 +213,13 @@ class Run:
 
     def built_in_annotator(self, rng: np.random.Generator) -> Annotator:
         """The data set's labels, wrong at the rate ``label_noise``."""
-        labels, noise = self.dataset.labels, self.config.label_noise
-        if noise == 0:
-            return OracleAnnotator(labels)
-        seed = int(rng.integers(2**63))
-        return NoisyAnnotator(labels, self.dataset.n_classes, error_rate=noise, seed=seed)
+        labels, names = self.dataset.labels, self.dataset.names
+        if self.config.label_noise == 0:
+            return OracleAnnotator(labels, names)
+        return NoisyAnnotator(
+            labels, self.dataset.n_classes, error_rate=self.config.label_noise,
+            seed=int(rng.integers(2**63)), names=names,
+        )  # fmt: skip
 
     def way_back(self) -> Callable[[], None]:
         """A function that brings the run back to where it is now."""
@@ -231,15 +264,19 @@ class Run:
         """Evaluate on the test set a fresh classifier trained on what is labelled now.
 
         It starts from this episode's initial weights and is trained for ``pretrain_passes``,
-        whatever was labelled in which order. The episode goes on unchanged.
+        whatever was labelled in which order. The episode goes on unchanged. Without test images
+        all scores are NaN.
         """
         return self._evaluate_trained_on(self.episode.pool)
 
     def evaluate_fully_supervised(self) -> Evaluation:
         """Evaluate on the test set a classifier trained on the whole training set: ALL.
 
-        It is trained as ``evaluate_retrained`` does, with the annotator's labels, the initial set's
-        true ones included. The episode goes on unchanged.
+        It is trained as ``evaluate_retrained`` does, with the annotator's labels, those of the
+        initial set included; what the annotator skips is left out. The episode goes on unchanged.
+
+        Raises:
+            ValueError: a label is not known, and there is no annotator to ask.
         """
         pool = self.episode.pool
         rest = np.flatnonzero(pool.available)
@@ -247,12 +284,14 @@ class Run:
 
     def _evaluate_trained_on(self, pool: Pool) -> Evaluation:
         assert self.start is not None
+        if not len(self.dataset.test):
+            return NOT_MEASURED
         kept = self.classifiers.state_dict(self.k)
         try:
             _, weights_rng, fit_rng, _ = phases.generators(self.start.seed)
             self.classifiers.initialize(self.k, weights_rng)
             lesson = Lesson(self.k, pool.labelled, pool.labels, fit_rng)
-            self.classifiers.fit([lesson], self.classifier_config.pretrain_passes)
+            phases.fit(self.classifiers, [lesson], self.classifier_config.pretrain_passes)
             (evaluation,) = phases.evaluations([self], [self.dataset.test])
             assert evaluation is not None
             return evaluation
@@ -265,14 +304,17 @@ class Run:
         A tree of dictionaries, arrays, tensors, numbers and strings. An annotator of one's own
         keeps its own state.
         """
-        episode = self.episode
-        assert self.start is not None
+        episode, start = self.episode, self.start
+        assert start is not None
         return {
-            "start": {"seed": self.start.seed, "labelled": self.start.labelled},
+            "start": {
+                "seed": start.seed, "labelled": start.rows, "labels": start.labels,
+                "is_drawn": start.is_drawn,
+            },
             "episode": asdict(episode),
             "classifier": self.classifiers.state_dict(self.k),
             "np_random": self.rng.bit_generator.state,
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a ``state_dict`` of a run with the same data set and settings.
@@ -289,7 +331,11 @@ class Run:
                 f"the state has a pool of {n_pool} images, this environment one of "
                 f"{self.task.n_pool}"
             )
-        phases.pretrain([self], [state["start"]["seed"]], state["start"]["labelled"])
+        # states written before annotators could be asked at the start have but the first two
+        start = {"labels": None, "is_drawn": False, **state["start"]}
+        phases.pretrain([self], [start["seed"]], start["labelled"], start["labels"])
+        assert self.start is not None
+        self.start = replace(self.start, is_drawn=start["is_drawn"])
         self.classifiers.load_state_dict(self.k, state["classifier"])
         self.rng.bit_generator.state = state["np_random"]
         self._episode = Episode.from_tree(state["episode"])

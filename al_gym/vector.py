@@ -176,22 +176,16 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
 def stacked(infos: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """One info for K environments: every key stacked, and beside it a mask, ``_key``, who has it.
 
-    Gymnasium's vector environments do the same. Numbers and arrays of one shape become an array
-    with a first axis K; strings, and arrays of several shapes, an array of objects.
+    Gymnasium's vector environments do the same. Numbers and arrays become an array with a first
+    axis K, 0 where an environment has none.
     """
     each = list(infos)
     together: dict[str, Any] = {}
     for key in {key: None for info in each for key in info}:
         has = np.array([key in info for info in each])
-        values = [np.asarray(info[key]) for info in each if key in info]
-        alike = len({value.shape for value in values}) == 1 and values[0].dtype.kind in "biuf"
-        shape, dtype = (values[0].shape, values[0].dtype) if alike else ((), np.dtype(object))
-        together[key] = np.zeros((len(each), *shape), dtype)
-        for k, info in enumerate(each):
-            if key in info:
-                together[key][k] = info[key]
-            elif not alike:
-                together[key][k] = None
+        values = np.stack([info[key] for info in each if key in info])
+        together[key] = np.zeros((len(each), *values.shape[1:]), values.dtype)
+        together[key][has] = values
         together[f"_{key}"] = has
     return together
 

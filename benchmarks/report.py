@@ -18,7 +18,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.matrix.facts import REFERENCES
-from benchmarks.reporting import figures, findings, page, results, statistics, tables
+from benchmarks.reporting import figures, findings, first_files, page, results, statistics, tables
 from benchmarks.reporting.page import Chapter, Picture, Section
 from benchmarks.reporting.results import Experiment
 
@@ -78,6 +78,9 @@ def write_chapter(experiment: Experiment, folder: Path) -> Chapter:
             _differences(experiment, folder), *_curves(experiment, folder),
             _classes(experiment, folder),
         ])  # fmt: skip
+    chapter.files.extend(first_files.first_files(experiment))
+    if chapter.files:
+        first_files.write(chapter.files, folder / "first_files.csv")
     return chapter
 
 

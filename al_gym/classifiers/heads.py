@@ -7,6 +7,8 @@ environment has K = 1.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from al_gym.classifiers import optimization
 from al_gym.classifiers.counters import Counters
+from al_gym.classifiers.devices import to_host, torch_seeded
 from al_gym.classifiers.interface import Lesson
-from al_gym.classifiers.networks import NO_DROPOUT, to_host, torch_seeded
+from al_gym.classifiers.networks import NO_DROPOUT
+from al_gym.classifiers.optimization import EarlyStopping, Validation
 from al_gym.config import ClassifierConfig
 
 FreshHead = Callable[[np.random.Generator], nn.Linear]
 TENSORS = ("weight", "bias", "weight_momentum", "bias_momentum")
 """Of a head, by name."""
+ADAM_TENSORS = (*TENSORS, "weight_square", "bias_square", "steps")
+"""Of a head that Adam trains: its momentum is the first moment."""
+
+
+@dataclass(frozen=True)
+class _Pupils:
+    """k heads that learn side by side, each from n images of its own."""
+
+    lessons: list[Lesson]
+    generators: list[torch.Generator]
+    """k, for the dropout."""
+    positions: Tensor
+    """(k, n) int64, where the features are."""
+    truth: Tensor
+    """(k, n, M) float32, one-hot."""
+    weights: Tensor | None
+    """(k, n) float32, of each image in the cross-entropy; None: equal ones."""
+
+    def without(self, finished: list[bool]) -> "_Pupils":
+        """Those that have not finished."""
+        left = [i for i, each in enumerate(finished) if not each]
+        return _Pupils(
+            [self.lessons[i] for i in left],
+            [self.generators[i] for i in left],
+            self.positions[left],
+            self.truth[left],
+            None if self.weights is None else self.weights[left],
+        )
 
 
 class LinearHeads:
@@ -34,6 +67,7 @@ class LinearHeads:
         n_classes: M.
         config: the settings.
         fresh_head: draws a new last layer; None: ``nn.Linear`` with its usual initial weights.
+        validation: what decides when training stops; None: it goes through all its passes.
     """
 
     def __init__(
@@ -44,6 +78,7 @@ class LinearHeads:
         n_classes: int,
         config: ClassifierConfig,
         fresh_head: FreshHead | None = None,
+        validation: Validation | None = None,
     ) -> None:
         self.config = config
         self.device = features.device
@@ -58,6 +93,12 @@ class LinearHeads:
         self.weight = torch.zeros(n_heads, n_classes, n_features, device=self.device)
         self.bias = torch.zeros(n_heads, 1, n_classes, device=self.device)
         self.momentum = (torch.zeros_like(self.weight), torch.zeros_like(self.bias))
+        self._square: tuple[Tensor, ...] = ()
+        self._steps: tuple[Tensor, ...] = ()
+        if config.optimizer != "sgd":
+            self._square = (torch.zeros_like(self.weight), torch.zeros_like(self.bias))
+            self._steps = (torch.zeros(n_heads, 1, 1, device=self.device),)
+        self._validation = validation
         self._gathered = torch.empty(0, n_features, device=self.device)
 
     @property
@@ -66,9 +107,11 @@ class LinearHeads:
         return self.features.shape[1]
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What training changes of all heads, in the order of ``TENSORS``."""
-        return (self.weight, self.bias, *self.momentum)
+    def tensors(self) -> dict[str, Tensor]:
+        """What training changes of all heads, by name; the first axis is that of the heads."""
+        names = TENSORS if self.config.optimizer == "sgd" else ADAM_TENSORS
+        values = (self.weight, self.bias, *self.momentum, *self._square, *self._steps)
+        return dict(zip(names, values, strict=True))
 
     def positions(self, indices: np.ndarray) -> Tensor:
         """Where the features of images are, int64."""
@@ -81,19 +124,19 @@ class LinearHeads:
         fresh = self._fresh_head(rng)
         self.weight[k].copy_(fresh.weight.detach())
         self.bias[k].copy_(fresh.bias.detach())
-        for momentum in self.momentum:
-            momentum[k].zero_()
+        for moment in (*self.momentum, *self._square, *self._steps):
+            moment[k].zero_()
 
     def weights(self, state: dict[str, Any]) -> dict[str, Tensor]:
-        """See ``Classifiers``; the momentum of a linear layer counts as one of its weights."""
+        """See ``Classifiers``; what the optimizer remembers of a layer counts as its weights."""
         return state
 
     def state_dict(self, k: int) -> dict[str, Any]:
-        """Head and momentum, copied, each with a first axis of 1."""
+        """Head and what its optimizer remembers, copied, each with a first axis of 1."""
         return {name: value.clone() for name, value in self._of(k).items()}
 
     def load_state_dict(self, k: int, state: dict[str, Any]) -> None:
-        """Head and momentum, in place."""
+        """Head and what its optimizer remembers, in place."""
         wrong = {
             name: tuple(value.shape)
             for name, value in self._of(k).items()
@@ -106,7 +149,7 @@ class LinearHeads:
 
     def _of(self, k: int) -> dict[str, Tensor]:
         """What training changes of head k, as views into the tensors of all heads."""
-        return {name: tensor[k : k + 1] for name, tensor in zip(TENSORS, self.tensors, strict=True)}
+        return {name: tensor[k : k + 1] for name, tensor in self.tensors.items()}
 
     def _which(self, ks: Sequence[int]) -> slice | list[int]:
         """Heads as an index: all of them are a view, some of them are copied."""
@@ -117,46 +160,83 @@ class LinearHeads:
 
     def fit(self, lessons: Sequence[Lesson], passes: int) -> None:
         """See ``Classifiers``; lessons of one length are learned together."""
+        lessons = [lesson for lesson in lessons if len(lesson.indices)]
+        if not lessons:
+            return
         if len({len(lesson.indices) for lesson in lessons}) > 1:
             for lesson in lessons:
                 self.fit([lesson], passes)
             return
-        n, n_classes = len(lessons[0].indices), self.weight.shape[1]
-        labels = np.stack([lesson.labels for lesson in lessons])
-        rngs = [lesson.rng for lesson in lessons]
-        positions = torch.stack([self.positions(lesson.indices) for lesson in lessons])
-        truth = F.one_hot(torch.as_tensor(labels, device=self.device), n_classes).float()
-        which = self._which([lesson.k for lesson in lessons])
+        pupils = self._pupils(lessons)
+        stopping = {lesson.k: EarlyStopping(self.config.early_stopping) for lesson in lessons}
+        for i in range(passes):
+            self._pass(pupils, i, passes)
+            if self._validation is None:
+                continue
+            ks = [lesson.k for lesson in pupils.lessons]
+            finished = [
+                stopping[k].is_over(loss, partial(self.state_dict, k))
+                for k, loss in zip(ks, self._validation_losses(ks), strict=True)
+            ]
+            if all(finished):
+                break
+            if any(finished):
+                pupils = pupils.without(finished)
+        for k, each in stopping.items():
+            if each.best is not None:
+                self.load_state_dict(k, each.best)
+
+    def _pupils(self, lessons: list[Lesson]) -> _Pupils:
+        """Lessons of one length on the device; every generator moves on by the dropout's seed."""
+        n_classes = self.weight.shape[1]
+        labels = [each.labels for each in lessons]
+        truth = torch.as_tensor(np.stack(labels), device=self.device)
+        weights = None
+        if self.config.class_weights is not None:
+            found = [optimization.class_weights(self.config, each, n_classes) for each in labels]
+            weights = torch.as_tensor(np.stack(found), device=self.device).gather(1, truth)
+        seeds = [int(each.rng.integers(2**63)) for each in lessons]
+        return _Pupils(
+            lessons=lessons,
+            generators=[torch.Generator(self.device).manual_seed(seed) for seed in seeds],
+            positions=torch.stack([self.positions(each.indices) for each in lessons]),
+            truth=F.one_hot(truth, n_classes).float(),
+            weights=weights,
+        )
+
+    def _pass(self, pupils: _Pupils, i: int, passes: int) -> None:
+        """Pass ``i`` of so many."""
+        _, n, n_classes = pupils.truth.shape
+        which = self._which([lesson.k for lesson in pupils.lessons])
         # views of a slice, which are trained in place; copies of a list
-        trained = [tensor[which] for tensor in self.tensors]
-        n_batches = math.ceil(n / self.config.batch_size)
-        generators = [
-            torch.Generator(self.device).manual_seed(int(rng.integers(2**63))) for rng in rngs
-        ]
-        for _ in range(passes):
-            order = torch.as_tensor(
-                np.stack([rng.permutation(n) for rng in rngs]), device=self.device
-            )
-            shuffled = positions.gather(1, order)
-            targets = truth.gather(1, order[:, :, None].expand(-1, -1, n_classes))
-            for part, target in zip(
-                shuffled.tensor_split(n_batches, dim=1),
-                targets.tensor_split(n_batches, dim=1),
-                strict=True,
-            ):
-                self._step(trained, part, target, generators)
+        trained = {name: tensor[which] for name, tensor in self.tensors.items()}
+        order = torch.as_tensor(
+            np.stack([lesson.rng.permutation(n) for lesson in pupils.lessons]), device=self.device
+        )
+        n_parts = math.ceil(n / self.config.batch_size)
+        positions = pupils.positions.gather(1, order).tensor_split(n_parts, dim=1)
+        truth = pupils.truth.gather(1, order[:, :, None].expand(-1, -1, n_classes))
+        targets = truth.tensor_split(n_parts, dim=1)
+        weights: Sequence[Tensor | None] = [None] * n_parts
+        if pupils.weights is not None:
+            weights = pupils.weights.gather(1, order).tensor_split(n_parts, dim=1)
+        for j, batch in enumerate(zip(positions, targets, weights, strict=True), i * n_parts):
+            rate = optimization.learning_rate(self.config, j, passes * n_parts)
+            self._step(trained, *batch, pupils.generators, rate)
         if not isinstance(which, slice):
-            for tensor, values in zip(self.tensors, trained, strict=True):
-                tensor[which] = values
-        for lesson in lessons:
-            self.counters[lesson.k].samples_trained += passes * n
+            for name, tensor in self.tensors.items():
+                tensor[which] = trained[name]
+        for lesson in pupils.lessons:
+            self.counters[lesson.k].samples_trained += n
 
     def _step(
         self,
-        trained: list[Tensor],
+        trained: dict[str, Tensor],
         positions: Tensor,
         targets: Tensor,
+        weights: Tensor | None,
         generators: list[torch.Generator],
+        rate: float,
     ) -> None:
         """One gradient step of k heads on k batches: positions (k, B), targets (k, B, M)."""
         k, size = positions.shape
@@ -164,19 +244,35 @@ class LinearHeads:
         if self.config.dropout > 0:
             for each, generator in zip(inputs, generators, strict=True):
                 _drop(each, self.config.dropout, generator)
-        weight, bias, *momenta = trained
+        weight, bias = trained["weight"], trained["bias"]
         softmax = F.softmax(torch.baddbmm(bias, inputs, weight.transpose(1, 2)), dim=2)
-        # the gradient by the logits of the summed cross-entropy; below it becomes that of the mean
+        # the gradient by the logits of the summed cross-entropy; the step makes it that of the mean
         error = softmax.sub_(targets)
+        if weights is not None:  # of the weighted mean
+            error.mul_((weights * (size / weights.sum(1, keepdim=True)))[:, :, None])
         gradients = (torch.bmm(error.transpose(1, 2), inputs), error.sum(1, keepdim=True))
-        for values, gradient, momentum in zip((weight, bias), gradients, momenta, strict=True):
-            if self.config.weight_decay > 0:
-                gradient.add_(values, alpha=size * self.config.weight_decay)
-            if self.config.momentum > 0:
-                moving = momentum.mul_(self.config.momentum).add_(gradient, alpha=1 / size)
-                values.sub_(moving, alpha=self.config.learning_rate)
+        if self.config.optimizer != "sgd":
+            trained["steps"].add_(1)
+        for name, gradient in zip(("weight", "bias"), gradients, strict=True):
+            values, momentum = trained[name], trained[f"{name}_momentum"]
+            if self.config.optimizer == "sgd":
+                optimization.sgd_step(values, gradient, momentum, size, rate, self.config)
             else:
-                values.sub_(gradient, alpha=self.config.learning_rate / size)
+                moments, steps = (momentum, trained[f"{name}_square"]), trained["steps"]
+                optimization.adam_step(values, gradient, moments, steps, size, rate, self.config)
+
+    def _validation_losses(self, ks: Sequence[int]) -> list[float]:
+        """Cross-entropy of heads on the validation images, in nats."""
+        assert self._validation is not None
+        indices, labels = self._validation
+        truth = torch.as_tensor(labels, device=self.device)
+        inputs = self.features[self.positions(indices)]
+        losses = []
+        for k in ks:
+            logits = F.linear(inputs, self.weight[k], self.bias[k, 0])
+            losses.append(F.cross_entropy(logits, truth))
+            self.counters[k].samples_forwarded += len(indices)
+        return torch.stack(losses).tolist()
 
     def _gather(self, positions: Tensor) -> Tensor:
         """Features at ``positions``, in memory that is used again: fresh pages cost more."""

@@ -72,7 +72,7 @@ class DeviceImages:
             buffer = buffers[i % 2][: len(part)]
             np.take(self._host, part, axis=0, out=buffer.numpy(), mode="clip")
             if self._copying is None:
-                yield buffer
+                yield buffer.to(self.device)  # on the CPU the buffer itself
                 continue
             with torch.cuda.stream(self._copying):
                 batch = buffer.to(self.device, non_blocking=True)
@@ -85,9 +85,10 @@ class DeviceImages:
     def channel_statistics(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each channel over ``rows``, shaped to broadcast over a batch."""
         count = 0
-        total = squares = torch.zeros(self.shape[0], dtype=torch.float64, device=self.device)
+        device = torch.device("cpu") if self.device.type == "mps" else self.device  # has no float64
+        total = squares = torch.zeros(self.shape[0], dtype=torch.float64, device=device)
         for batch in self.batches(split(rows, 256)):
-            values = batch.transpose(0, 1).flatten(1).double()
+            values = batch.to(device).transpose(0, 1).flatten(1).double()
             count += values.shape[1]
             total = total + values.sum(1)
             squares = squares + values.square().sum(1)
@@ -96,7 +97,8 @@ class DeviceImages:
         shape = (1, -1, *[1] * (len(self.shape) - 1))
         # a constant channel (an empty window) becomes zeros instead of NaN
         deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-        return mean.float().view(shape), deviation.float().view(shape)
+        mean, deviation = mean.float().to(self.device), deviation.float().to(self.device)
+        return mean.view(shape), deviation.view(shape)
 
 
 def split(rows: np.ndarray, size: int) -> list[np.ndarray]:
@@ -105,8 +107,13 @@ def split(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def split_evenly(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """Consecutive parts of nearly equal size, as few as keep to ``size``; rows along axis -1."""
-    return np.array_split(rows, -(-rows.shape[-1] // size), axis=-1)
+    """Consecutive parts of nearly equal size, as few as keep to ``size``; rows along axis -1.
+
+    Of no rows there are no parts. With a ``size`` of 3 or more a part has one row only if there is
+    but one.
+    """
+    n_parts = -(-rows.shape[-1] // size)
+    return np.array_split(rows, n_parts, axis=-1) if n_parts else []
 
 
 def _fits(n_bytes: int, device: torch.device) -> bool:

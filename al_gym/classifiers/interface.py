@@ -19,11 +19,11 @@ class Lesson:
     k: int
     """Which one."""
     indices: np.ndarray
-    """(n,) int, n >= 2, images of the data set."""
+    """(n,) int, images of the data set; of none nothing is learned."""
     labels: np.ndarray
     """(n,) int, the annotated classes."""
     rng: np.random.Generator
-    """Decides the order of the images, and the dropout where there is some."""
+    """Decides the order of the images, and dropout and augmentation where there is some."""
 
 
 class Classifiers(Protocol):
@@ -43,14 +43,15 @@ class Classifiers(Protocol):
         """F, the size of the penultimate layer."""
 
     def initialize(self, k: int, rng: np.random.Generator) -> None:
-        """Draw new weights for classifier k and forget its momentum. ``rng`` decides them."""
+        """Draw new weights for classifier k by ``rng``; its optimizer forgets."""
 
     def fit(self, lessons: Sequence[Lesson], passes: int) -> None:
-        """Minimise the cross-entropy (Eq. 1) by SGD, each classifier on its own lesson.
+        """Minimise the cross-entropy (Eq. 1), each classifier on its own lesson.
 
         Args:
-            lessons: at most one for each classifier.
-            passes: shuffled passes over the images.
+            lessons: at most one for each classifier; one without an image changes nothing, its
+                generator included.
+            passes: shuffled passes over the images, fewer where ``early_stopping`` ends them.
         """
 
     def predict(self, ks: Sequence[int], indices: Sequence[np.ndarray]) -> list[Tensor]:

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from al_gym.classifiers import architectures
+from al_gym.classifiers import architectures, optimization
+from al_gym.classifiers.augmentation import augmentation_of
 from al_gym.classifiers.counters import Counters
 from al_gym.classifiers.cuda_graphs import GraphedStep
+from al_gym.classifiers.devices import INFERENCE_VALUES, device_of, to_host, torch_seeded
 from al_gym.classifiers.images import DeviceImages, split, split_evenly
 from al_gym.classifiers.interface import Lesson
+from al_gym.classifiers.optimization import EarlyStopping, Validation
 from al_gym.config import ClassifierConfig
 
-INFERENCE_VALUES = {"cpu": 2**19, "cuda": 2**27}
-"""Input values in one inference batch: what stays near the cache, or fills a GPU."""
 CPU_IMAGES = 64
 """Most images in an inference batch on the CPU: the activations of more leave the cache, which cost
 a third of the speed on images of 28 pixels and of 16^3 voxels."""
@@ -115,6 +116,10 @@ class NetworkClassifier:
             unless the network's weights expect others.
         n_classes: M.
         config: the settings.
+        validation: what decides when training stops; None: it goes through all its passes.
+
+    Raises:
+        ValueError: an augmentation that is none.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class NetworkClassifier:
         statistics: tuple[Tensor, Tensor],
         n_classes: int,
         config: ClassifierConfig,
+        validation: Validation | None = None,
     ) -> None:
         self.config = config
         self.n_classes = n_classes
@@ -131,15 +137,22 @@ class NetworkClassifier:
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._images = images
         self._statistics = statistics
+        self._validation = validation
+        self._augmentation = augmentation_of(config)
+        # what a recorded graph knows: it is filled anew with every lesson
+        self._class_weights: Tensor | None = None
+        if config.class_weights is not None:
+            self._class_weights = torch.ones(n_classes, device=self.device)
         self._layout = _memory_layout(images, config)
         self.network: architectures.Network
+        self._optimizer: torch.optim.Optimizer
         self._graphed: GraphedStep | None = None
         self._parameters: list[nn.Parameter] = []
 
     @property
     def can_be_streamed(self) -> bool:
         """Whether other networks may be trained meanwhile, each in a stream."""
-        return self.stream is not None and not self.may_draw
+        return self.stream is not None and not self.may_draw and self._augmentation is None
 
     @property
     def is_random(self) -> bool:
@@ -156,7 +169,7 @@ class NetworkClassifier:
 
     @property
     def may_draw(self) -> bool:
-        """Whether training may draw from torch's generators; nobody knows of a user's network."""
+        """Whether a step may draw from torch's generators; nobody knows of a user's network."""
         return self.is_random or not architectures.is_built_in(self.config.network)
 
     # --- weights ----------------------------------------------------------------------------------
@@ -167,18 +180,13 @@ class NetworkClassifier:
             network = self._build()
         if self._parameters:  # in place: recorded graphs know these very tensors
             self.network.load_state_dict(network.state_dict())
-            self._set_momentum([None] * len(self._parameters))
+            optimization.set_moments(self._optimizer, {})
             return
         self.network = network.to(self.device).to(memory_format=self._layout)
         self._normalisation = self._normalisation_for(network)
         self._parameters = list(self.network.parameters())
-        self._optimizer = torch.optim.SGD(
-            self._parameters,
-            lr=self.config.learning_rate,
-            momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
-        )
-        if self.stream is not None and self.config.cuda_graphs and not self.may_draw:
+        self._optimizer = optimization.optimizer_over(self._parameters, self.config)
+        if self.stream is not None and self._can_be_recorded:
             self._graphed = GraphedStep(self.stream)
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,12 +197,9 @@ class NetworkClassifier:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Network and momentum, in place."""
+        """Network and what the optimizer remembers, in place."""
         self.network.load_state_dict(state["network"])
-        moments = state["optimiser"]["state"]
-        self._set_momentum(
-            [moments.get(i, {}).get("momentum_buffer") for i in range(len(self._parameters))]
-        )
+        optimization.set_moments(self._optimizer, state["optimiser"]["state"])
 
     def _build(self) -> architectures.Network:
         """The network with new weights from torch's own generator, on the CPU."""
@@ -205,39 +210,66 @@ class NetworkClassifier:
             network.head = nn.Sequential(nn.Dropout(self.config.dropout), network.head)
         return network
 
-    def _set_momentum(self, values: Sequence[Tensor | None]) -> None:
-        """In place where there is some already; none at all is the same as zeros."""
-        for parameter, value in zip(self._parameters, values, strict=True):
-            state = self._optimizer.state[parameter]
-            buffer = state.get("momentum_buffer")
-            if buffer is not None:
-                buffer.zero_() if value is None else buffer.copy_(value)
-            elif value is not None:
-                state["momentum_buffer"] = value.to(self.device, copy=True)
+    @property
+    def _can_be_recorded(self) -> bool:
+        """Whether a step is all on the device: of Adam and of a schedule the host keeps numbers."""
+        plain = self.config.optimizer == "sgd" and self.config.schedule == "constant"
+        return self.config.cuda_graphs and plain and not self.may_draw
 
     # --- Eq. 1 ------------------------------------------------------------------------------------
 
     def fit(self, lesson: Lesson, passes: int) -> None:
         """Shuffled passes of mini-batches; see ``Classifiers.fit``."""
-        self.network.train()
+        if not len(lesson.indices):
+            return
+        if self._class_weights is not None:
+            weights = optimization.class_weights(self.config, lesson.labels, self.n_classes)
+            self._class_weights.copy_(torch.from_numpy(weights))
+        stopping = EarlyStopping(self.config.early_stopping)
         with (
             self._own_stream(),
             self.kernels(),
-            torch_seeded(lesson.rng, self.device, needed=self.may_draw),
+            torch_seeded(
+                lesson.rng, self.device, needed=self.may_draw or self._augmentation is not None
+            ),
         ):
-            for _ in range(passes):
-                order = lesson.rng.permutation(len(lesson.indices))
-                parts = split_evenly(order, self.config.batch_size)
-                truth = torch.as_tensor(lesson.labels[order], device=self.device)
-                batches = self._images.batches([lesson.indices[part] for part in parts])
-                for images, part in zip(
-                    batches, truth.split([len(part) for part in parts]), strict=True
+            for i in range(passes):
+                self._pass(lesson, i, passes)
+                if self._validation is not None and stopping.is_over(
+                    self._validation_loss(), self.state_dict
                 ):
-                    if self._graphed is None:
-                        self._step(self._normalised(images), part)
-                    else:
-                        self._graphed(self._step, self._normalised(images), part)
-        self.counters.samples_trained += passes * len(lesson.indices)
+                    break
+        if stopping.best is not None:
+            self.load_state_dict(stopping.best)
+
+    def _pass(self, lesson: Lesson, i: int, passes: int) -> None:
+        """Pass ``i`` of so many."""
+        self.network.train()
+        order = lesson.rng.permutation(len(lesson.indices))
+        if len(order) == 1:  # of one value a channel batch norm would have no deviation to learn
+            order = order.repeat(2)
+        parts = split_evenly(order, self.config.batch_size)
+        truth = torch.as_tensor(lesson.labels[order], device=self.device)
+        labels = truth.split([len(part) for part in parts])
+        batches = self._images.batches([lesson.indices[part] for part in parts])
+        for j, (images, part) in enumerate(zip(batches, labels, strict=True), i * len(parts)):
+            inputs = self._normalised(images)
+            if self._augmentation is not None:  # here, as a recorded step would repeat its draws
+                inputs = self._augmentation(inputs).contiguous(memory_format=self._layout)
+            rate = optimization.learning_rate(self.config, j, passes * len(parts))
+            self._optimizer.param_groups[0]["lr"] = rate
+            if self._graphed is None:
+                self._step(inputs, part)
+            else:
+                self._graphed(self._step, inputs, part)
+        self.counters.samples_trained += len(order)
+
+    def _validation_loss(self) -> float:
+        """Cross-entropy on the validation images, in nats."""
+        assert self._validation is not None
+        indices, labels = self._validation
+        logits = self._infer(self.network, self._normalised_batches(indices))
+        return F.cross_entropy(logits, torch.as_tensor(labels, device=self.device)).item()
 
     @contextlib.contextmanager
     def _own_stream(self) -> Iterator[None]:
@@ -255,7 +287,7 @@ class NetworkClassifier:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         with self.autocast(training=True):
-            loss = F.cross_entropy(self.network(images), labels)
+            loss = F.cross_entropy(self.network(images), labels, self._class_weights)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
@@ -317,13 +349,15 @@ class NetworkClassifier:
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean, deviation = self._normalisation
+        # a grey image is repeated for each of the colours that the weights know
+        images = images.expand(-1, mean.shape[1], *images.shape[2:])
         values = images.float().sub_(mean).div_(deviation)  # before the layout: long inner loops
         return values.contiguous(memory_format=self._layout)
 
     def _normalisation_for(self, network: architectures.Network) -> tuple[Tensor, Tensor]:
         if network.mean is None or network.std is None:
             return self._statistics
-        shape = self._statistics[0].shape
+        shape = (1, -1, *self._statistics[0].shape[2:])
         mean = torch.tensor(network.mean, device=self.device).view(shape)
         std = torch.tensor(network.std, device=self.device).view(shape)
         return mean * 255, std * 255
@@ -363,7 +397,7 @@ def network_over(
         n_classes: M.
         config: the settings.
     """
-    on_device = DeviceImages(images, find_device(config.device), config.images)
+    on_device = DeviceImages(images, device_of(config), config.images)
     statistics = on_device.channel_statistics(training)
     classifier = NetworkClassifier(on_device, statistics, n_classes, config)
     classifier.initialize(np.random.default_rng(0))
@@ -383,55 +417,13 @@ NO_DROPOUT = (
 )
 
 
-def to_host(values: Tensor, counters: Counters) -> np.ndarray:
-    """A tensor's values as an array, through pinned memory where they come from a GPU."""
-    counters.bytes_to_host += values.nbytes
-    if values.device.type != "cuda":
-        return values.numpy()
-    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    pinned.copy_(values, non_blocking=True)
-    torch.cuda.current_stream(values.device).synchronize()
-    return pinned.numpy()
-
-
-@contextlib.contextmanager
-def torch_seeded(
-    rng: np.random.Generator, device: torch.device, *, needed: bool = True
-) -> Iterator[None]:
-    """Seed torch's own generators from ``rng`` for a while; the caller's come back afterwards.
-
-    ``rng`` moves on even where the seed is not ``needed``, so that equal settings stay equal.
-    """
-    seed = int(rng.integers(2**63))
-    if not needed:
-        yield
-        return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
 def _memory_layout(images: DeviceImages, config: ClassifierConfig) -> torch.memory_format:
     volumes = len(images.shape) == 4
     wanted = config.channels_last
     if wanted is None:
         small_cube = volumes and images.values // images.shape[0] < 32**3
-        wanted = images.device.type == "cuda" or not small_cube
+        # Apple's GPUs know no such layout of volumes
+        wanted = {"cuda": True, "cpu": not small_cube, "mps": False}[images.device.type]
     if not wanted:
         return torch.contiguous_format
     return torch.channels_last_3d if volumes else torch.channels_last
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" is CUDA where there is one.
-
-    Raises:
-        ValueError: neither CPU nor CUDA.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type not in INFERENCE_VALUES:
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda[:n]', not {name!r}")
-    return device

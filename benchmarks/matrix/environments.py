@@ -1,11 +1,13 @@
-"""The environments that a ``config.json`` asks for."""
+"""The environments that a ``config.json`` or a command line asks for."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 import al_gym  # noqa: F401  (registers the ids)
 import envs_registry
+from al_gym.data.dataset import UNKNOWN, ImageDataset
 
 if TYPE_CHECKING:
     from al_gym.vector import ActiveLearningVectorEnv
@@ -23,6 +25,41 @@ def make_vector_environment(config: dict[str, Any], n: int) -> "ActiveLearningVe
     vector = gym.make_vec(_id(config), n, "vector_entry_point", **config["settings"]).unwrapped
     assert isinstance(vector, ActiveLearningVectorEnv)
     return vector
+
+
+def parsed(setting: str) -> tuple[str, Any]:
+    """Key and value of ``"key=value"``: JSON where the value can be read as JSON, otherwise text.
+
+    Raises:
+        ValueError: there is no "=" in it.
+    """
+    key, equals, value = setting.partition("=")
+    if not key or not equals:
+        raise ValueError(f"--set takes key=value, not {setting!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def check_comparable(dataset: ImageDataset) -> None:
+    """Methods are compared by F1 on test images, and all that they may ask for has an answer.
+
+    Raises:
+        ValueError: there are no test images, or training images whose label is not known.
+    """
+    instead = (
+        "so methods cannot be compared on it. Which images to label next, "
+        "python -m benchmarks.query says"
+    )
+    if not len(dataset.test):
+        raise ValueError(f"{dataset.source} has no test images, {instead}")
+    unknown = dataset.train[dataset.labels[dataset.train] == UNKNOWN]
+    if len(unknown):
+        raise ValueError(
+            f"{dataset.source}: the labels of {len(unknown)} of {len(dataset.train)} training "
+            f"images are not known, that of {dataset.names[unknown[0]]} for one, {instead}"
+        )
 
 
 def _id(config: dict[str, Any]) -> str:

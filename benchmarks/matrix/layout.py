@@ -8,19 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2
-"""Of a cell's folder; raised when an older program could not go on with it."""
+FORMAT = 3
+"""Of a cell's folder; raised when an older program could not go on with it: 3 named the files."""
 COLUMNS = (
     "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",
     "selected", "class_counts", "retrained_macro_f1", "retrained_micro_f1",
-    "acquisition_seconds", "training_seconds",
+    "acquisition_seconds", "training_seconds", "selected_names",
 )  # fmt: skip
 """Of ``curve.csv``. The line of step 0 is the start: it has no reward, and its training seconds are
 those of the reset. ``selected`` are the data-set rows just annotated, best score first, and
 ``class_counts`` the labelled samples of each class. The retrained columns are empty where no
 classifier was trained from scratch. Acquisition seconds are the method's own: choosing and, if it
 learns, learning. Training seconds are the environment's; of cells that run side by side, they are
-those of all of them and of waiting for one another."""
+those of all of them and of waiting for one another. ``selected_names`` are the names of the images
+just annotated, in the order of ``selected``, as a JSON list, since file names may hold spaces and
+commas. A curve that an older program began goes on without the columns it began without."""
 CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
 LOCK = "lock"

@@ -45,6 +45,9 @@ class Method:
     """From the environment, the seed and changes asked for to the settings to be recorded."""
     learns: bool = False
     """Whether it learns on the episode that it is measured on, by settings that may be changed."""
+    chooses: bool = True
+    """Whether it can say which images to label next without learning on the episode, or knowing
+    labels."""
     side_by_side: bool = True
     """Whether it can share a process with others: not what draws from global generators."""
 
@@ -93,7 +96,7 @@ def _online(name: str, **differences: Any) -> Method:
 
         return online_settings({"seed": seed, **differences, **changes})
 
-    return Method(name, BUILT_IN[name], make, settings, learns=True)
+    return Method(name, BUILT_IN[name], make, settings, learns=True, chooses=False)
 
 
 def _transferred(name: str) -> Method:
@@ -138,7 +141,7 @@ def _sb3(algorithm: str) -> Method:
         }
 
     name = f"sb3-{algorithm}"
-    return Method(name, BUILT_IN[name], make, settings, side_by_side=False)
+    return Method(name, BUILT_IN[name], make, settings, chooses=False, side_by_side=False)
 
 
 def _oracle(name: str) -> Method:
@@ -147,7 +150,7 @@ def _oracle(name: str) -> Method:
 
         return Choosing(env, Oracle(env), seed)
 
-    return Method(name, BUILT_IN[name], make)
+    return Method(name, BUILT_IN[name], make, chooses=False)
 
 
 def _fully_supervised(name: str) -> Method:
@@ -156,7 +159,7 @@ def _fully_supervised(name: str) -> Method:
 
         return FullySupervised(env, seed)
 
-    return Method(name, BUILT_IN[name], make)
+    return Method(name, BUILT_IN[name], make, chooses=False)
 
 
 FIXED: Record = {"mask": True, "noise_space": "logit", "noise_scale": "spread"}

@@ -72,6 +72,12 @@ class Choosing:
         """Reset with the seed."""
         self._observation, _ = self._env.reset(seed=self._seed)
 
+    def scores(self) -> np.ndarray:
+        """Reset, and what the agent gives to each row of the pool, (n_u,); nothing is annotated."""
+        self.reset()
+        scores, _ = self._agent.predict(self._observation)
+        return scores
+
     def play(self, after_step: Callable[[], None]) -> None:
         """Ask for scores and step, until the budget is used up."""
         if self._observation is None:

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -31,6 +33,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._run = env.get_wrapper_attr("run")
         self._retrain_at = list(config["retrain_at"])
         self._lines: list[str] = []
+        self._columns: Sequence[str] = COLUMNS
         self._start_is_checked = False
         self._since = time.perf_counter()
         self.over = False
@@ -47,6 +50,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the curve what it was."""
         self._lines, self._retrain_at = state["lines"], state["retrain_at"]
+        self._columns = next(csv.reader(self._lines))  # an older program may have had fewer
         (self._folder / CURVE).write_text("".join(self._lines))
 
     def start_clock(self) -> None:
@@ -83,25 +87,31 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     def _record(
         self, info: dict[str, Any], reward: Any, acquisition: float, training: float
     ) -> None:
-        pool, n_classes = self._run.episode.pool, self._run.dataset.n_classes
-        rows = pool.indices[info["selected"]]
-        counts = info.get("class_counts", np.bincount(pool.labels, minlength=n_classes))
-        self._append([
-            len(self._lines) - 1, *(info[name] for name in COLUMNS[1:5]), reward,
-            " ".join(map(str, rows)), " ".join(map(str, counts)), *self._retrained(info),
-            f"{acquisition:.4f}", f"{training:.4f}",
-        ])  # fmt: skip
+        episode, dataset = self._run.episode, self._run.dataset
+        rows = episode.pool.indices[episode.query.rows]
+        counts = np.bincount(episode.pool.labels, minlength=dataset.n_classes)
+        values = {
+            **info,
+            "step": len(self._lines) - 1,
+            "reward": reward,
+            "selected": " ".join(map(str, rows)),
+            "class_counts": " ".join(map(str, info.get("class_counts", counts))),
+            **self._retrained(info),
+            "acquisition_seconds": f"{acquisition:.4f}",
+            "training_seconds": f"{training:.4f}",
+            "selected_names": json.dumps(dataset.names[rows].tolist()),
+        }
+        self._append([values[name] for name in self._columns])
 
-    def _retrained(self, info: dict[str, Any]) -> tuple[Any, Any]:
+    def _retrained(self, info: dict[str, Any]) -> dict[str, Any]:
         """Macro and micro F1 of a classifier trained from scratch, where that is due."""
+        names = "macro_f1", "micro_f1"
         due = [f for f in self._retrain_at if f <= info["labelled_fraction"] + 1e-9]
         if not due:
-            return "", ""
+            return {f"retrained_{name}": "" for name in names}
         self._retrain_at = [f for f in self._retrain_at if f not in due]
-        if self._one_point:
-            return info["macro_f1"], info["micro_f1"]
-        scores = self._run.evaluate_retrained()
-        return scores.macro_f1, scores.micro_f1
+        scores = info if self._one_point else asdict(self._run.evaluate_retrained())
+        return {f"retrained_{name}": scores[name] for name in names}
 
     def _fully_supervised(self) -> dict[str, Any]:
         """The ``info`` of ALL: what a classifier trained on everything scores."""
@@ -112,7 +122,6 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
             "labelled_fraction": 1.0,
             "macro_f1": scores.macro_f1,
             "micro_f1": scores.micro_f1,
-            "selected": np.array([], int),
             "class_counts": np.bincount(labels),
         }
 

@@ -1,5 +1,8 @@
 """What a report says in sentences: what can be concluded, and what takes no part in it."""
 
+from typing import Any
+
+from al_gym.config import STARTS
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import statistics, tables
 from benchmarks.reporting.results import Experiment
@@ -87,6 +90,19 @@ def comparisons(experiment: Experiment) -> list[str]:
             f"(paired t-test, Holm, 5 %): {'; '.join(parts)}."
         )
     return said
+
+
+def task(config: dict[str, Any]) -> str:
+    """What was asked of every method, from a ``config.json``."""
+    environment = config["environment"]
+    start, size, budget = (environment[key] for key in ("initial_set", "initial_size", "budget"))
+    begun = f"{100 * environment['initial_fraction']:.0f} %" if size is None else f"{size} images"
+    begun = begun if start in STARTS else "the images of a list"
+    until = f"{budget} images" if isinstance(budget, int) else f"{100 * budget:.0f} %"
+    return (
+        f"{config['n_training']} training images, {begun} labelled at the start ({start}), "
+        f"{environment['query_size']} per query, up to {until}, {config['max_steps']} steps"
+    )
 
 
 def notes(experiment: Experiment) -> list[str]:

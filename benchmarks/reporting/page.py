@@ -8,8 +8,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from benchmarks.reporting import tables
+from benchmarks.reporting import findings, tables
 from benchmarks.reporting.figures import THEME
+from benchmarks.reporting.first_files import SHOWN, FirstFiles
 from benchmarks.reporting.results import Experiment
 from benchmarks.reporting.tables import Table
 
@@ -50,6 +51,8 @@ class Chapter:
     sections: list[Section] = field(default_factory=list)
     """The first is what the headline says, drawn."""
     tables: list[Table] = field(default_factory=list)
+    files: list[FirstFiles] = field(default_factory=list)
+    """Of the methods that say which files they asked for."""
 
 
 def render(chapters: Sequence[Chapter]) -> str:
@@ -61,6 +64,8 @@ def render(chapters: Sequence[Chapter]) -> str:
     return environment.get_template("report.html.jinja").render(
         chapters=chapters,
         theme=THEME,
+        task=findings.task,
+        n_files=SHOWN,
         drawing=drawing,
         html=lambda table: Markup(tables.to_html(table)),
     )

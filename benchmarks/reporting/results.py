@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmarks.matrix import layout
 from benchmarks.matrix.facts import REFERENCES, Facts, facts_of, order
+from benchmarks.matrix.provenance import completed
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def load(folders: Sequence[Path]) -> list[Experiment]:
             )
         for path in paths:
             cells = found.setdefault(path.parents[2].name, {})
-            config = layout.read_config(path)
+            config = completed(layout.read_config(path))
             seed = int(path.parent.name.removeprefix("seed"))
             cell = Cell(config.get("method", path.parents[1].name), seed, path.parent, config)
             other = cells.setdefault((cell.method, seed), cell)
@@ -195,7 +196,8 @@ def read_curve(path: Path) -> pd.DataFrame:
     whole = text[: text.rfind("\n") + 1]
     if not whole:
         return pd.DataFrame(columns=list(layout.COLUMNS))
-    return pd.read_csv(io.StringIO(whole), dtype={"selected": str, "class_counts": str})
+    texts = dict.fromkeys(("selected", "class_counts", "selected_names"), str)
+    return pd.read_csv(io.StringIO(whole), dtype=texts)
 
 
 def _error(folder: Path) -> str | None:

@@ -26,14 +26,18 @@ class FeatureEnv(gym.Env):
         self.observation_space = gym.spaces.Box(0, 1, (N_POOL, N_CLASSES), np.float32)
         self.pool_indices = 100 + np.arange(N_LABELLED, N_LABELLED + N_POOL)
         self.rows = 100 + np.arange(N_LABELLED)
+        self.skipped = np.array([], int)  # pool rows that the annotator could not tell
         self.dropout = dropout
         self.observation = rng.dirichlet(np.ones(N_CLASSES), N_POOL).astype(np.float32)
 
     @property
     def run(self):
+        available = ~np.isin(self.pool_indices, self.rows)
+        available[self.skipped] = False
         pool = SimpleNamespace(
-            indices=self.pool_indices, labelled=self.rows, labels=self.classes[self.rows - 100]
-        )
+            indices=self.pool_indices, available=available, labelled=self.rows,
+            labels=self.classes[self.rows - 100],
+        )  # fmt: skip
         return SimpleNamespace(
             episode=SimpleNamespace(pool=pool),
             embed=self.embed,
@@ -139,6 +143,16 @@ def test_probcover_uses_the_labels_as_covered():
     again.annotate(chosen(scores, 1))
     later, _ = diversity.FeatureStrategy("probcover", again, 5, seed=0).predict(again.observation)
     assert chosen(later, 1)[0] != chosen(scores, 1)[0]
+
+
+@pytest.mark.parametrize("name", ["coreset", "uherding"])
+def test_what_was_skipped_is_not_asked_for_again(name):
+    env = FeatureEnv()
+    strategy = diversity.FeatureStrategy(name, env, 5, seed=0)
+    env.skipped = chosen(strategy.scores(env.observation))
+    env.observation[env.skipped] = 0
+    again = strategy.scores(env.observation)
+    assert (again > 0).sum() == 5 and not again[env.skipped].any()
 
 
 def test_the_last_query_takes_what_is_left():

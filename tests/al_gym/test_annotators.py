@@ -1,5 +1,7 @@
 """The oracle, the erring annotator, and the check of an answer."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -53,9 +55,34 @@ class Answers:
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [([0], "one integer each"), ([0.0, 1.0], "one integer each"), ([0, 3], "class 3 to image 8")],
+    [
+        ([0], "one integer each"),
+        ([0.0, 1.0], "one integer each"),
+        ([0, 3], "class 3 to image 8"),
+        ([-2, 0], "class -2 to image 7"),
+    ],
 )
 def test_answers_are_checked(answer, message):
     with pytest.raises(ValueError, match=message):
         checked_annotation(Answers(answer), np.array([7, 8]), 3)
     assert checked_annotation(Answers([2, 0]), np.array([7, 8]), 3).dtype == np.int64
+    assert checked_annotation(Answers([-1, 0]), np.array([7, 8]), 3).tolist() == [-1, 0]
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_what_is_not_known_is_named(noisy):
+    labels = np.array([0, -1, 2, -1])
+    make = partial(NoisyAnnotator, n_classes=3, error_rate=0.5) if noisy else OracleAnnotator
+    with pytest.raises(ValueError, match=r"label of image 3 is not known \(2 of the 3 asked for\)"):
+        make(labels).annotate(np.array([0, 3, 1]))
+    names = np.array(["a.png", "b.png", "c.png", "d.png"])
+    with pytest.raises(ValueError, match="label of d.png is not known .*annotator="):
+        make(labels, names=names).annotate(np.array([3]))
+    assert (make(labels).annotate(np.array([0, 2])) >= 0).all()
+
+
+def test_labels_that_are_not_known_change_no_other_answer():
+    partly = np.where(EVERYTHING % 5 == 0, -1, LABELS)
+    known = np.flatnonzero(partly >= 0)
+    some, every = (NoisyAnnotator(y, 3, error_rate=0.5, seed=3) for y in (partly, LABELS))
+    np.testing.assert_array_equal(some.annotate(known), every.annotate(known))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_gym.pool import Pool, per_class_counts, stratified_draw
+from al_gym.pool import Pool, per_class_counts, proportional_counts, stratified_draw
 
 
 def make_pool(n: int = 6, tie_order: list[int] | None = None) -> Pool:
@@ -45,6 +45,25 @@ def test_annotation_appends_rows_and_labels_and_leaves_the_old_pool_alone():
     np.testing.assert_array_equal(after.labels, [0, 1, 2, 1])
     np.testing.assert_array_equal(after.available, [False, True, True, True, True, False])
     assert before.available.all()
+
+
+def test_rows_without_a_class_leave_the_pool_and_are_kept_apart():
+    before = make_pool()
+    after = before.annotated(np.array([5, 0, 2]), np.array([-1, 1, -1]))
+    np.testing.assert_array_equal(after.labelled, [11, 13, 10])
+    np.testing.assert_array_equal(after.labels, [0, 1, 1])
+    np.testing.assert_array_equal(after.skipped, [17, 14])
+    np.testing.assert_array_equal(after.available, [False, True, False, True, True, False])
+    last = after.annotated(np.array([1]), np.array([-1]))
+    np.testing.assert_array_equal(last.skipped, [17, 14, 12])
+    assert before.skipped.size == 0 and last.labels is not before.labels
+
+
+def test_a_start_may_be_skipped_too():
+    rng = np.random.default_rng(0)
+    pool = Pool.start(np.arange(6), np.array([1, 3, 4]), np.array([0, -1, 2]), rng)
+    assert (pool.labelled.tolist(), pool.labels.tolist()) == ([1, 4], [0, 2])
+    assert (pool.skipped.tolist(), pool.indices.tolist()) == ([3], [0, 2, 5])
 
 
 def test_what_is_left_is_all_that_can_be_taken():
@@ -93,6 +112,8 @@ def test_top_is_the_plain_loop(scores, data):
 def test_counts_are_rounded_and_at_least_one():
     labels = np.repeat([0, 1, 2], [100, 29, 3])
     assert per_class_counts(labels, ("a", "b", "c"), 0.05) == [5, 1, 1]
+    unknown = np.concatenate([np.full(50, -1), labels])
+    assert per_class_counts(unknown, ("a", "b", "c"), 0.05) == [5, 1, 1]
 
 
 def test_a_class_without_samples_is_named():
@@ -110,3 +131,41 @@ def test_the_draw_is_stratified_and_follows_the_generator():
     other = stratified_draw(rows, labels, [7, 3], np.random.default_rng(2))
     np.testing.assert_array_equal(drawn, again)
     assert not np.array_equal(drawn, other)
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "expected"),
+    [
+        ([50, 30, 20], 10, [5, 3, 2]),
+        (
+            [50, 30, 20],
+            7,
+            [4, 2, 1],
+        ),  # quotas 3.5, 2.1, 1.4: the largest remainder gets the one left
+        ([6, 2, 2], 5, [3, 1, 1]),
+        ([90, 9, 1], 10, [8, 1, 1]),  # quotas 9, 0.9, 0.1; the last takes one from the first
+        ([98, 1, 1], 3, [1, 1, 1]),
+        ([98, 1, 1], 2, [1, 1, 0]),  # too few for all
+        ([50, 0, 50], 3, [2, 0, 1]),  # of equal remainders the earlier class's counts
+        ([5, 3, 2], 10, [5, 3, 2]),
+        ([5, 3, 2], 0, [0, 0, 0]),
+    ],
+)
+def test_sizes_are_divided_by_largest_remainders(counts, size, expected):
+    labels = np.concatenate([np.repeat([0, 1, 2], counts), [-1] * 7])
+    assert proportional_counts(labels, 3, size) == expected
+
+
+@given(counts=st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(any), data=st.data())
+def test_divided_sizes_add_up_fit_and_leave_no_class_out(counts, data):
+    size = data.draw(st.integers(0, sum(counts)))
+    shares = proportional_counts(np.repeat(np.arange(len(counts)), counts), len(counts), size)
+    assert sum(shares) == size
+    assert all(0 <= share <= count for share, count in zip(shares, counts, strict=True))
+    if size >= np.count_nonzero(counts):
+        assert all(share > 0 for share, count in zip(shares, counts, strict=True) if count)
+
+
+def test_more_than_there_are_known_is_refused():
+    with pytest.raises(ValueError, match="initial_size=4 is more than the 3 training images with"):
+        proportional_counts(np.array([0, 1, 1, -1, -1]), 2, 4)

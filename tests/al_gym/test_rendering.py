@@ -3,9 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
-from al_gym.rendering import as_picture
-from tests.al_gym.test_env import make
+from al_gym.rendering import as_picture, figure
+from tests.al_gym.episodes import Clerk, make
 
 
 def test_ansi_is_a_line_with_what_counts(dataset):
@@ -18,6 +19,19 @@ def test_ansi_is_a_line_with_what_counts(dataset):
     assert f"labelled {info['n_labelled']}" in line
     assert f"macro F1 {info['macro_f1']:.3f}" in line
     assert f"Eq. 3 {info['sample_rewards'].mean():.3f}" in line
+
+
+def test_what_was_skipped_is_said_and_shown(dataset):
+    clerk = Clerk(lambda indices: np.where(np.arange(len(indices)) < 3, -1, 0))
+    env = make(dataset, render_mode="ansi", annotator=clerk)
+    env.reset(seed=0)
+    assert "skipped" not in env.render()
+    env.step(np.ones(env.action_space.shape))
+    n = len(env.run.episode.pool.labelled)
+    assert f"labelled {n} ({n / 80:.1%})  skipped 3  macro F1 0." in env.render()
+    texts = [text.get_text() for text in figure(env.run.episode, dataset).findobj(Text)]
+    assert "Step 1: 1 images annotated, 3 skipped" in texts
+    assert sum(text.startswith("skipped\npredicted class ") for text in texts) == 3
 
 
 def test_the_sheet_is_a_picture_that_changes_with_the_episode(dataset):

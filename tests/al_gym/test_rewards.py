@@ -20,6 +20,14 @@ def test_eq_3_by_hand():
     assert rewards.misclassification(outcome()) == pytest.approx(0.5 / 3)
 
 
+def test_a_sample_without_a_class_earns_nothing_and_counts():
+    summands = rewards.sample_rewards(SOFTMAX, np.array([-1, 0, -1]))
+    np.testing.assert_allclose(summands, [0.0, 0.5, 0.0], atol=1e-7)
+    assert summands.dtype == np.float32
+    outcome = rewards.Outcome(summands, None, None)
+    assert rewards.misclassification(outcome) == pytest.approx(0.5 / 3)
+
+
 def test_summands_are_never_negative_and_below_one():
     rng = np.random.default_rng(0)
     softmax = rng.dirichlet(np.full(4, 0.1), 500).astype(np.float32)

@@ -5,6 +5,7 @@
 and ``python -m benchmarks.report /tmp/made`` show what a report looks like.
 """
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -61,12 +62,13 @@ def write(
             (cell / layout.START).write_text(f"start of seed {seed}")
             (cell / layout.RESULT).write_text("{}")
             steps = n_steps if facts_of(method, config).has_curve else 0
-            lines = _lines(gain, seed, number, steps)
-            (cell / layout.CURVE).write_text("\n".join([",".join(layout.COLUMNS), *lines]) + "\n")
+            with (cell / layout.CURVE).open("w") as file:
+                lines = _lines(gain, seed, number, steps)
+                csv.writer(file, lineterminator="\n").writerows([layout.COLUMNS, *lines])
     return folder
 
 
-def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[str]:
+def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[list[str]]:
     """A curve that saturates; its level and start are the seed's, its luck and noise the cell's."""
     level = np.random.default_rng(seed).normal(0, 0.012)
     own = np.random.default_rng((seed, number))
@@ -80,13 +82,20 @@ def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[str]:
     counts = np.stack([20 + 40 * share, 15 + 60 * share * (1 + 8 * gain),
                        12 + 50 * share, 8 + 30 * share], axis=1)  # fmt: skip
     return [
-        ",".join([
+        [
             str(step), str(round(526 * share[step])), f"{share[step]:.6f}", f"{f1[step]:.6f}",
             f"{f1[step] + 0.06:.6f}", f"{0.25 - 2 * gain + 3 * noise[step]:.6f}" if step else "",
             "", " ".join(str(round(n)) for n in counts[step]), "", "", "0.0100", "0.2000",
-        ])
+            json.dumps(_names(own, number) if step else []),
+        ]
         for step in range(n_steps + 1)
     ]  # fmt: skip
+
+
+def _names(rng: np.random.Generator, number: int) -> list[str]:
+    """Ten lesions, of which those of a few scans, the method's favourites, are more likely."""
+    scans = np.unique(rng.integers(0, 8 + 60 * (number == 0), 24))[:10]
+    return [f"train_part{1 + n % 5}/{600000 + 97 * n + number}.mhd, lesion {n % 4}" for n in scans]
 
 
 if __name__ == "__main__":

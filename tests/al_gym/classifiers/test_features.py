@@ -1,9 +1,12 @@
 """Frozen features are computed once; what is wrong with a file of them is noticed."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from al_gym import ClassifierConfig
@@ -40,7 +43,10 @@ def test_they_are_computed_once_and_read_as_they_were(computed, tmp_path, datase
 
 
 def test_settings_that_do_not_decide_them_share_them(computed, dataset):
-    for change in ({}, {"learning_rate": 0.5}, {"dropout": 0.3}, {"update_passes": 4}):
+    for change in (
+        {}, {"learning_rate": 0.5}, {"dropout": 0.3}, {"update_passes": 4}, {"optimizer": "adam"},
+        {"class_weights": "balanced"}, {"schedule": "cosine"}, {"early_stopping": 3},
+    ):  # fmt: skip
         features.frozen_features(dataset, replace(CONFIG, **change))
     assert len(computed) == 1
 
@@ -95,3 +101,40 @@ def test_those_of_a_network_of_ones_own_are_not_kept(computed, tmp_path, dataset
     for _ in range(2):
         features.frozen_features(dataset, replace(CONFIG, network=own))
     assert len(computed) == 2 and not files(tmp_path)
+
+
+def test_rows_for_validation_change_nothing(computed, dataset):
+    first, _ = features.frozen_features(dataset, CONFIG)
+    divided = replace(dataset, test=dataset.test[:20], validation=dataset.test[20:])
+    again, _ = features.frozen_features(divided, CONFIG)
+    assert len(computed) == 1 and (first == again).all()
+
+
+KEYS = [
+    ("resnet18", "IMAGENET1K_V1", (1, 12, 12), "other"),
+    ("resnet18", "IMAGENET1K_V1", (3, 12, 12), "same"),
+    ("resnet18", None, (1, 12, 12), "same"),
+    ("efficientnet_lite0_planes", "IMAGENET1K", (1, 12, 12, 12), "same"),
+    ("small2d", None, (1, 12, 12), "same"),
+]
+
+
+@pytest.mark.parametrize(("network", "weights", "shape", "kept"), KEYS)
+def test_files_of_before_are_found_where_features_are_the_same(network, weights, shape, kept):
+    """The key as it was written before grey images were repeated for pretrained weights."""
+    images = np.random.default_rng(0).integers(0, 255, (110, *shape), dtype=np.uint8)
+    data = replace(make_dataset(), images=images)
+    config = replace(CONFIG, network=network, weights=weights)
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (images, data.train):
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array.data)
+    settings = {
+        "network": network, "weights": weights, "precision": "fp32", "channels_last": None,
+        "deterministic": True, "inference_batch_size": None, "device": "cpu",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "versions": [1, *(features._version(package) for package in features.PACKAGES)],
+    }  # fmt: skip
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    found = features._key(data, config, torch.device("cpu"))
+    assert (found == f"{network}-{digest.hexdigest()}") == (kept == "same")

@@ -1,5 +1,6 @@
 """What a config.json says of the task, and those of older programs."""
 
+import json
 from dataclasses import asdict
 
 from al_gym import ClassifierConfig, EnvConfig
@@ -10,6 +11,7 @@ from benchmarks.matrix.provenance import NOT_DECISIVE, completed
 def test_a_setting_that_an_older_program_did_not_have_counts_as_its_default():
     classifier = {k: v for k, v in asdict(ClassifierConfig()).items() if k not in NOT_DECISIVE}
     now = {"environment": asdict(EnvConfig()), "classifier": classifier, "seed": 3}
+    now = json.loads(json.dumps(now))  # as config.json has it
     older = {
         "environment": {k: v for k, v in now["environment"].items() if k != "eval_every"},
         "classifier": {"learning_rate": 0.5},

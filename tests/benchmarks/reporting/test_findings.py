@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from benchmarks.matrix.provenance import completed
 from benchmarks.reporting import findings, results
 from tests.benchmarks import made_runs
 
@@ -117,3 +118,28 @@ def test_notes_name_what_failed_and_what_is_unfinished(experiment):
     assert notes[1] == "Unfinished and in no number: seeds 1 of MS, LC"
     assert notes[2].startswith("The cells were run by different versions")
     assert findings.notes(experiment) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "start", "until"),
+    [
+        ({"budget": 0.4}, "5 % labelled at the start (stratified)", "40 %"),
+        (
+            {"budget": 300, "initial_size": 0},
+            "0 images labelled at the start (stratified)",
+            "300 images",
+        ),
+        ({"initial_set": "typical"}, "5 % labelled at the start (typical)", "43 %"),
+        (
+            {"budget": 1.0, "initial_set": "begun.csv"},
+            "the images of a list labelled at the start (begun.csv)",
+            "100 %",
+        ),
+    ],
+)
+def test_the_task_in_words(settings, start, until):
+    environment = made_runs.CONFIG["environment"] | settings
+    config = completed(made_runs.CONFIG | {"environment": environment})
+    assert findings.task(config) == (
+        f"526 training images, {start}, 10 per query, up to {until}, 20 steps"
+    )

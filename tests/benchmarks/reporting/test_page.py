@@ -1,10 +1,12 @@
 """The page: figures in its own colours, and ids of their own."""
 
+import dataclasses
 import re
 
 import pytest
 
 from benchmarks.reporting import figures, page, statistics, tables
+from benchmarks.reporting.first_files import FirstFiles
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +44,16 @@ def test_text_is_escaped_and_marks_are_not(chapter):
     assert "An answer &amp; more." in html and "A &lt;title&gt;" in html
     assert "<b>" in html and "<sup>" in html and "A note" in html
     assert html.index("An answer") < html.index("A note") < html.index("<svg")
+
+
+def test_files_asked_for_first_are_folded_away(chapter):
+    assert "<details>" not in page.render([chapter])
+    files = FirstFiles("MS", 3, [f"<{n}>.png" for n in range(7)], [("a b.png", 2)], 2)
+    html = page.render([dataclasses.replace(chapter, files=[files])])
+    folded = html[html.index("<details>") : html.index("</details>")]
+    assert "first query of seed 3" in folded and "a b.png <span>2 of 2</span>" in folded
+    assert "&lt;4&gt;.png" in folded and "&lt;5&gt;.png" not in folded
+    alone = page.render(
+        [dataclasses.replace(chapter, files=[dataclasses.replace(files, n_seeds=1)])]
+    )
+    assert "first query of seed 3" in alone and "a b.png" not in alone

@@ -1,0 +1,130 @@
+"""``info`` has the same shapes in every step: Gymnasium's own vector environments, collectors."""
+
+import itertools
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from stable_baselines3.common import env_checker as sb3
+
+from al_gym.data.dataset import UNKNOWN
+from tests.al_gym.episodes import Clerk, make, scores_for
+from tests.samples import make_dataset
+
+SHORT = {"budget": 0.2, "query_size": 5}
+"""16 labels, of which 8 or 9 are the start: queries of 5 and of what is left."""
+
+
+def whole_episode(env, seed=0):
+    """The infos of an episode."""
+    infos, terminated = [env.reset(seed=seed)[1]], False
+    while not terminated:
+        *_, terminated, _, info = env.step(np.ones(env.action_space.shape))
+        infos.append(info)
+    return infos
+
+
+def test_infos_of_an_episode_can_be_stacked_as_collectors_do(dataset):
+    """Minari's keeps the first info's structure, and stacks every key."""
+    infos = whole_episode(make(dataset, **SHORT))
+    stacked = {key: np.stack([info[key] for info in infos]) for key in infos[0]}
+    assert all(info.keys() == infos[0].keys() for info in infos)
+    n_left = 16 - infos[0]["n_labelled"]
+    assert len(infos) == 3 and 5 < n_left < 10
+    assert all(array.dtype.kind in "biuf" for array in stacked.values())
+    assert stacked["selected"].shape == stacked["sample_rewards"].shape == (3, 5)
+    assert stacked["selected"].dtype == np.int64 and stacked["sample_rewards"].dtype == np.float32
+    asked = np.array([0, 5, n_left - 5])[:, None] > np.arange(5)
+    np.testing.assert_array_equal(stacked["selected"] >= 0, asked)
+    np.testing.assert_array_equal(stacked["selected"] == -1, ~asked)
+    np.testing.assert_array_equal(np.isnan(stacked["sample_rewards"]), ~asked)
+    for before, now in itertools.pairwise(infos):
+        for key, value in before.items():
+            assert type(now[key]) is type(value)
+
+
+def test_names_of_what_was_selected_best_first():
+    dataset = make_dataset()
+    named = replace(dataset, names=np.array([f"scans/{i}.png" for i in range(110)]))
+    env = make(named)
+    env.reset(seed=0)
+    assert env.selected_names == ()
+    rows = [7, 2, 30, 11]
+    env.step(scores_for(env, rows))
+    expected = tuple(f"scans/{i}.png" for i in env.run.episode.pool.indices[rows])
+    assert env.get_wrapper_attr("selected_names") == expected == env.run.selected_names
+    assert all(type(name) is str for name in env.selected_names)
+
+
+# --- Gymnasium's own vector environments ----------------------------------------------------------
+
+
+def small():
+    """At the top of a module, so that another process can make it."""
+    return make(make_dataset(), **SHORT)
+
+
+def out_of_step(vector, n_steps=7):
+    """One of two environments is reset on its way; everything that is seen."""
+    rng = np.random.default_rng(0)
+    seen = [vector.reset(seed=3)[1]]
+    seen.append(vector.step(rng.random(vector.action_space.shape))[4])
+    seen.append(vector.reset(options={"reset_mask": np.array([True, False])})[1])
+    for _ in range(n_steps):
+        *_, over, _, infos = vector.step(rng.random(vector.action_space.shape))
+        seen.append(infos)
+        if vector.metadata["autoreset_mode"] is AutoresetMode.DISABLED and over.any():
+            seen.append(vector.reset(options={"reset_mask": over})[1])
+    vector.close()
+    return seen
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_gymnasiums_vector_environment_with_members_out_of_step(mode):
+    seen = out_of_step(SyncVectorEnv([small, small], autoreset_mode=mode))
+    lengths = [tuple((infos["selected"] >= 0).sum(1)) for infos in seen]
+    assert (0, 0) in lengths and any(len(set(each)) == 2 for each in lengths)
+    for infos in seen:
+        assert infos["selected"].shape == infos["sample_rewards"].shape == (2, 5)
+        assert (np.isnan(infos["sample_rewards"]) == (infos["selected"] == -1))[
+            infos["_selected"]
+        ].all()
+
+
+@pytest.mark.slow
+def test_in_processes_of_their_own_it_is_the_same():
+    one = out_of_step(SyncVectorEnv([small, small]))
+    other = out_of_step(AsyncVectorEnv([small, small], context="spawn"))
+    for infos, others in zip(one, other, strict=True):
+        assert infos.keys() == others.keys()
+        for key, values in infos.items():
+            np.testing.assert_array_equal(values, others[key], err_msg=key)
+
+
+# --- environment checkers -------------------------------------------------------------------------
+
+
+def skipping(indices):
+    return np.where(indices % 2 == 0, UNKNOWN, 0)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"budget": 12},  # the first query is the last, and shorter: its end is NaN
+        {"initial_size": 0, "budget": 20},
+        {"initial_set": "typical", "initial_size": 5},
+        {"skip_cost": 0.5, "annotator": Clerk(skipping)},
+    ],
+)
+def test_both_checkers_take_every_kind_of_episode(dataset, task):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(dataset, **task), skip_render_check=True)  # that takes registered ones
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sb3.check_env(make(dataset, **task))
+    assert len(caught) == 2  # see tests/test_envs_registry.py

@@ -1,0 +1,25 @@
+"""What methods can be compared on, and what not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.matrix.environments import check_comparable
+from tests.samples import make_dataset
+
+
+def test_a_data_set_with_labels_and_test_images_will_do():
+    check_comparable(make_dataset())
+
+
+def test_without_test_images_or_labels_it_is_refused_with_what_to_do():
+    images = make_dataset(n_train=20)
+    none = replace(images, test=np.array([], np.int64))
+    with pytest.raises(ValueError, match=r"generated has no test images, .*benchmarks\.query"):
+        check_comparable(none)
+    labels = images.labels.copy()
+    labels[[7, 9]] = -1
+    message = r"the labels of 2 of 20 training images are not known, that of 7 .*benchmarks\.query"
+    with pytest.raises(ValueError, match=message):
+        check_comparable(replace(images, labels=labels))

@@ -1,0 +1,71 @@
+"""The same images as folders of patients, of splits, beside a label csv, in an npz: one result."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import run
+from benchmarks.matrix import layout
+from tests import images_as_folders
+from tests.conftest import SHARED_DATA
+
+LAYOUTS = {
+    "patients": (images_as_folders.write_patients, (f"group_pattern={images_as_folders.PATIENT}",)),
+    "npz of patients": (images_as_folders.write_npz_of_patients, ()),
+    "splits": (images_as_folders.write_splits, ()),
+    "csv": (images_as_folders.write_csv, ()),
+    "npz": (images_as_folders.write_npz, ()),
+}
+ALIKE = (("patients", "npz of patients"), ("splits", "csv", "npz"))
+
+
+def curves(data, folder, **settings):
+    """Layout -> method -> the curve, without its seconds, files by their last names."""
+    found, size = {}, data.images.shape[1]
+    for name, (write, keywords) in LAYOUTS.items():
+        write(data, folder / name / "images")
+        config = run.RunConfig(
+            folder / name / "out", dataset="Folder", root=folder / name / "images",
+            methods=("random", "ms"), seeds=1, set=(*keywords, f"image_size={size}"), **settings,
+        )  # fmt: skip
+        assert run.main(config) == 0
+        found[name] = {path.parts[-3]: curve(path) for path in config.out.rglob(layout.CURVE)}
+    return found
+
+
+def curve(path):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        names = json.loads(row.pop("selected_names"))
+        row["files"] = [Path(name).name for name in names]
+        del row["acquisition_seconds"], row["training_seconds"]
+    return rows
+
+
+def assert_alike(found):
+    for first, *others in ALIKE:
+        assert set(found[first]) == {"random", "ms"}
+        for other in others:
+            assert found[first] == found[other], (first, other)
+
+
+def test_small_images(tmp_path):
+    found = curves(images_as_folders.drawn(108), tmp_path, budget=0.3, query_size=6)
+    assert_alike(found)
+    *_, last = found["splits"]["ms"]
+    assert last["n_labelled"] == "22" and len(last["files"]) == 1  # 3, 9, 15, 21 and 22 of 72
+    assert found["patients"]["ms"] != found["splits"]["ms"] != found["splits"]["random"]
+    record = json.loads(next(tmp_path.glob("csv/out/*/ms/seed0/config.json")).read_text())
+    assert record["n_training"] == 72 and record["class_names"] == ["0", "1", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wbc", "mednist"])
+def test_real_images(name, tmp_path):
+    path = SHARED_DATA / name / f"{name}_64.npz"
+    if not path.is_file():
+        pytest.skip(f"the real images are not at {path}")
+    assert_alike(curves(images_as_folders.read(path), tmp_path, budget=0.15, query_size=10))

@@ -83,10 +83,11 @@ def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
     if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
         return None
     reader = _open(path)
-    is_slice = reader.GetSize()[2] == 1 and reader.HasMetaDataKey("0020|0032")
+    n_frames, n_channels = reader.GetSize()[2], reader.GetNumberOfComponents()
+    is_slice = n_frames == n_channels == 1 and bool(_text(reader, "0020|0032"))
     return (
-        2 if reader.GetSize()[2] == 1 else 3,
-        reader.GetNumberOfComponents(),
+        2 if n_frames == 1 else 3,
+        n_channels,
         _text(reader, "0020|000e") or None if is_slice else None,
         _text(reader, "0010|0020") or None,
     )

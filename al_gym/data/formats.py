@@ -36,7 +36,7 @@ class Header:
     n_channels: int
     """1, or 3 for a coloured file."""
     series: str | None = None
-    """SeriesInstanceUID of a DICOM slice: one frame, with a place in the patient."""
+    """SeriesInstanceUID of a DICOM slice: one grey frame with a place in the patient."""
     patient: str | None = None
     """PatientID of a DICOM file."""
 
@@ -121,6 +121,8 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
     """
     slices = []
     for path in paths:
+        if _kind(path) != "DICOM":
+            raise ValueError(f"{path} cannot be decoded: it is no DICOM file, as its series is")
         try:
             slices.append(dicom.read_slice(path))
         except Exception as error:

@@ -288,6 +288,9 @@ def test_a_film_is_no_slice(tmp_path):
     write_dicom(paths[1], np.zeros((2, 6, 8), np.uint8))
     with pytest.raises(ValueError, match=f"{paths[1]} .*several frames"):
         formats.read_series(paths)
+    paths[1].write_bytes(b"no image")
+    with pytest.raises(ValueError, match=f"{paths[1]} .*no DICOM file"):
+        formats.read_series(paths)
 
 
 # ------------------------------------------------------------------------ files of others

@@ -113,6 +113,8 @@ def read_slice(path: Path) -> Slice:
     position = _numbers(reader, "0020|0032", 3)
     axes = _numbers(reader, "0020|0037", 6).reshape(2, 3)
     down, along = _numbers(reader, "0028|0030", 2)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3) or min(along, down) <= 0:
+        raise ValueError(f"its axes {axes.tolist()} or spacings {[down, along]} cannot be")
     pixels = sitk.GetArrayFromImage(reader.Execute())[0]
     return Slice(path, pixels, position, axes, np.array([along, down]))
 
@@ -202,7 +204,10 @@ def _open(path: Path) -> sitk.ImageFileReader:
     if not implicit and not content[at + 4 : at + 6].isupper():
         raise ValueError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
     order = ">" if "Big" in syntax else "<"
-    pixels_at = content.find(struct.pack(order + "HH", 0x7FE0, 0x0010), at)
+    pixels = struct.pack(order + "HH", 0x7FE0, 0x0010)
+    pixels_at = content.find(pixels, at)
+    if not implicit:  # the last: an icon in front of the image has pixels, too
+        pixels_at = max(content.rfind(pixels + vr + b"\0\0", at) for vr in (b"OB", b"OW", b"UN"))
     if pixels_at < 0:
         raise ValueError("it has no pixels")
     for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences

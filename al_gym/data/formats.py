@@ -23,7 +23,7 @@ ENDINGS = (
     ".czi", ".nd2", ".lif", ".psd",
 )  # fmt: skip
 """What an image is called, of formats that are read and others: no such file is passed over."""
-DATA_OF = {".raw": ".mhd", ".zraw": ".mhd", ".img": ".hdr"}
+DATA_OF = {".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".img": (".hdr",)}
 """Endings of files that only hold the voxels of a header beside them."""
 
 
@@ -155,8 +155,8 @@ def _kind(path: Path) -> str | None:
     Raises:
         ValueError: an image of a format that is not read here, or a file with an image's name.
     """
-    sibling = DATA_OF.get(path.suffix.lower())
-    if sibling and any(path.with_suffix(case).is_file() for case in (sibling, sibling.upper())):
+    headers = DATA_OF.get(path.suffix.lower(), ())
+    if any(path.with_suffix(h).is_file() or path.with_suffix(h.upper()).is_file() for h in headers):
         return None
     with path.open("rb") as file:
         start = file.read(N_BYTES)

@@ -49,6 +49,7 @@ def test_a_file_is_what_it_holds_whatever_its_name(samples, tmp_path, name, new_
         b"file,label\na.png,1\n",
         b"BMI,age\n21,30\n",
         b"P1 is the first patient, P2 the second\n",
+        b"P1 10 images, P2 12\n",
         b"GIF is a format",
         b"NDims are not told here",
         b"PK\x03\x04 an archive",

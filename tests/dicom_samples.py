@@ -61,7 +61,7 @@ def write_dicom(
 
 
 def write_series(folder: Path, n_slices: int, **tags: Any) -> list[Path]:
-    """Axial slices of a CT, 2.5 mm apart, each full of its number from below; names tell nothing."""
+    """Axial slices of a CT, 2.5 mm apart, full of their numbers from below; names tell nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "SeriesInstanceUID": generate_uid(entropy_srcs=[str(folder)]),

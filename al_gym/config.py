@@ -194,16 +194,16 @@ class ClassifierConfig:
         self._check_augmentation()
 
     def _check_class_weights(self) -> None:
-        if self.class_weights in (None, "balanced"):
+        given: Any = self.class_weights
+        if given is None or (isinstance(given, str) and given == "balanced"):
             return
-        if not isinstance(self.class_weights, (list, tuple)):
+        if not isinstance(given, (list, tuple)):
             raise ValueError(
-                "class_weights must be None, 'balanced' or one number a class, "
-                f"not {self.class_weights!r}"
+                f"class_weights must be None, 'balanced' or one number a class, not {given!r}"
             )
-        for i, weight in enumerate(self.class_weights):
+        for i, weight in enumerate(given):
             check_between(f"class_weights[{i}]", weight, 0, float("inf"))
-        object.__setattr__(self, "class_weights", tuple(map(float, self.class_weights)))
+        object.__setattr__(self, "class_weights", tuple(map(float, given)))
 
     def _check_augmentation(self) -> None:
         given = self.augmentation

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from agents import checkpoint
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
 from al_gym.classifiers import Lesson, Networks, make_classifiers, optimization
 from al_gym.classifiers.images import split_evenly
@@ -373,3 +374,20 @@ def test_environments_side_by_side_go_as_each_alone(validated, change):
             np.testing.assert_allclose(observation, seen[i][k], atol=1e-5)
             if i < 2:
                 observation, *_ = env.step(1 - observation.max(axis=-1))
+
+
+@pytest.mark.parametrize("change", SETTINGS, ids=lambda change: change["trainable"])
+def test_an_episode_goes_on_from_its_file(validated, tmp_path, change):
+    """Moments and counts of steps survive a checkpoint of tensors and JSON."""
+    config = ClassifierConfig(
+        device="cpu", pretrain_passes=2, class_weights="balanced", early_stopping=1, **change
+    )
+    task = EnvConfig(initial_fraction=0.2, query_size=5)
+    one, other = (ActiveLearningEnv(validated, task, config) for _ in range(2))
+    observation, _ = one.reset(seed=1)
+    observation, *_ = one.step(1 - observation.max(1))
+    checkpoint.write(tmp_path / "kept.safetensors", {"run": one.run.state_dict()})
+    other.reset(seed=2)
+    other.run.load_state_dict(checkpoint.read(tmp_path / "kept.safetensors")["run"])
+    action = 1 - observation.max(1)
+    np.testing.assert_array_equal(one.step(action)[0], other.step(action)[0])

@@ -191,21 +191,23 @@ def _open(path: Path) -> sitk.ImageFileReader:
     Raises:
         ValueError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
     """
-    meta, content = _start(path)
+    meta, content, at = _start(path)
     syntax = SYNTAXES.get(meta.get(0x0010, ""))
     if syntax is None:
         raise ValueError(
             f"its transfer syntax {meta.get(0x0010)!r} is not read; change it, with dcmconv say"
         )
-    if syntax != "Implicit VR Little Endian" and not content[4:6].isupper():
+    implicit = syntax == "Implicit VR Little Endian"
+    if not implicit and not content[at + 4 : at + 6].isupper():
         raise ValueError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
-    order = ">HH" if "Big" in syntax else "<HH"
-    before_pixels, pixels, _ = content.partition(struct.pack(order, 0x7FE0, 0x0010))
-    if not pixels:
+    order = ">" if "Big" in syntax else "<"
+    pixels_at = content.find(struct.pack(order + "HH", 0x7FE0, 0x0010), at)
+    if pixels_at < 0:
         raise ValueError("it has no pixels")
     for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences
-        if struct.pack(order, *tag) in before_pixels:
+        if struct.pack(order + "HH", *tag) in content[at:pixels_at]:
             raise ValueError(f"it has {name}, which is not read; convert it to NIfTI")
+    _check_whole(path, pixels_at + (4 if implicit else 8), order)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -228,8 +230,8 @@ def _open(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _start(path: Path) -> tuple[dict[int, str], bytes]:
-    """Elements of group 2 as text, by number, and what follows them in the file's start."""
+def _start(path: Path) -> tuple[dict[int, str], bytes, int]:
+    """Elements of group 2 as text, by number; the start of the file; where its data set begins."""
     with path.open("rb") as file:
         content = file.read(HEADER_SIZE)
     values: dict[int, str] = {}
@@ -242,7 +244,23 @@ def _start(path: Path) -> tuple[dict[int, str], bytes]:
             at += 4
         values[element] = content[at : at + length].rstrip(b"\0 ").decode("latin-1")
         at += length
-    return values, content[at:]
+    return values, content, at
+
+
+def _check_whole(path: Path, length_at: int, order: str) -> None:
+    """Whether the pixels reach as far as their length says, or the end of their fragments."""
+    with path.open("rb") as file:
+        file.seek(length_at)
+        (length,) = struct.unpack(order + "I", file.read(4))
+        whole = file.tell() + length <= path.stat().st_size
+        while length == 0xFFFFFFFF:  # fragments, each with a length, up to a delimiter
+            item, size = struct.unpack("<II", file.read(8).ljust(8, b"\0"))
+            whole = item == 0xE0DDFFFE
+            if item != 0xE000FFFE:
+                break
+            file.seek(size, 1)
+    if not whole:
+        raise ValueError("it is truncated; get it anew")
 
 
 def _text(reader: sitk.ImageFileReader, key: str) -> str:

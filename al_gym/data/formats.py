@@ -196,6 +196,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:
-    said = re.sub(r".*ITK ERROR: \w+\(0x\w+\):|\s+", " ", str(error), flags=re.DOTALL)
-    reason = said.replace(str(path), "it").strip() or type(error).__name__
+    said = re.sub(r".*(ITK ERROR: \w+\(\w+\):|\.\w+:\d+ \(\):)", "", str(error), flags=re.DOTALL)
+    said = " ".join(said.split())
+    reason = said.replace(str(path), "it") or type(error).__name__
     return ValueError(f"{path} cannot be decoded: {reason}")

@@ -21,7 +21,8 @@ DEEP_COLOURS = "its colours have more than 8 bits a channel; save it with 8"
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits, all grey, begin so
 _GREY = ("1", "L", "LA", "La")
 # TIFF tags
-_BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES, _FORMAT = 258, 259, 262, 270, 277, 339
+_BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION = 258, 259, 262, 270
+_ORIENTATION, _SAMPLES, _FORMAT = 274, 277, 339
 _HEADER_SIZE = 1 << 16  # bytes in which a JPEG 2000 file tells its depths
 
 
@@ -83,24 +84,22 @@ def _white(file: ImageFile.ImageFile) -> int:
     return int(args[1]) if isinstance(args, tuple) else 65535 if "16" in str(args) else 255
 
 
-def _check_tiff(file: Image.Image) -> None:
+def _check_tiff(file: ImageFile.ImageFile) -> None:
     tags = file.tag_v2  # type: ignore[attr-defined]
-    bits, formats = tags.get(_BITS, (1,)), tags.get(_FORMAT, (1,))
-    deep = max(bits) > 8
+    bits, formats = max(tags.get(_BITS, (1,))), max(tags.get(_FORMAT, (1,)))
+    packed = tags.get(_COMPRESSION, 1) != 1
     if re.search(r"^images=(?!1\s)\d", str(tags.get(_DESCRIPTION, "")), re.MULTILINE):
         raise ValueError("it is a stack of ImageJ; save one image a file")
-    if deep and tags.get(_SAMPLES, 1) > 1:
+    if bits > 8 and tags.get(_SAMPLES, 1) > 1:
         raise ValueError(DEEP_COLOURS)
-    if deep and tags.get(_PHOTOMETRIC) == 0:
-        raise ValueError(f"its 0 is white, at {max(bits)} bits; save it with 0 as black")
-    packed_big_endian = tags.prefix == b"MM" and tags.get(_COMPRESSION, 1) != 1
-    if (max(bits) == 8 and max(formats) != 1) or (
-        packed_big_endian and deep and (bits, formats) != ((16,), (1,))
-    ):
-        raise ValueError(
-            f"{max(bits)} bits of sample format {max(formats)}, compressed and big-endian or not, "
-            "are not read; save it as unsigned 16 bits"
-        )
+    if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
+        raise ValueError(f"its white is 0, at {bits} bits; save it with black as 0")
+    if bits == 8 and formats != 1:
+        raise ValueError("its 8 bits are signed; save it as unsigned")
+    if packed and tags.prefix == b"MM" and bits > 8 and (bits, formats) != (16, 1):
+        raise ValueError("it is big-endian and compressed; save it uncompressed")
+    if not packed and tags.get(_ORIENTATION, 1) > 4:  # which Pillow scrambles
+        raise ValueError("it is to be turned by 90 degrees; save it upright")
 
 
 def _check_jpeg2000(path: Path) -> None:
@@ -108,8 +107,8 @@ def _check_jpeg2000(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(_HEADER_SIZE)
     size = start.find(b"\xff\x4f\xff\x51") + 4  # marker segment SIZ of ISO 15444-1, A.5.1
-    n_channels = int.from_bytes(start[size + 34 : size + 36], "big")
-    depths = set(start[size + 36 : size + 36 + 3 * n_channels : 3])  # bits - 1, and 128 if signed
+    n_channels = int.from_bytes(start[size + 36 : size + 38], "big")
+    depths = set(start[size + 38 : size + 38 + 3 * n_channels : 3])  # bits - 1, and 128 if signed
     if depths != {7} and (depths, n_channels) != ({15}, 1):
         bits = sorted(depth % 128 + 1 for depth in depths)
         raise ValueError(f"{bits} bits in {n_channels} channels are not read; save it with 8 bits")

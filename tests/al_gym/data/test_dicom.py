@@ -1,7 +1,7 @@
 """DICOM: as pydicom decodes it, or refused by name; and slices that become a volume."""
 
 import itertools
-import warnings
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -22,9 +21,12 @@ from pydicom.uid import (
 from al_gym.data import dicom, formats
 from tests.dicom_samples import STORAGE, ULTRASOUND_FILM, write_dicom, write_series
 
+# pydicom speaks of oddities in its own test files
+pytestmark = pytest.mark.filterwarnings("ignore:::pydicom")
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 NIBABEL_FILES = Path(nibabel.__file__).parent
+OTHER_FORMATS = (".nii", ".nii.gz", ".hdr", ".mgz", ".mnc", ".py", ".pyc")
 LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 RNG = np.random.default_rng(0)
 
@@ -295,37 +297,33 @@ def files_of_others():
     folders = (PYDICOM_FILES, NIBABEL_FILES / "nicom/tests/data", NIBABEL_FILES / "tests/data")
     for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix not in (".py", ".PAR", ".REC", ".tck", ".trk"):
+            if path.is_file() and not path.name.endswith(OTHER_FORMATS):
                 yield path
 
 
 def facts(path):
-    """Transfer syntax of a file, and whether it has an image; None: pydicom cannot read it."""
+    """Transfer syntax of a file, and whether it has pixels; None: it is no DICOM file."""
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=False)
-        return str(dataset.file_meta.get("TransferSyntaxUID")), "PixelData" in dataset
-    except Exception:
+        dataset = pydicom.dcmread(path)
+    except (pydicom.errors.InvalidDicomError, NotImplementedError):
         return None, False
+    return str(dataset.file_meta.get("TransferSyntaxUID")), "PixelData" in dataset
 
 
-def test_every_file_of_pydicoms_and_nibabels_own_tests(recwarn):
+def test_every_file_of_pydicoms_and_nibabels_own_tests():
     """Equal to pydicom, or refused by name, or no image: never different."""
-    warnings.simplefilter("ignore")
-    equal, lossy, refused, others = Counter(), Counter(), {}, []
-    undecoded = []
+    equal, near, undecoded, refused, no_images = Counter(), Counter(), [], Counter(), 0
     for path in files_of_others():
-        if path.name.endswith((".nii", ".nii.gz", ".hdr", ".mgz", ".mnc")):
-            continue
         syntax, has_pixels = facts(path)
         try:
             if formats.header(path) is None:
                 assert not has_pixels, path
-                others.append(path.name)
+                no_images += 1
                 continue
             found = formats.read(path, 3)
         except ValueError as error:
             assert str(path) in str(error)
-            refused[path.name] = str(error).partition("decoded: ")[2]
+            refused[str(error).partition("decoded: ")[2]] += 1
             continue
         try:
             expected = as_pydicom_reads(path)
@@ -338,7 +336,74 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests(recwarn):
         difference = np.abs(found.astype(np.float64) - expected).max()
         # JPEG leaves the rounding of its transforms open
         assert difference <= (3 if syntax in LOSSY else 0), path
-        (lossy if difference else equal)[dicom.SYNTAXES[syntax]] += 1
-    print(sum(equal.values()), dict(equal), dict(lossy), undecoded, len(others))
-    print({reason: n for reason, n in Counter(refused.values()).items()})
-    assert 0
+        (near if difference else equal)[dicom.SYNTAXES[syntax]] += 1
+    assert equal == {
+        "Explicit VR Little Endian": 40,
+        "Implicit VR Little Endian": 6,
+        "Explicit VR Big Endian": 4,
+        "RLE Lossless": 3,
+        "JPEG Baseline": 5,
+        "JPEG Lossless, first-order prediction": 1,
+        "JPEG-LS Lossless": 1,
+        "JPEG-LS Near-Lossless": 4,
+        "JPEG 2000 Lossless": 5,
+        "JPEG 2000": 3,
+    }
+    assert near == {"JPEG Baseline": 8, "JPEG Extended": 1}
+    assert undecoded == ["JPEG-lossy.dcm"]
+    reasons = {
+        "no pixels": 55,
+        "packed DICOM": 4,
+        "without its preamble": 3,
+        "no format that is read": 1,  # 4 bytes too short, and other surprises
+        "its transfer syntax": 2,  # deflated; none
+        "is implicit": 1,
+        "an enhanced object": 2,
+        "RLE Lossless is not read": 5,  # colours of 16 and 32 bits; a dose of 32
+        "Endian is not read": 3,  # doses of 32 bits
+        "Group == 0x6000": 3,  # doses of one frame
+        "truncated": 1,
+        "Cannot read requested file": 1,  # pixels only within a private sequence
+        "Failed to change": 1,  # a JPEG 2000 stream within which pydicom, too, loses its way
+    }
+    assert no_images == 89  # DICOMDIR, reports, texts, formats of nibabel that are no images here
+    assert {
+        text: sum(n for said, n in refused.items() if text in said) for text in reasons
+    } == reasons
+    assert sum(refused.values()) == sum(reasons.values())
+
+
+def test_a_file_that_pydicom_cannot_decode():
+    """It is the image of another file there, which both decode, in the same compression."""
+    found, same = (
+        formats.read(PYDICOM_FILES / name, 1) for name in ("JPEG-lossy.dcm", "JPGExtended.dcm")
+    )
+    np.testing.assert_array_equal(found, same)
+
+
+def test_jpeg_lossless_of_any_prediction(tmp_path):
+    """Selection value 1, of which there is a file, is a case of it."""
+    source = PYDICOM_FILES / "SC_rgb_jpeg_gdcm.dcm"
+    content = source.read_bytes()
+    old, new = b"1.2.840.10008.1.2.4.70", b"1.2.840.10008.1.2.4.57"
+    assert content.count(old) == 1
+    (tmp_path / "a.dcm").write_bytes(content.replace(old, new))
+    np.testing.assert_array_equal(formats.read(tmp_path / "a.dcm", 3), as_pydicom_reads(source))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm",
+        "SC_rgb_dcmtk_+eb+cr.dcm", "JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm",
+        "MR_small_jpeg_ls_lossless.dcm", "JPEGLSNearLossless_16.dcm", "MR_small_jp2klossless.dcm",
+        "JPEG2000.dcm", "image_dfl.dcm", "SC_rgb_rle_2frame.dcm",
+    ],
+)  # fmt: skip
+def test_truncated_files_are_refused(tmp_path, name):
+    """Of every transfer syntax."""
+    content = (PYDICOM_FILES / name).read_bytes()
+    for share in (0.1, 0.4, 0.7, 0.9, 0.98):
+        (tmp_path / name).write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ValueError, match=re.escape(name)):
+            formats.read(tmp_path / name, 3)

@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from al_gym import config
-from al_gym.data import cache, files, metaimage, walk
+from al_gym.data import cache, files, metaimage, volumes, walk
 from al_gym.data.dataset import ImageDataset, split_groups
 
 ANNOTATIONS = "chestCT_round1_annotation.csv"
@@ -96,25 +96,25 @@ def load(
     series = np.array([lesion.series for lesion in lesions])
     train, test = split_groups(series, n_train, n_test, np.random.default_rng(split_seed))
     drawn = [lesions[i] for i in np.concatenate([train, test])]
-    volumes: dict[str, metaimage.Volume] = {}
+    scans: dict[str, metaimage.Volume] = {}
     for lesion in drawn:
-        if lesion.series not in volumes:
+        if lesion.series not in scans:
             with _errors_of(lesion, headers):
-                volumes[lesion.series] = metaimage.find(folder, headers[lesion.series])
-    check = functools.cache(metaimage.check)  # once a volume, not once a lesion
+                scans[lesion.series] = metaimage.find(folder, headers[lesion.series])
+    check = functools.cache(volumes.check)  # once a volume, not once a lesion
 
     def decode(i: int) -> np.ndarray:
         with _errors_of(drawn[i], headers):
-            volume = volumes[drawn[i].series]
-            check(volume)
-            return apply_windows(read_patch(volume, drawn[i], patch_size, margin), channels)
+            scan = scans[drawn[i].series]
+            check(scan.header, "MetaImage")
+            return apply_windows(read_patch(scan, drawn[i], patch_size, margin), channels)
 
     settings = {
         "version": VERSION,
         "patch": [int(patch_size), float(margin), channels],
         "lesions": [[lesion.series, *lesion.centre, *lesion.extent] for lesion in drawn],
     }
-    paths = [path for volume in volumes.values() for path in (volume.header, volume.voxels)]
+    paths = [path for scan in scans.values() for path in (scan.header, scan.voxels)]
     images, n_decoded = cache.decoded(
         cache.cache_key("chestCT", folder, paths, settings, verify),
         len(drawn),
@@ -191,11 +191,11 @@ def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tu
                 f"{lesion.series}.mhd below {root}. Unpack the part that holds it, or take the "
                 "scan's lines out of the annotation file"
             )
-    volumes = {lesion.series: found[lesion.series] for lesion in lesions}
-    unused = sorted(found.keys() - volumes.keys())
+    used = {lesion.series: found[lesion.series] for lesion in lesions}
+    unused = sorted(found.keys() - used.keys())
     if not unused:
-        return volumes, ()
-    return volumes, (
+        return used, ()
+    return used, (
         f"volumes without a line in the annotation file, not used: {len(unused)}, "
         f"{found[unused[0]].relative_to(root)} for one",
     )
@@ -210,7 +210,7 @@ def read_patch(
     air. Axes of the patch are z, y, x of the world, whatever the orientation of the volume.
 
     Args:
-        volume: one that ``metaimage.check`` lets pass.
+        volume: one that ``volumes.check`` lets pass.
         lesion: box in world mm.
         patch_size: voxels along an edge.
         margin: edge of the cube over the longest side of the box.
@@ -219,13 +219,15 @@ def read_patch(
         (p, p, p) float32, HU.
 
     Raises:
-        ValueError: the lesion lies outside the volume.
+        ValueError: the lesion lies outside the volume, or this is no grey volume.
         RuntimeError: SimpleITK cannot read it.
     """
     edge = margin * lesion.extent.max()
     spacing = edge / patch_size
     first_voxel = lesion.centre - edge / 2 + spacing / 2
     reader = metaimage.reader(volume)
+    if len(reader.GetSize()) != 3 or reader.GetNumberOfComponents() != 1:
+        raise ValueError(f"a scan has three dimensions and one component, not {reader.GetSize()}")
     start, size = _region(reader, lesion.centre, edge)
     if (size <= 0).any():
         raise ValueError("the lesion's box lies outside the volume")

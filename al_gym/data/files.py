@@ -240,9 +240,10 @@ def resolve_root(name: str, root: str | Path | None, hint: str) -> Path:
             f"no folder for {name}: pass root=, or set AL_GYM_DATA to a folder that holds "
             f"{name}/. {hint}"
         )
+    if folder.is_file():
+        raise FileNotFoundError(f"{name}: {folder} is a file, not a folder. {hint}")
     if not folder.is_dir():
-        found = "is a file, not a folder" if folder.exists() else "is not there"
-        raise FileNotFoundError(f"{name}: no folder {folder}: it {found}. {hint}")
+        raise FileNotFoundError(f"{name}: there is no folder {folder}. {hint}")
     return folder
 
 

@@ -16,7 +16,7 @@ module decodes them to one size.
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from al_gym.config import check_at_least, check_between, check_one_of
 from al_gym.data import cache, files, formats, layouts, packed, places, splits
 from al_gym.data.dataset import ImageDataset
-from al_gym.data.walk import find_files, is_excluded
+from al_gym.data.walk import find_files, is_excluded, listed
 
 PACKED = "images.npz"
 LEAST_SIZE = 4
@@ -87,11 +87,11 @@ def load(
             together; a layout that could mean two things; a class without enough images; says
             which, and what to do.
     """
-    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    exclude = (exclude,) if isinstance(exclude, str) else exclude
     _check_settings(
         image_size, window, group_pattern, exclude, duplicates, test_fraction, split_seed
     )
-    path = _resolve(root, exclude)
+    path, notes = _resolve(root, exclude)
     divide = functools.partial(
         splits.divide,
         drop=duplicates == "drop",
@@ -100,8 +100,14 @@ def load(
     )
     if path.is_file():
         if labels is not None:
-            raise ValueError(f"labels is for folders, and {path} has its own: leave it out")
-        return _load_npz(path, image_size, window, exclude, group_pattern, divide)
+            raise ValueError(
+                f"labels is for folders, and {path} has its own: leave it out; or, if it is about "
+                f"images beside the file, leave this out with exclude={PACKED!r}"
+            )
+        images, rows, class_names = packed.read(path, exclude, group_pattern)
+        rows, kept, more = divide(rows, class_names, packed.copies(images))
+        images = _fitted_all(path, images[kept], image_size, window)
+        return _dataset(path, images, rows, class_names, [*notes, *more], 0)
     layout = layouts.read(
         path,
         labels_csv=None if labels is None else files.user_path("labels", labels),
@@ -110,7 +116,7 @@ def load(
         join_series=join_series,
     )
     copies = splits.identical_files(layout.contents())
-    rows, kept, notes = divide(layout.rows(), layout.class_names, copies)
+    rows, kept, more = divide(layout.rows(), layout.class_names, copies)
     records = [layout.records[i] for i in kept]
     shape = _common_shape(records, image_size)
     settings = {
@@ -126,7 +132,7 @@ def load(
         shape,
         lambda i: read_image(records[i].paths, shape, window),
     )
-    return _dataset(path, images, rows, layout.class_names, [*layout.notes, *notes], n_decoded)
+    return _dataset(path, images, rows, layout.class_names, [*layout.notes, *more], n_decoded)
 
 
 def read_image(
@@ -184,7 +190,7 @@ def fitted(
         )
     if array.dtype != np.uint8 or window is not None:
         low, high = np.percentile(array, (0.5, 99.5)) if window is None else window
-        array = (array.astype(np.float32) - low) / max(high - low, 1e-6) * 255
+        array = (array.astype(np.float32) - low) / (high - low if high > low else 1) * 255
     resized = _resize(torch.from_numpy(array.astype(np.float32)), shape[1:])
     return resized.clamp(0, 255).round().to(torch.uint8).expand(shape).contiguous().numpy()
 
@@ -228,21 +234,17 @@ def _edges(size: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[
     return edges
 
 
-def _load_npz(
+def _fitted_all(
     path: Path,
+    images: np.ndarray,
     image_size: int | Sequence[int] | None,
     window: tuple[float, float] | None,
-    exclude: Sequence[str],
-    group_pattern: str | None,
-    divide: Callable[..., tuple[splits.Rows, np.ndarray, list[str]]],
-) -> ImageDataset:
-    images, rows, class_names = packed.read(path, exclude, group_pattern)
-    rows, kept, notes = divide(rows, class_names, packed.copies(images))
-    images = images[kept]
+) -> np.ndarray:
+    """(N, C, [D,] H, W) of an npz file, as the settings say."""
     shape = (images.shape[1], *_edges(image_size, images.shape[2:]))
-    if shape != images.shape[1:] or window is not None:
-        images = np.stack([fitted(f"{path}: images", image, shape, window) for image in images])
-    return _dataset(path, images, rows, class_names, notes, 0)
+    if shape == images.shape[1:] and window is None:
+        return images
+    return np.stack([fitted(str(path), image, shape, window) for image in images])
 
 
 def _dataset(
@@ -267,14 +269,14 @@ def _dataset(
     )
 
 
-def _resolve(root: str | Path | None, exclude: Sequence[str]) -> Path:
-    """The folder to read, or the npz file."""
+def _resolve(root: str | Path | None, exclude: Sequence[str]) -> tuple[Path, list[str]]:
+    """The folder to read, or the npz file, and a note of what lies beside it."""
     if root is not None and (given := files.user_path("root", root)).is_file():
-        return given
+        return given, []
     folder = files.resolve_root("Folder", root, "It holds one folder of images a class")
     npz = folder / PACKED
     if not npz.is_file() or is_excluded(PACKED, exclude):
-        return folder
+        return folder, []
     files.check_inside(folder, npz)
     found = find_files(folder, exclude)
     if found.folders or places.LABELS in found.files:
@@ -283,14 +285,15 @@ def _resolve(root: str | Path | None, exclude: Sequence[str]) -> Path:
             f"{folder} could mean two things: the images in {PACKED}, or those that {other} is "
             f"about. Pass root={str(npz)!r} for the first, exclude={PACKED!r} for the second"
         )
-    return npz
+    others = [name for name in found.files if name != PACKED]
+    return npz, [f"beside {PACKED}, not read: {listed(others)}"] if others else []
 
 
 def _check_settings(
     image_size: Any,
     window: Any,
     group_pattern: str | None,
-    exclude: Sequence[str],
+    exclude: Any,
     duplicates: str,
     test_fraction: float,
     split_seed: int,
@@ -313,7 +316,8 @@ def _check_settings(
             raise ValueError(
                 f"group_pattern {group_pattern!r} is no regular expression: {error}"
             ) from None
-    if not all(isinstance(pattern, str) for pattern in exclude):
+    are_patterns = isinstance(exclude, list | tuple) and all(isinstance(p, str) for p in exclude)
+    if not are_patterns:
         raise ValueError(f"exclude must be a pattern such as '*_mask.png', or several: {exclude}")
     check_one_of("duplicates", duplicates, ("keep", "drop"))
     check_between("test_fraction", test_fraction, 0, 1, lower_included=True)

@@ -11,6 +11,9 @@ from al_gym.data.splits import SPLITS, split_name
 from al_gym.data.walk import folders_above, without_ending
 
 COLUMNS = ("file", "label", "patient", "split")
+UNLABELLED = ("unlabelled", "unlabeled")
+EMPTY = ("nan", "na", "n/a", "null")
+"""What programs write into empty cells."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def _labelled(row: files.Row) -> Labelled:
 
 def _label(row: files.Row) -> str | None:
     text = row.get("label", str)
+    if text.lower() in (*UNLABELLED, *EMPTY):
+        raise row.error(f"label {text!r} may be a class or none; leave the cell empty if none")
     if not _is_number(text):
         return text or None
     if float(text) < 0:

@@ -23,6 +23,7 @@ DETACHED = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 """What MetaImage, NRRD and NIfTI headers have whose voxels are in a file beside them."""
+MASK = re.compile(r"(?i)(^|[^a-z])(masks?|seg|segmentations?|annotations?)([^a-z]|$)")
 HEADER_BYTES = 2**16  # such headers are smaller
 VOXELS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
 
@@ -74,12 +75,12 @@ class Layout:
             in_folder[path.parent].append(path)
             if path.name.lower().endswith(VOXELS):
                 voxels[without_ending(str(path))].append(path)
-        return [
-            [*record.paths, *(voxels[without_ending(str(first))] or in_folder[first.parent])]
-            if record.is_detached and (first := record.paths[0])
-            else [*record.paths]
-            for record in self.records
-        ]
+        contents = []
+        for record in self.records:
+            header = record.paths[0]
+            others = voxels[without_ending(str(header))] or in_folder[header.parent]
+            contents.append([*record.paths, *(others if record.is_detached else [])])
+        return contents
 
 
 def read(
@@ -120,7 +121,12 @@ def read(
     records = _records(root, headers, place_of, group_pattern, join_series)
     ranks = {name: rank for rank, name in enumerate([*class_names, None])}
     records.sort(key=lambda r: (splits.SIDES.index(r.side), ranks[r.class_name], r.paths[0]))
-    notes = [*_notes(root, found, headers, records, labels_csv, exclude), *notes_of_csv]
+    below_class = {name: name.split("/", place_of[name].depth)[-1] for name in headers}
+    notes = [
+        *_notes(root, found, headers, records, labels_csv, exclude),
+        *_doubts(below_class, records),
+        *notes_of_csv,
+    ]
     return Layout(records, class_names, _beside(root, found, records), notes)
 
 
@@ -150,21 +156,41 @@ def _notes(
     ]  # fmt: skip
     with_images = {above for name in headers for above in folders_above(name)}
     lists = {
-        "are no images by their content and are passed over": passed_over,
-        "hold no images": [name for name in found.folders if name not in with_images],
-        "are hidden or of the system and are not read": found.hidden,
-        "are left out by exclude": found.excluded,
-        "are patterns of exclude that nothing matches": [
+        "no images by their content, passed over": passed_over,
+        "folders without images": [name for name in found.folders if name not in with_images],
+        "hidden or of the system, not read": found.hidden,
+        "left out by exclude": found.excluded,
+        "patterns of exclude that nothing matches": [
             pattern for pattern in exclude
             if not any(is_excluded(name, [pattern]) for name in found.excluded)
         ],
     }  # fmt: skip
-    notes = [f"{listed(names)} {what}" for what, names in lists.items() if names]
+    notes = [f"{what}: {listed(names)}" for what, names in lists.items() if names]
     n_slices = [len(record.paths) for record in records if len(record.paths) > 1]
     if n_slices:
         notes.append(
             f"{sum(n_slices)} DICOM files are slices of {len(n_slices)} series, and each series is "
             "one volume; join_series=False takes every file as an image"
+        )
+    return notes
+
+
+def _doubts(below_class: Mapping[str, str], records: Sequence[Record]) -> list[str]:
+    """What is read as it stands, and may be meant otherwise.
+
+    Args:
+        below_class: path below the root -> path below the folder of its class.
+        records: all images.
+    """
+    notes = []
+    masks = [name for name, below in below_class.items() if MASK.search(below)]
+    if masks:
+        notes.append(f"read as images; if they are masks, use exclude: {listed(masks)}")
+    alone = [r.name for r in records if r.group == r.name and "/" in below_class.get(r.name, "")]
+    if alone:
+        notes.append(
+            "in folders that are not taken for patients, as group_pattern='([^/]+)/' would do: "
+            f"{listed(alone)}"
         )
     return notes
 

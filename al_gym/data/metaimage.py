@@ -1,21 +1,18 @@
-"""MetaImage volumes of two files: refuses what MetaIO, which SimpleITK reads them with, lets pass.
-
-MetaIO opens whatever file a header names, wherever it is, and fills with zeros what a truncated
-file lacks.
-"""
+"""Headers of MetaImage files: MetaIO, which SimpleITK reads them with, opens whatever they name."""
 
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from al_gym.data import files
 
-LINE = re.compile(r"[ \t]*(\w+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
+LINE = re.compile(r"[ \t]*([^\s=:]+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
 """NAME = VALUE, where no part of MetaIO could see another line's end or another value's start."""
+
+LONGEST = 2**15
+"""Bytes of a line of a header; none is nearly as long."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,41 @@ class Volume:
     """``.mhd``."""
     voxels: Path
     """``.raw``, or ``.zraw`` if compressed; in the header's folder."""
-    compressed: bool
-    skipped: int
-    """Bytes before the first voxel."""
+
+
+def read_header(path: Path) -> tuple[dict[str, str], int]:
+    """Names and values up to ElementDataFile, where MetaIO stops, and the bytes that they take.
+
+    Lines that MetaIO might divide in another way are refused, so that the file that is checked is
+    the one that it opens.
+
+    Raises:
+        ValueError: not lines NAME = VALUE of different names, or values that are not applied.
+    """
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        while "ElementDataFile" not in fields and (content := file.readline(LONGEST)):
+            line = content.decode("latin-1").removesuffix("\n")
+            match = LINE.fullmatch(line)
+            if match and match[1] not in fields and len(content) < LONGEST:
+                fields[match[1]] = match[2]
+            elif line.strip(" \t\r"):
+                raise ValueError(
+                    f"its header must be lines NAME = VALUE of different names: {line[:80]!r}"
+                )
+        n_bytes = file.tell()
+    if not is_true(fields.get("BinaryData", "True")):
+        raise ValueError("its voxels are text (BinaryData = False); save them in binary")
+    slope = fields.get("ElementToIntensityFunctionSlope", "1")
+    offset = fields.get("ElementToIntensityFunctionOffset", "0")
+    if (float(slope), float(offset)) != (1, 0):
+        raise ValueError("its ElementToIntensityFunction is not applied; save the intensities")
+    return fields, n_bytes
+
+
+def is_true(value: str) -> bool:
+    """Whether MetaIO takes a field's value as true."""
+    return value[:1] in ("T", "t", "1")
 
 
 def find(root: Path, header: Path) -> Volume:
@@ -41,7 +70,7 @@ def find(root: Path, header: Path) -> Volume:
     Raises:
         ValueError: not a header, or it names no file that is in its own folder.
     """
-    fields = _fields(header)
+    fields, _ = read_header(header)
     name = fields.get("ElementDataFile", "")
     # MetaIO takes LIST... and LOCAL for orders, and % for a pattern of names
     if (
@@ -55,13 +84,7 @@ def find(root: Path, header: Path) -> Volume:
     files.check_inside(root, voxels)
     if not voxels.is_file():
         raise ValueError(f"the file {voxels} is missing")
-    if not _is_true(fields.get("BinaryData", "True")):
-        raise ValueError("its voxels are text (BinaryData = False); write them in binary")
-    skipped = fields.get("HeaderSize", "0")
-    if not re.fullmatch(r"-1|[0-9]+", skipped):
-        raise ValueError(f"HeaderSize must be a number of bytes, or -1, not {skipped!r}")
-    compressed = _is_true(fields.get("CompressedData", "False"))
-    return Volume(header, voxels, compressed, max(int(skipped), 0))
+    return Volume(header, voxels)
 
 
 def reader(volume: Volume) -> sitk.ImageFileReader:
@@ -75,63 +98,3 @@ def reader(volume: Volume) -> sitk.ImageFileReader:
     opened.SetFileName(str(volume.header))
     opened.ReadImageInformation()
     return opened
-
-
-def check(volume: Volume) -> None:
-    """Refuse what is not one grey volume with every voxel there; reads all of a compressed one.
-
-    Raises:
-        ValueError: saying what is wrong.
-        RuntimeError: SimpleITK cannot read the header.
-    """
-    opened = reader(volume)
-    if len(opened.GetSize()) != 3 or opened.GetNumberOfComponents() != 1:
-        raise ValueError(f"a volume has three dimensions and one component, not {opened.GetSize()}")
-    voxel = np.dtype(sitk.GetArrayFromImage(sitk.Image(1, 1, 1, opened.GetPixelID())).dtype)
-    promised = volume.skipped + int(np.prod(opened.GetSize())) * voxel.itemsize
-    if volume.compressed:
-        there = _count_inflated(volume.voxels, promised)
-    else:
-        there = volume.voxels.stat().st_size
-    if there < promised:
-        raise ValueError(
-            f"{volume.voxels} is truncated: {there} bytes of {promised}. Unpack it again"
-        )
-
-
-def _fields(header: Path) -> dict[str, str]:
-    """Names and values up to ElementDataFile, where MetaIO stops.
-
-    Lines that it might divide in another way are refused, so that the file that is checked is the
-    one that it opens.
-    """
-    fields: dict[str, str] = {}
-    for line in header.read_bytes().decode("latin-1").split("\n"):
-        match = LINE.fullmatch(line)
-        if match and match[1] not in fields:
-            fields[match[1]] = match[2]
-        elif line.strip(" \t\r"):
-            raise ValueError(f"its header must be lines NAME = VALUE of different names: {line!r}")
-        if "ElementDataFile" in fields:
-            break
-    return fields
-
-
-def _is_true(value: str) -> bool:
-    return value[:1] in ("T", "t", "1")  # as MetaIO reads it
-
-
-def _count_inflated(path: Path, at_most: int) -> int:
-    """Bytes that a file in zlib's or gzip's format unpacks to; counting ends at ``at_most``."""
-    inflate = zlib.decompressobj(wbits=47)  # either format
-    count = 0
-    with path.open("rb") as file:
-        while count < at_most and not inflate.eof:
-            block = file.read(2**14)  # unpacks to 16 MB at most
-            if not block:
-                break
-            try:
-                count += len(inflate.decompress(block))
-            except zlib.error as error:
-                raise ValueError(f"{path} cannot be unpacked: {error}") from None
-    return count

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from al_gym.data import labels
+from al_gym.data.labels import UNLABELLED
 from al_gym.data.splits import split_name
 from al_gym.data.walk import folders_above, listed
 
-UNLABELLED = ("unlabelled", "unlabeled")
 LABELS = "labels.csv"
 LAYOUTS = (
     "one folder of images a class, at least two; these in folders train and test, or train, val "
@@ -152,10 +152,13 @@ def by_csv(
             f"{path} has no column split. Add the column, or rename the folder"
         )
     if folders:
-        notes.append(f"labels come from {path}; names of folders, as {min(folders)}, say nothing")
+        notes.append(
+            f"labels come from {path} alone; folders whose names say nothing: "
+            f"{listed(sorted(folders))}"
+        )
     unnamed = [image for image in images if image not in lines]
     if unnamed:
-        notes.append(f"{listed(unnamed)} are not in {path.name}: unlabelled training images")
+        notes.append(f"not in {path.name}, so unlabelled training images: {listed(unnamed)}")
     return {
         image: Place(line.label, line.split or "train", line.patient)
         if (line := lines.get(image))

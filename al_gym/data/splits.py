@@ -139,7 +139,8 @@ def _with_test(
 ) -> tuple[Rows, list[str]]:
     """The rows with test images drawn from the training ones, and notes of how."""
     train = np.flatnonzero(rows.sides == "train")
-    groups, n_joined = _joined(rows.groups, [c[rows.sides[c] == "train"] for c in copies])
+    copies = [copy[rows.sides[copy] == "train"] for copy in copies]
+    groups, n_joined = _joined(rows.groups, [copy for copy in copies if len(copy) > 1])
     drawn = train[draw_test_groups(rows.at(train), groups[train], class_names, fraction, rng)]
     sides = rows.sides.copy()
     sides[drawn] = "test"
@@ -226,7 +227,10 @@ def _copies_across(
     ranks = np.array([SIDES.index(side) for side in rows.sides])
     leaking: list[int] = []
     notes = []
-    for side, sources in (("train", "test or validation"), ("validation", "test")):
+    for side, what, sources in (
+        ("train", "training", "test or validation"),
+        ("validation", "validation", "test"),
+    ):
         here = [
             (row, copy[ranks[copy].argmax()])
             for copy in copies
@@ -237,9 +241,9 @@ def _copies_across(
             continue
         leaking += [row for row, _ in here]
         a, b = (rows.names[row] for row in here[0])
-        what = "are left out" if drop else "stay; duplicates='drop' leaves them out"
+        done = "are left out" if drop else "stay; duplicates='drop' leaves them out"
         notes.append(
-            f"{len(here)} {side} images are copies, to the byte, of {sources} images, and {what}: "
+            f"{len(here)} {what} images are copies, to the byte, of {sources} images, and {done}: "
             f"{a} of {b}, for one"
         )
     return np.array(leaking, np.int64), notes

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from al_gym.data import metaimage
+
 READERS = {"NIfTI": "NiftiImageIO", "MetaImage": "MetaImageIO", "NRRD": "NrrdImageIO"}
 """Format -> SimpleITK's name of its reader."""
 NIFTI_BITS = {
@@ -150,19 +152,14 @@ def _nifti_header(path: Path) -> tuple[bytes, str]:
 
 
 def _check_meta(path: Path) -> None:
-    fields, skip = _meta_header(path)
+    fields, skip = metaimage.read_header(path)
     name = fields.get("ElementDataFile", "")
     if name != "LOCAL":
         _check_beside("ElementDataFile", name)
-    if fields.get("BinaryData", "True")[:1] not in "Tt1":
-        raise ValueError("its voxels are text; save them in binary")
-    slope = fields.get("ElementToIntensityFunctionSlope", "1")
-    if float(slope) != 1 or float(fields.get("ElementToIntensityFunctionOffset", "0")) != 0:
-        raise ValueError("its ElementToIntensityFunction is not applied; save the intensities")
     reader = _reader(path, "MetaImage")
     voxel = sitk.Image([1] * 3, reader.GetPixelID(), reader.GetNumberOfComponents())
     promised = int(np.prod(reader.GetSize(), dtype=object)) * sitk.GetArrayFromImage(voxel).nbytes
-    packed = fields.get("CompressedData", "False")[:1] in "Tt1"
+    packed = metaimage.is_true(fields.get("CompressedData", "False"))
     header_size = max(int(fields.get("HeaderSize", "0")), 0)
     if name == "LOCAL":
         _check_size(path, promised, skip=skip, packed=packed)
@@ -170,28 +167,12 @@ def _check_meta(path: Path) -> None:
         _check_size(path.parent / name, promised, skip=header_size, packed=packed)
 
 
-def _meta_header(path: Path) -> tuple[dict[str, str], int]:
-    """Fields up to ElementDataFile, the last, and the number of bytes they take."""
-    with path.open("rb") as file:
-        lines = file.read(CHUNK).splitlines(keepends=True)
-    fields: dict[str, str] = {}
-    n_bytes = 0
-    for line in lines:
-        key, *value = (
-            part.strip() for part in re.split("[=:]", line.decode("latin-1"), maxsplit=1)
-        )
-        fields.setdefault(key, *value or [""])
-        n_bytes += len(line)
-        if key == "ElementDataFile":
-            break
-    return fields, n_bytes
-
-
 def _check_nrrd(path: Path) -> None:
     """Whether the voxels lie beside the header; the library itself counts them."""
     with path.open("rb") as file:
         text = re.split(rb"\r?\n\r?\n", file.read(CHUNK))[0].decode("latin-1")
-    for name in re.findall(r"^data ?file:(.*)$", text, re.MULTILINE):
+    text = text.replace("\r", "\n")  # the library ends lines there, too
+    for name in re.findall(r"^data ?file:(.*)$", text, re.MULTILINE | re.IGNORECASE):
         _check_beside("data file", name.strip())
     spaces = re.findall(r"^space:(.*)$", text, re.MULTILINE)
     flat = re.search(r"^dimension:\s*2\s*$", text, re.MULTILINE)

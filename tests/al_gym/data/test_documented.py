@@ -189,8 +189,8 @@ def _(root):
     (root / "a" / "notes.txt").write_text("no image")
     dataset = folder.load(root, test_fraction=0)
     assert dataset.names.tolist() == ["a/1.png", "b/1.png"]
-    assert dataset.notes[0] == "a/notes.txt are no images by their content and are passed over"
-    assert "are hidden" in dataset.notes[1]
+    assert dataset.notes[0] == "no images by their content, passed over: a/notes.txt"
+    assert "hidden or of the system, not read: " in dataset.notes[1]
 
 
 @row("`1_mask.png`")

@@ -187,8 +187,8 @@ def test_the_home_is_expanded(tmp_path, monkeypatch):
         ("", ValueError, "root is empty"),
         ("  ", ValueError, "root is empty"),
         (5, TypeError, "root must be a path, not 5"),
-        ("nowhere", FileNotFoundError, "Folder: no folder nowhere: it is not there. HINT"),
-        (__file__, FileNotFoundError, r"test_files\.py: it is a file, not a folder. HINT"),
+        ("nowhere", FileNotFoundError, "Folder: there is no folder nowhere. HINT"),
+        (__file__, FileNotFoundError, r"test_files\.py is a file, not a folder. HINT"),
     ],
 )
 def test_roots_that_are_none(root, error, message):

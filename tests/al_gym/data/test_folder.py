@@ -124,6 +124,16 @@ def test_deep_images_are_scaled_between_their_percentiles(tmp_path):
     assert abs(int(image[0, 32, 0]) - 128) <= 2
 
 
+def test_tiny_values_are_not_lost():
+    """Such as of diffusion in m²/s: 1e-9 is no less a value than 1000."""
+    values = np.linspace(0, 3, 64, dtype=np.float32).reshape(1, 8, 8)
+    scaled = [folder.fitted("x", values * scale, (1, 8, 8)) for scale in (1e-9, 1, 1e9)]
+    assert scaled[0].max() == 255
+    np.testing.assert_allclose(scaled[0], scaled[1], atol=1)
+    np.testing.assert_allclose(scaled[2], scaled[1], atol=1)
+    assert (folder.fitted("x", np.full((1, 8, 8), 7, np.int16), (1, 8, 8)) == 0).all()
+
+
 def test_shrinking_takes_means_and_growing_interpolates(tmp_path):
     checkers = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(checkers).save(tmp_path / "fine.png")
@@ -194,6 +204,7 @@ def test_images_and_volumes_do_not_mix(photographs):
         ({"group_pattern": "p("}, r"group_pattern 'p\(' is no regular expression"),
         ({"group_pattern": 5}, "group_pattern 5 is no regular expression"),
         ({"exclude": [5]}, "exclude must be a pattern"),
+        ({"exclude": 5}, "exclude must be a pattern"),
         ({"duplicates": "remove"}, "duplicates must be one of"),
         ({"test_fraction": 1.0}, "test_fraction must lie"),
         ({"test_fraction": -0.1}, "test_fraction must lie"),
@@ -264,7 +275,9 @@ def test_copies_of_test_images(photographs, tmp_path, duplicates):
     assert ("train/benign/copy.png" in dataset.names) == (duplicates == "keep")
     assert len(dataset.train) == (19 if duplicates == "keep" else 18)
     (note,) = dataset.notes
-    assert note.startswith("1 train images are copies, to the byte, of test or validation images")
+    assert note.startswith(
+        "1 training images are copies, to the byte, of test or validation images"
+    )
     assert "train/benign/copy.png of test/benign/" in note
 
 

@@ -52,6 +52,11 @@ def test_lines_for_excluded_files_are_without_effect(tmp_path):
         ("file,label\nt,x\n", r"line 2: t may be t\.jpg or t\.png: write the ending"),
         ("file,label\n1,x\n1.png,y\n", r"line 3: 1\.png stands on line 2, too"),
         ("file,label\n1,-1\n", r"line 2: label -1 is no class; leave the cell empty"),
+        (
+            "file,label\n1,NaN\n",
+            r"line 2: label 'NaN' may be a class or none; leave the cell empty",
+        ),
+        ("file,label\n1,unlabelled\n", r"line 2: label 'unlabelled' may be a class or none"),
         ("file,label,split\n1,x,later\n", r"line 2: split is 'later'; it may be train, "),
         ("file,label,split\n1,x,\n", r"line 2: split is ''"),
         ("file,label,split\n1,,test\n", r"line 2: a test image needs a label"),

@@ -100,6 +100,21 @@ def test_what_a_tree_was_made_from_is_what_is_read(tree):
         assert {name: said[2] for name, said in ours.items()} == {name: name for name in ours}
 
 
+@given(trees(), st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_a_csv_says_the_same_of_a_tree(tree, random):
+    lines = [
+        f"{random.choice([name, name[:-4]])},{class_name or ''},{patient},{side.upper()}"
+        for name, (class_name, side, patient) in tree.images.items()
+    ]
+    random.shuffle(lines)
+    with tempfile.TemporaryDirectory() as root:
+        write(Path(root), *tree.junk, *tree.images)
+        csv = Path(root) / "labels.csv"
+        csv.write_text("\n".join(["file,label,patient,split", *lines]))
+        assert records(root)[0] == tree.images
+
+
 @given(trees(), st.data())
 @settings(max_examples=40, deadline=None)
 def test_a_tree_with_something_out_of_place_is_read_as_it_was_made_or_refused(tree, data):
@@ -204,11 +219,24 @@ def test_notes_say_what_is_not_read(tmp_path):
     _, layout = records(tmp_path, exclude=["*_mask.png", "*.bmp"])
     assert layout.class_names == ("a", "b")
     assert layout.notes == [
-        "a/1.txt, b/3.txt, c/4.txt and 1 more are no images by their content and are passed over",
-        "c, d hold no images",
-        ".DS_Store, a/._1.png are hidden or of the system and are not read",
-        "a/1_mask.png are left out by exclude",
-        "*.bmp are patterns of exclude that nothing matches",
+        "no images by their content, passed over: a/1.txt, b/3.txt, c/4.txt and 1 more",
+        "folders without images: c, d",
+        "hidden or of the system, not read: .DS_Store, a/._1.png",
+        "left out by exclude: a/1_mask.png",
+        "patterns of exclude that nothing matches: *.bmp",
+    ]
+
+
+def test_notes_say_what_may_be_meant_otherwise(tmp_path):
+    write(tmp_path, "with_mask/images/1.png", "with_mask/masks/1.png", "b/p1/1_seg.png", "b/2.png")
+    assert records(tmp_path)[1].notes == [
+        "read as images; if they are masks, use exclude: b/p1/1_seg.png, with_mask/masks/1.png",
+        "in folders that are not taken for patients, as group_pattern='([^/]+)/' would do: "
+        "b/p1/1_seg.png, with_mask/images/1.png, with_mask/masks/1.png",
+    ]
+    assert records(tmp_path, exclude=["masks", "*_seg.*"], group_pattern="(.)")[1].notes == [
+        "folders without images: b/p1",
+        "left out by exclude: b/p1/1_seg.png, with_mask/masks",
     ]
 
 

@@ -67,7 +67,7 @@ def test_copies(tmp_path):
     split = np.array(["train"] * 14 + ["test"] * 6)
     path = save(tmp_path, images=images, split=split)
     (note,) = folder.load(path).notes
-    assert "1 train images are copies, to the byte, of test" in note and "2 of 16" in note
+    assert "1 training images are copies, to the byte, of test" in note and "2 of 16" in note
     dataset = folder.load(path, duplicates="drop")
     assert "2" not in dataset.names and len(dataset.names) == 19
     assert (dataset.images[2, 0] == IMAGES[3]).all()
@@ -122,6 +122,12 @@ def test_a_file_beside_folders_or_a_csv_could_mean_two_things(tmp_path):
 def test_bad_arrays(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
         folder.load(save(tmp_path, **arrays))
+
+
+def test_what_lies_beside_the_file_is_said(tmp_path):
+    save(tmp_path)
+    (tmp_path / "readme.txt").write_text("hello")
+    assert folder.load(tmp_path).notes == ("beside images.npz, not read: readme.txt",)
 
 
 def test_a_missing_array(tmp_path):

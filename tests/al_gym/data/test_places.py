@@ -111,8 +111,8 @@ def test_a_csv_decides(tmp_path):
         Place("a", "train", "p1"), Place("b", "test", "p2"), Place(None, "train", "p3"),
         Place(None), Place(None),
     ]  # fmt: skip
-    assert "names of folders, as x, say nothing" in notes[0]
-    assert notes[1] == "4.png, 5.png are not in labels.csv: unlabelled training images"
+    assert "alone; folders whose names say nothing: x" in notes[0]
+    assert notes[1] == "not in labels.csv, so unlabelled training images: 4.png, 5.png"
 
 
 def test_folders_of_a_split_need_the_csv_to_say_so(tmp_path):

@@ -135,7 +135,7 @@ def test_copies_across_a_given_split():
     left, kept, notes = divided(data, copies)
     assert len(left.names) == 8
     assert [note.partition(" are")[0] for note in notes] == [
-        "1 images", "2 train images", "1 validation images",
+        "1 images", "2 training images", "1 validation images",
     ]  # fmt: skip
     assert "n2 and n3, for one" in notes[0]  # with labels 0 and 1
     assert "n0 of n4, for one" in notes[1] and "n5 of n7, for one" in notes[2]
@@ -143,6 +143,12 @@ def test_copies_across_a_given_split():
     assert kept.tolist() == [2, 3, 4, 6, 7]
     assert "are left out" in notes[1]
     assert left.names.tolist() == ["n2", "n3", "n4", "n6", "n7"]
+
+
+def test_copies_among_validation_images_do_not_matter_to_the_draw():
+    data = rows([0, 1] * 4, sides=["validation"] * 2 + ["train"] * 6)
+    left, _, notes = divided(data, [[0, 1]], fraction=0.5)
+    assert (left.groups == data.groups).all() and len(notes) == 2
 
 
 def test_a_class_may_not_be_dropped_whole():

@@ -208,10 +208,31 @@ def test_voxels_lie_beside_their_header(tmp_path, name):
         for separator in (field, field.replace(" =", ":")):
             text = path.read_text().replace(f"{field}{voxels.name}", f"{separator}{name}")
             path.write_text(text)
-            with pytest.raises(ValueError, match=r"must be a file in the same folder"):
+            message = r"must be a file in the same folder|must be lines NAME = VALUE"
+            with pytest.raises(ValueError, match=message):
                 formats.read(path, 1)
-            with pytest.raises(ValueError, match=r"must be a file in the same folder"):
+            with pytest.raises(ValueError, match=message):
                 formats.check_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "change"),
+    [
+        ("nhdr", ("data file: volume.raw", "Data File: ../secret.raw")),
+        ("nhdr", ("data file: volume.raw", "# x\rdata file: ../secret.raw")),
+        ("nhdr", ("data file: volume.raw", "#\r\rdata file: ../secret.raw")),
+        ("mhd", ("NDims", "Comment = x\rElementDataFile = volume.raw\nNDims")),
+    ],
+)
+def test_no_line_end_of_the_library_alone_leads_out_of_the_folder(tmp_path, ending, change):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "secret.raw").write_bytes(bytes(VALUES.nbytes))
+    path, _ = write(tmp_path / "folder", ending)
+    text = path.read_text()
+    assert change[0] in text
+    path.write_bytes(text.replace(*change).encode())
+    with pytest.raises(ValueError, match=r"in the same folder|lines NAME = VALUE"):
+        formats.read(path, 1)
 
 
 def test_values_are_scaled_as_nifti_says(tmp_path):

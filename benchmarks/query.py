@@ -117,7 +117,9 @@ def environment(config: QueryConfig) -> "ActiveLearningEnv":
     reader = given.pop("reader", None)
     ours: dict[str, Any] = {"initial_set": "known"}
     if reader is None:
-        ours |= {"test_fraction": 0.0, "labels": config.labels}
+        ours["test_fraction"] = 0.0
+    if config.labels is not None:
+        ours["labels"] = config.labels
     images, task, training = ingredients("Folder", "auto", config.root, reader, None, ours | given)
     n_unknown = int((images.labels[images.train] == UNKNOWN).sum())
     if n_unknown == len(images.train):
@@ -209,5 +211,5 @@ def told(run: "Run", method: Method, ranking: list[Choice], config: QueryConfig)
 if __name__ == "__main__":
     try:
         sys.exit(main(tyro.cli(QueryConfig, description=__doc__)))
-    except (ValueError, TypeError, FileNotFoundError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         sys.exit(f"benchmarks.query: {error}")

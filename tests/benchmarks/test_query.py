@@ -136,6 +136,12 @@ def test_everything_labelled_and_nothing_labelled(data, tmp_path):
     reader = ("reader=tests.benchmarks.test_query:read_unlabelled",)
     with pytest.raises(ValueError, match="no training image is labelled.*a few of each class"):
         query.main(QueryConfig(tmp_path / "all", out=tmp_path / "next.csv", set=reader))
+    labels = {
+        "labels": tmp_path / "labels.csv",
+        "set": reader,
+    }  # of which this reader knows nothing
+    with pytest.raises(TypeError, match="unknown keyword 'labels'"):
+        query.main(QueryConfig(tmp_path / "all", out=tmp_path / "next.csv", **labels))
 
 
 def read_unlabelled(root):

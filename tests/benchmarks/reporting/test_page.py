@@ -46,6 +46,15 @@ def test_text_is_escaped_and_marks_are_not(chapter):
     assert html.index("An answer") < html.index("A note") < html.index("<svg")
 
 
+def test_what_the_reader_said_of_the_files_is_there(chapter):
+    assert "Of its files" not in page.render([chapter])
+    config = chapter.experiment.config | {"notes": ["a&b.png is left out", "2 copies"]}
+    noted = dataclasses.replace(chapter.experiment, config=config)
+    html = page.render([dataclasses.replace(chapter, experiment=noted)])
+    assert "<dt>Of its files</dt><dd>a&amp;b.png is left out</dd>" in html
+    assert "<dt></dt><dd>2 copies</dd>" in html
+
+
 def test_files_asked_for_first_are_folded_away(chapter):
     assert "<details>" not in page.render([chapter])
     files = FirstFiles("MS", 3, [f"<{n}>.png" for n in range(7)], [("a b.png", 2)], 2)

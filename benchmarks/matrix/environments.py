@@ -7,9 +7,9 @@ import gymnasium as gym
 
 import al_gym  # noqa: F401  (registers the ids)
 import envs_registry
-from al_gym.data.dataset import UNKNOWN, ImageDataset
 
 if TYPE_CHECKING:
+    from al_gym.data.dataset import ImageDataset
     from al_gym.vector import ActiveLearningVectorEnv
 
 
@@ -42,12 +42,14 @@ def parsed(setting: str) -> tuple[str, Any]:
         return key, value
 
 
-def check_comparable(dataset: ImageDataset) -> None:
+def check_comparable(dataset: "ImageDataset") -> None:
     """Methods are compared by F1 on test images, and all that they may ask for has an answer.
 
     Raises:
         ValueError: there are no test images, or training images whose label is not known.
     """
+    from al_gym.data.dataset import UNKNOWN  # here, as readers import all that is heavy
+
     instead = (
         "so methods cannot be compared on it. Which images to label next, "
         "python -m benchmarks.query says"

@@ -22,7 +22,6 @@ import numpy as np
 import tyro
 
 from al_gym.config import check_at_least
-from al_gym.data.dataset import UNKNOWN
 from benchmarks.matrix import methods
 from benchmarks.matrix.environments import parsed
 from benchmarks.matrix.methods import METHODS, Method
@@ -106,6 +105,7 @@ def environment(config: QueryConfig) -> "ActiveLearningEnv":
         FileNotFoundError: the images are not there.
     """
     from al_gym import ActiveLearningEnv  # here, as it imports torch
+    from al_gym.data.dataset import UNKNOWN
     from al_gym.make import ingredients
 
     given = dict(parsed(setting) for setting in config.set)

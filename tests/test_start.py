@@ -31,7 +31,11 @@ def test_the_environment_is_registered_without_anything_heavy(code):
 
 @pytest.mark.parametrize(
     ("program", "lightest"),
-    [("run", HEAVY), ("query", HEAVY), ("report", tuple(name for name in HEAVY if name != "matplotlib"))],
+    [
+        ("run", HEAVY),
+        ("query", HEAVY),
+        ("report", tuple(name for name in HEAVY if name != "matplotlib")),
+    ],
 )
 def test_help_is_shown_without_anything_heavy(program, lightest):
     code = f"import runpy, sys, contextlib\nsys.argv = ['{program}', '--help']\n"

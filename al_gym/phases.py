@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from al_gym import metrics, rewards
-from al_gym.classifiers import Classifiers, Lesson
+from al_gym.classifiers import Lesson
 from al_gym.classifiers.devices import to_host
 from al_gym.config import ClassifierConfig
 from al_gym.data.dataset import UNKNOWN
@@ -53,7 +53,7 @@ def pretrain(
     if not new:
         return
     some = [run for run, *_ in new]
-    fit(some[0].classifiers, lessons, some[0].classifiers.config.pretrain_passes)
+    some[0].classifiers.fit(lessons, some[0].classifiers.config.pretrain_passes)
     states = softmax(some, [np.setdiff1d(run.task.training, rows) for run, _, rows, _ in new])
     validation = evaluations(some, [run.task.validation for run in some])
     test = evaluations(some, [run.task.dataset.test for run in some])
@@ -62,13 +62,6 @@ def pretrain(
             seed, rows, classes, given is None, run.classifiers.state_dict(run.k), states[i],
             validation[i], test[i] or NOT_MEASURED,
         )  # fmt: skip
-
-
-def fit(classifiers: Classifiers, lessons: Sequence[Lesson], passes: int) -> None:
-    """Train; a classifier that nothing is labelled for stays as it is."""
-    some = [lesson for lesson in lessons if len(lesson.indices)]
-    if some:
-        classifiers.fit(some, passes)
 
 
 def update(runs: Sequence["Run"], pools: Sequence[Pool]) -> None:
@@ -83,7 +76,7 @@ def update(runs: Sequence["Run"], pools: Sequence[Pool]) -> None:
         Lesson(run.k, pool.labelled, pool.labels, run.rng)
         for run, pool in zip(runs, pools, strict=True)
     ]
-    fit(classifiers, lessons, passes)
+    classifiers.fit(lessons, passes)
 
 
 def states(runs: Sequence["Run"], pools: Sequence[Pool]) -> list[np.ndarray]:

@@ -291,7 +291,7 @@ class Run:
             _, weights_rng, fit_rng, _ = phases.generators(self.start.seed)
             self.classifiers.initialize(self.k, weights_rng)
             lesson = Lesson(self.k, pool.labelled, pool.labels, fit_rng)
-            phases.fit(self.classifiers, [lesson], self.classifier_config.pretrain_passes)
+            self.classifiers.fit([lesson], self.classifier_config.pretrain_passes)
             (evaluation,) = phases.evaluations([self], [self.dataset.test])
             assert evaluation is not None
             return evaluation

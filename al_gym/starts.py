@@ -142,14 +142,14 @@ def _known(dataset: ImageDataset, training: np.ndarray, config: EnvConfig) -> In
 
 
 def _listed(dataset: ImageDataset, training: np.ndarray, config: EnvConfig) -> InitialSet:
-    """The images that a csv file lists."""
+    """The images that a csv file lists; one that is listed twice counts once."""
     path = Path(config.initial_set).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"initial_set: there is no file {path}")
     rows_of: dict[str, list[int]] = defaultdict(list)
     for name, row in zip(dataset.names[training].tolist(), training.tolist(), strict=True):
         rows_of[name].append(row)
-    rows: dict[int, None] = {}
+    rows = []
     for line in files.read_table(path, ["file"])[0]:
         name = line.get("file", str)
         if name not in rows_of:
@@ -159,10 +159,9 @@ def _listed(dataset: ImageDataset, training: np.ndarray, config: EnvConfig) -> I
             )
         if len(rows_of[name]) > 1:
             raise line.error(f"{len(rows_of[name])} training images are called {name!r}")
-        if rows_of[name][0] in rows:
-            raise line.error(f"{name!r} is listed twice")
-        rows[rows_of[name][0]] = None
-    return InitialSet(len(rows), True, partial(_given, np.sort(np.array(list(rows)))))
+        rows += rows_of[name]
+    listed = np.unique(rows)
+    return InitialSet(len(listed), True, partial(_given, listed))
 
 
 def _given(rows: np.ndarray, rng: np.random.Generator, features: Features) -> np.ndarray:

@@ -1,5 +1,6 @@
 """DICOM files that tests make for themselves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def write_dicom(
 
 
 def write_series(folder: Path, n_slices: int, **tags: Any) -> list[Path]:
-    """Axial slices of a CT, 2.5 mm apart, each full of its number from below; names tell nothing."""
+    """Axial slices of a CT, 2.5 mm apart, full of their numbers from below; names tell nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "SeriesInstanceUID": generate_uid(entropy_srcs=[str(folder)]),
@@ -77,3 +78,22 @@ def write_series(folder: Path, n_slices: int, **tags: Any) -> list[Path]:
         write_dicom(path, pixels, sop_class=CT, **{**position, **settings})
         paths.append(path)
     return paths
+
+
+def write_slice(
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    series: str = "1.2.3",
+    patient: str = "p1",
+    z: float = 0,
+    axes: Sequence[float] = (1, 0, 0, 0, 1, 0),
+    **tags: Any,
+) -> None:
+    """One slice of (rows, columns) of a series, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_dicom(
+        path, pixels, sop_class=CT, SeriesInstanceUID=series, PatientID=patient,
+        ImagePositionPatient=[0, 0, z], ImageOrientationPatient=list(axes), PixelSpacing=[1, 1],
+        **tags,
+    )  # fmt: skip

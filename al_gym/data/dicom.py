@@ -83,10 +83,11 @@ def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
     if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
         return None
     reader = _open(path)
-    is_slice = reader.GetSize()[2] == 1 and reader.HasMetaDataKey("0020|0032")
+    n_frames, n_channels = reader.GetSize()[2], reader.GetNumberOfComponents()
+    is_slice = n_frames == n_channels == 1 and bool(_text(reader, "0020|0032"))
     return (
-        2 if reader.GetSize()[2] == 1 else 3,
-        reader.GetNumberOfComponents(),
+        2 if n_frames == 1 else 3,
+        n_channels,
         _text(reader, "0020|000e") or None if is_slice else None,
         _text(reader, "0010|0020") or None,
     )
@@ -112,6 +113,8 @@ def read_slice(path: Path) -> Slice:
     position = _numbers(reader, "0020|0032", 3)
     axes = _numbers(reader, "0020|0037", 6).reshape(2, 3)
     down, along = _numbers(reader, "0028|0030", 2)
+    if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3) or min(along, down) <= 0:
+        raise ValueError(f"its axes {axes.tolist()} or spacings {[down, along]} cannot be")
     pixels = sitk.GetArrayFromImage(reader.Execute())[0]
     return Slice(path, pixels, position, axes, np.array([along, down]))
 
@@ -201,7 +204,10 @@ def _open(path: Path) -> sitk.ImageFileReader:
     if not implicit and not content[at + 4 : at + 6].isupper():
         raise ValueError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
     order = ">" if "Big" in syntax else "<"
-    pixels_at = content.find(struct.pack(order + "HH", 0x7FE0, 0x0010), at)
+    pixels = struct.pack(order + "HH", 0x7FE0, 0x0010)
+    pixels_at = content.find(pixels, at)
+    if not implicit:  # the last: an icon in front of the image has pixels, too
+        pixels_at = max(content.rfind(pixels + vr + b"\0\0", at) for vr in (b"OB", b"OW", b"UN"))
     if pixels_at < 0:
         raise ValueError("it has no pixels")
     for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences

@@ -123,7 +123,6 @@ def load(
         "version": VERSION,
         "shape": shape,
         "window": None if window is None else [float(bound) for bound in window],
-        "n_files": [len(record.paths) for record in records],
     }
     paths = [*(path for record in records for path in record.paths), *layout.beside]
     images, n_decoded = cache.decoded(

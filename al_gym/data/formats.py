@@ -23,7 +23,7 @@ ENDINGS = (
     ".czi", ".nd2", ".lif", ".psd",
 )  # fmt: skip
 """What an image is called, of formats that are read and others: no such file is passed over."""
-DATA_OF = {".raw": ".mhd", ".zraw": ".mhd", ".img": ".hdr"}
+DATA_OF = {".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".img": (".hdr",)}
 """Endings of files that only hold the voxels of a header beside them."""
 
 
@@ -36,7 +36,7 @@ class Header:
     n_channels: int
     """1, or 3 for a coloured file."""
     series: str | None = None
-    """SeriesInstanceUID of a DICOM slice: one frame, with a place in the patient."""
+    """SeriesInstanceUID of a DICOM slice: one grey frame with a place in the patient."""
     patient: str | None = None
     """PatientID of a DICOM file."""
 
@@ -121,6 +121,8 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
     """
     slices = []
     for path in paths:
+        if _kind(path) != "DICOM":
+            raise ValueError(f"{path} cannot be decoded: it is no DICOM file, as its series is")
         try:
             slices.append(dicom.read_slice(path))
         except Exception as error:
@@ -153,8 +155,8 @@ def _kind(path: Path) -> str | None:
     Raises:
         ValueError: an image of a format that is not read here, or a file with an image's name.
     """
-    sibling = DATA_OF.get(path.suffix.lower())
-    if sibling and any(path.with_suffix(case).is_file() for case in (sibling, sibling.upper())):
+    headers = DATA_OF.get(path.suffix.lower(), ())
+    if any(path.with_suffix(h).is_file() or path.with_suffix(h.upper()).is_file() for h in headers):
         return None
     with path.open("rb") as file:
         start = file.read(N_BYTES)

@@ -14,7 +14,7 @@ MAGIC = {
     "WEBP": rb"RIFF.{4}WEBP",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
-    "PPM": rb"P[1-6]\s(?:\s|#[^\n]*\n)*\d+\s",
+    "PPM": rb"P[1-6]\s(?:(?:\s|#[^\n]*\n)*\d+\s){2}",
 }
 """Pillow's name of a format -> how its files begin."""
 DEEP_COLOURS = "its colours have more than 8 bits a channel; save it with 8"

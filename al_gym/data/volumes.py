@@ -175,10 +175,13 @@ def _check_nrrd(path: Path) -> None:
     for name in re.findall(r"^data ?file:(.*)$", text, re.MULTILINE | re.IGNORECASE):
         _check_beside("data file", name.strip())
     spaces = re.findall(r"^space:(.*)$", text, re.MULTILINE)
+    directions = re.search(r"^space directions:", text, re.MULTILINE)
     flat = re.search(r"^dimension:\s*2\s*$", text, re.MULTILINE)
-    if not flat and [space.strip().lower() in NRRD_SPACES for space in spaces] != [True]:
+    known = [space.strip().lower() in NRRD_SPACES for space in spaces] == [True]
+    if not flat and not (known and directions):
         raise ValueError(
-            f"it does not say left from right; its space is {spaces}, not LPS, RAS or LAS"
+            "it does not say left from right: it needs space directions, and a space that is LPS, "
+            f"RAS or LAS, not {spaces}"
         )
 
 

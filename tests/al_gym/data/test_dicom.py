@@ -145,8 +145,8 @@ def test_palettes(tmp_path):
     [
         (np.zeros((6, 8), np.uint32), {}, "MONOCHROME2 of 32 bits"),
         (np.zeros((6, 8, 3), np.uint32), {}, "RGB of 32 bits"),
-        (np.zeros((6, 8), np.uint8), {"BitsStored": 7}, "a.dcm"),
-        (np.zeros((6, 8, 3), np.uint8), {"PhotometricInterpretation": "HSV"}, "a.dcm"),
+        (np.zeros((6, 8), np.uint8), {"BitsStored": 7}, "invalid logic"),
+        (np.zeros((6, 8, 3), np.uint8), {"PhotometricInterpretation": "HSV"}, ""),
         (np.zeros((4, 6, 8), np.int16), {"sop_class": STORAGE + "4.1"}, "4 frames whose places"),
         (np.zeros((4, 6, 8), np.int16), {"sop_class": STORAGE + "20"}, "4 frames whose places"),
         (np.zeros((4, 6, 8, 3), np.uint8), {"sop_class": STORAGE + "77.1.6"}, "4 frames whose"),
@@ -165,8 +165,22 @@ def test_palettes(tmp_path):
 @pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)
 def test_what_is_refused(tmp_path, syntax, pixels, tags, reason):
     write_dicom(tmp_path / "a.dcm", pixels, syntax=syntax, **tags)
-    with pytest.raises(ValueError, match=rf"a\.dcm cannot be decoded: .*{reason}|{reason}"):
+    with pytest.raises(ValueError, match=rf"a\.dcm cannot be decoded: .*{reason}"):
         formats.read(tmp_path / "a.dcm", 3)
+
+
+def test_an_icon_is_not_the_image(tmp_path):
+    """It stands in front of the image, with pixels of its own."""
+    icon = pydicom.Dataset()
+    icon.Rows, icon.Columns, icon.PixelData = 2, 2, bytes(4)
+    icon["PixelData"].VR = "OB"
+    for syntax in NATIVE:
+        write_dicom(tmp_path / "a", image_of("u2", 12), syntax=syntax, IconImageSequence=[icon])
+        assert_as_pydicom(tmp_path / "a")
+        whole = (tmp_path / "a").read_bytes()
+        (tmp_path / "a").write_bytes(whole[:-20])
+        with pytest.raises(ValueError, match="a cannot be decoded"):
+            formats.read(tmp_path / "a", 1)
 
 
 def test_frames_of_a_film_keep_their_order(tmp_path):
@@ -264,6 +278,8 @@ def test_a_gap_of_rounded_positions_is_none(tmp_path):
         ({"ImagePositionPatient": None}, "must hold 3 numbers"),
         ({"ImagePositionPatient": ["1", "2"]}, "must hold 3 numbers"),
         ({"PixelSpacing": None}, "must hold 2 numbers"),
+        ({"PixelSpacing": [0, 0.5]}, "cannot be"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "cannot be"),
     ],
 )
 def test_slices_that_make_no_volume(tmp_path, change, reason):
@@ -287,6 +303,9 @@ def test_a_film_is_no_slice(tmp_path):
     paths = write_series(tmp_path, 2)
     write_dicom(paths[1], np.zeros((2, 6, 8), np.uint8))
     with pytest.raises(ValueError, match=f"{paths[1]} .*several frames"):
+        formats.read_series(paths)
+    paths[1].write_bytes(b"no image")
+    with pytest.raises(ValueError, match=f"{paths[1]} .*no DICOM file"):
         formats.read_series(paths)
 
 
@@ -337,40 +356,28 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests():
         # JPEG leaves the rounding of its transforms open
         assert difference <= (3 if syntax in LOSSY else 0), path
         (near if difference else equal)[dicom.SYNTAXES[syntax]] += 1
-    assert equal == {
-        "Explicit VR Little Endian": 40,
-        "Implicit VR Little Endian": 6,
-        "Explicit VR Big Endian": 4,
-        "RLE Lossless": 3,
-        "JPEG Baseline": 5,
-        "JPEG Lossless, first-order prediction": 1,
-        "JPEG-LS Lossless": 1,
-        "JPEG-LS Near-Lossless": 4,
-        "JPEG 2000 Lossless": 5,
-        "JPEG 2000": 3,
-    }
-    assert near == {"JPEG Baseline": 8, "JPEG Extended": 1}
-    assert undecoded == ["JPEG-lossy.dcm"]
-    reasons = {
-        "no pixels": 55,
-        "packed DICOM": 4,
-        "without its preamble": 3,
-        "no format that is read": 1,  # 4 bytes too short, and other surprises
-        "its transfer syntax": 2,  # deflated; none
-        "is implicit": 1,
-        "an enhanced object": 2,
-        "RLE Lossless is not read": 5,  # colours of 16 and 32 bits; a dose of 32
-        "Endian is not read": 3,  # doses of 32 bits
-        "Group == 0x6000": 3,  # doses of one frame
-        "truncated": 1,
-        "Cannot read requested file": 1,  # pixels only within a private sequence
-        "Failed to change": 1,  # a JPEG 2000 stream within which pydicom, too, loses its way
-    }
-    assert no_images == 89  # DICOMDIR, reports, texts, formats of nibabel that are no images here
-    assert {
-        text: sum(n for said, n in refused.items() if text in said) for text in reasons
-    } == reasons
-    assert sum(refused.values()) == sum(reasons.values())
+    # with pydicom 3.0.2 and nibabel 5.4.2: 72 equal, 9 near, 1 undecoded, 81 refused, 89 no images
+    assert set(equal + near) == set(dicom.SYNTAXES.values()) - {"JPEG Lossless"}
+    assert equal.total() >= 72 and near.total() <= 9
+    assert set(near) <= {"JPEG Baseline", "JPEG Extended"}
+    assert set(undecoded) <= {"JPEG-lossy.dcm"}
+    reasons = (
+        "no pixels",  # 55
+        "packed DICOM",  # 4
+        "without its preamble",  # 3
+        "no format that is read",  # 1: without its preamble, and a byte too much in front
+        "its transfer syntax",  # 2: deflated; none
+        "is implicit",  # 1
+        "an enhanced object",  # 2
+        "RLE Lossless is not read",  # 5: colours of 16 and 32 bits; a dose of 32
+        "Endian is not read",  # 3: doses of 32 bits
+        "Group == 0x6000",  # 3: doses of one frame
+        "truncated",  # 1
+        "Cannot read requested file",  # 1: pixels within a private sequence only
+        "Failed to change",  # 1: a JPEG 2000 stream in which pydicom, too, loses its way
+    )
+    for said in refused:
+        assert any(reason in said for reason in reasons), said
 
 
 def test_a_file_that_pydicom_cannot_decode():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from al_gym.data import folder
 from al_gym.data.dataset import UNKNOWN
-from tests.al_gym.data.dicom import write_slice
+from tests.dicom_samples import write_slice
 
 PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 CASES = {}
@@ -159,7 +159,7 @@ def _(root):
         for i, z in enumerate([3.0, 1.0, 2.0, 0.0]):
             values = np.full((4, 4), 10 * z, np.int16)
             write_slice(root / name / "scan" / str(i), values, series=f"1.{ord(name)}",
-                        patient=f"p{name}", z=z, number=i)  # fmt: skip
+                        patient=f"p{name}", z=z)  # fmt: skip
     assert read(root, test_fraction=0) == {
         "a/scan": ("a", "train", "pa"), "b/scan": ("b", "train", "pb"),
     }  # fmt: skip
@@ -285,8 +285,8 @@ def _(root):
     values = np.arange(16, dtype=np.int16).reshape(4, 4) * 10
     for name, more, expected in (
         ("plain", {}, values),
-        ("hu", {"slope": 2, "intercept": -100}, values * 2 - 100),
-        ("inverted", {"photometric": "MONOCHROME1"}, 32767 - 32768 - values),
+        ("hu", {"RescaleSlope": 2, "RescaleIntercept": -100}, values * 2 - 100),
+        ("inverted", {"PhotometricInterpretation": "MONOCHROME1"}, 32767 - 32768 - values),
     ):
         (root / name).mkdir()
         images = decoded(
@@ -317,6 +317,26 @@ def _(root):
             image_size=(4, 5, 6),
         )
         assert (images == VOLUME).all(), ending
+
+
+@row("transparency, several pages")
+def _(root):
+    clear = Image.fromarray(np.zeros((4, 4, 4), np.uint8), "RGBA")
+    page = Image.fromarray(pixels())
+    two = {"save_all": True, "append_images": [page]}
+    nowhere = nibabel.Nifti1Image(VOLUME, None)
+    for name, write, message in (
+        ("clear", lambda path: clear.save(path, "PNG"), "transparent"),
+        (
+            "pages",
+            lambda path: page.save(path, "TIFF", **two),
+            "pages",
+        ),
+        ("nowhere", lambda path: nibabel.save(nowhere, f"{path}.nii"), "left from right"),
+    ):
+        (root / name).mkdir()
+        with pytest.raises(ValueError, match=rf"a/1.* cannot be decoded: .*{message}"):
+            decoded(root / name, write)
 
 
 @row("volumes")

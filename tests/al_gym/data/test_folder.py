@@ -9,7 +9,7 @@ from PIL import Image
 
 from al_gym.data import folder
 from al_gym.data.dataset import UNKNOWN
-from tests.al_gym.data.dicom import write_slice
+from tests.dicom_samples import write_slice
 
 
 def picture(value, size=(20, 24), seed=0):
@@ -334,7 +334,7 @@ def test_a_dicom_series_is_one_volume_in_order(tmp_path):
                 pixels = np.full((4, 4), base + z + scan, np.int16)
                 write_slice(
                     tmp_path / name / f"s{scan}" / f"IM{i}", pixels,
-                    series=f"1.{base}.{scan}", patient=f"{name}{scan}", z=z, number=i,
+                    series=f"1.{base}.{scan}", patient=f"{name}{scan}", z=z,
                 )  # fmt: skip
     dataset = folder.load(tmp_path, image_size=(4, 4, 4), window=(0, 255))
     assert dataset.images.shape == (4, 1, 4, 4, 4)
@@ -344,7 +344,7 @@ def test_a_dicom_series_is_one_volume_in_order(tmp_path):
     with pytest.raises(ValueError, match="join_series=False takes every file as an image"):
         write_slice(
             tmp_path / "a/s0/IM9", np.zeros((5, 4), np.int16),
-            series="1.0.0", patient="a0", z=40.0, number=9,
+            series="1.0.0", patient="a0", z=40.0,
         )  # fmt: skip
         folder.load(tmp_path)
     flat = folder.load(tmp_path, join_series=False, image_size=4, test_fraction=0.5)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from al_gym.data import layouts
 from al_gym.data.splits import split_name
-from tests.al_gym.data.dicom import write_slice
+from tests.dicom_samples import write_slice
 
 SPELLINGS = {
     "train": ["train", "Train", "TRAINING"],
@@ -146,11 +146,11 @@ def test_a_tree_with_something_out_of_place_is_read_as_it_was_made_or_refused(tr
 def test_series_become_volumes(tmp_path):
     pixels = np.zeros((4, 5), np.int16)
     for i in range(3):
-        write_slice(tmp_path / f"a/s1/{i}", pixels, series="1.1", patient="P", z=i, number=i)
-        write_slice(tmp_path / f"a/mixed/{i}", pixels, series="1.2", patient="P", z=i, number=i)
-    write_slice(tmp_path / "a/mixed/x", pixels, series="1.3", patient="", number=9)
+        write_slice(tmp_path / f"a/s1/{i}", pixels, series="1.1", patient="P", z=i)
+        write_slice(tmp_path / f"a/mixed/{i}", pixels, series="1.2", patient="P", z=i)
+    write_slice(tmp_path / "a/mixed/x", pixels, series="1.3", patient="")
     for i in range(2):
-        write_slice(tmp_path / f"b/{i}.dcm", pixels, series="1.4", patient="", z=i, number=i)
+        write_slice(tmp_path / f"b/{i}.dcm", pixels, series="1.4", patient="", z=i)
     found, layout = records(tmp_path)
     assert found == {
         "a/mixed/0": ("a", "train", "P"),  # its folder holds another one, too
@@ -181,7 +181,7 @@ def test_a_series_in_two_places_is_refused(tmp_path, one, other, message):
     for number, slice_ in enumerate((one, other)):
         write_slice(
             tmp_path / slice_["at"], pixels, patient=slice_.get("patient", "p"),
-            z=number, number=number,
+            z=number,
         )  # fmt: skip
     folder = "train/b" if "train" in one["at"] else "b"
     write(tmp_path, f"{folder}/1.png", f"{folder.replace('b', 'a')}/1.png")

@@ -25,7 +25,7 @@ def nifti(values, affine=None):
 
 
 def as_nibabel_reads(path):
-    """(1, D, H, W) to Superior, Posterior and Left, of nibabel's canonical Right, Anterior, Superior."""
+    """(1, D, H, W), from nibabel's canonical Right, Anterior, Superior."""
     values = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
     return np.flip(values, (0, 1)).T[None]
 
@@ -342,7 +342,8 @@ def test_every_volume_of_nibabels_own_tests():
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         equal.append(path.name)
     assert equal == [
-        "anatomical.nii", "reoriented_anat_moved.nii", "resampled_anat_moved.nii", "standard.nii.gz",
+        "anatomical.nii", "reoriented_anat_moved.nii", "resampled_anat_moved.nii",
+        "standard.nii.gz",
     ]  # fmt: skip
     reasons = {
         "4 axes": {"example4d.nii.gz", "functional.nii"},

@@ -1,0 +1,122 @@
+"""What a file is, by its content; the formats themselves have tests of their own."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from al_gym.data import formats
+from tests.dicom_samples import write_dicom
+
+GREY = np.random.default_rng(0).integers(0, 256, (9, 10)).astype(np.uint8)
+VOLUME = np.random.default_rng(1).integers(-99, 99, (4, 5, 6)).astype(np.int16)
+NAMES = (
+    "a.png", "a.jpg", "a.gif", "a.tif", "a.bmp", "a.webp", "a.jp2", "a.pgm",
+    "a.dcm", "a.nii", "a.nii.gz", "a.mha", "a.nrrd",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """A small file of every format."""
+    folder = tmp_path_factory.mktemp("samples")
+    for name in NAMES[:8]:
+        Image.fromarray(GREY).save(folder / name)
+    write_dicom(folder / "a.dcm", VOLUME[0])
+    for name in NAMES[9:]:
+        sitk.WriteImage(sitk.GetImageFromArray(VOLUME), str(folder / name))
+    return folder
+
+
+@pytest.mark.parametrize("new_name", ["scan", "scan.PNG", "scan.Dcm", "scan.txt", "scan.001"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_is_what_it_holds_whatever_its_name(samples, tmp_path, name, new_name):
+    shutil.copy(samples / name, tmp_path / new_name)
+    assert formats.header(tmp_path / new_name) == formats.header(samples / name)
+    found, expected = formats.read(tmp_path / new_name, 3), formats.read(samples / name, 3)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"file,label\na.png,1\n",
+        b"BMI,age\n21,30\n",
+        b"P1 is the first patient, P2 the second\n",
+        b"P1 10 images, P2 12\n",
+        b"GIF is a format",
+        b"NDims are not told here",
+        b"PK\x03\x04 an archive",
+        b"%PDF-1.7",
+        gzip.compress(b"a table"),
+        b"\x1f\x8b no gzip",
+        bytes(2000),
+        np.arange(2000, dtype=np.int16).tobytes(),
+    ],
+)
+def test_what_is_no_image(tmp_path, content):
+    for name in ("readme.txt", "a", "a.csv", "a.raw", "a.gz"):
+        (tmp_path / name).write_bytes(content)
+        assert formats.header(tmp_path / name) is None
+        with pytest.raises(ValueError, match=rf"{name} cannot be decoded: it is no image"):
+            formats.read(tmp_path / name, 3)
+    for name in ("a.png", "a.JPG", "a.nii.gz", "a.dcm", "a.IMA", "a.heic", "a.mgz"):
+        (tmp_path / name).write_bytes(content)
+        for read in (formats.header, lambda path: formats.read(path, 3)):
+            with pytest.raises(ValueError, match=f"{name} cannot be decoded: by its content it is"):
+                read(tmp_path / name)
+
+
+def test_packed_images_are_named(samples, tmp_path):
+    for name in ("a.png", "a.dcm", "a.nrrd"):
+        path = tmp_path / f"{name}.gz"
+        path.write_bytes(gzip.compress((samples / name).read_bytes()))
+        with pytest.raises(ValueError, match=rf"{name}\.gz cannot be decoded: .*unpack it"):
+            formats.header(path)
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    for call in (formats.header, formats.check_volume, lambda path: formats.read(path, 1)):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+            call(tmp_path / "nowhere.png")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.dcm"):
+        formats.read_series([tmp_path / "nowhere.dcm"])
+
+
+def test_colour_is_not_squeezed_into_grey(tmp_path):
+    """Photographs have a rule for it, scans have none."""
+    write_dicom(tmp_path / "a.dcm", np.zeros((6, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.dcm cannot be decoded: it is in colour"):
+        formats.read(tmp_path / "a.dcm", 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_damaged_file_decodes_or_is_refused_by_name(samples, tmp_path, name, data):
+    """Bytes changed, cut out or put in, most of them in the header."""
+    content = bytearray((samples / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, min(len(content) - 1, 400)) | st.integers(0, len(content)))
+        piece = data.draw(st.binary(max_size=3))
+        content[place : place + data.draw(st.integers(0, 3))] = piece
+    path = tmp_path / name
+    path.write_bytes(content)
+    try:
+        found = formats.read(path, 3)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(found) in (1, 3) and found.ndim in (3, 4)
+        assert found.dtype.kind in "iu" or found.dtype == np.float32

@@ -11,6 +11,14 @@ from al_gym.data.splits import SPLITS, split_name
 from al_gym.data.walk import folders_above, without_ending
 
 COLUMNS = ("file", "label", "patient", "split")
+ALIKE = {
+    "patient": (
+        "patientid", "patientname", "patients", "pid", "subject", "subjectid", "participant",
+        "participantid", "case", "caseid",
+    ),
+    "split": ("splits", "set", "fold", "partition", "subset", "dataset"),
+}  # fmt: skip
+"""What others call our columns, in lower case, letters and digits alone."""
 UNLABELLED = ("unlabelled", "unlabeled")
 EMPTY = ("nan", "na", "n/a", "null")
 """What programs write into empty cells."""
@@ -43,8 +51,10 @@ def read(
     Raises:
         ValueError: names the line: a file that is not there, is outside the root, could be one of
             two or stands on two lines; a patient or split left out; a test image without a label.
+            Or names a column that may be the patient or split and is not called so.
     """
     rows, notes = _rows(path)
+    notes += _notes_of_columns(path, list(rows[0].values))
     known, left_out = _by_what_names_them(images), _by_what_names_them(excluded)
     found: dict[str, Labelled] = {}
     for row in rows:
@@ -79,6 +89,21 @@ def _rows(path: Path) -> tuple[list[files.Row], tuple[str, ...]]:
             f"{error}. A label csv has the columns {', '.join(COLUMNS)}, the last two as you like; "
             f"if this is none, leave it out with exclude={path.name!r}"
         ) from None
+
+
+def _notes_of_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
+    """A note of those that are not read; what looks like one of ours that is missing is refused."""
+    unread = [column for column in columns if column not in COLUMNS]
+    for ours, others in ALIKE.items():
+        for column in unread:
+            if ours not in columns and re.sub(r"[\W_]", "", column) in others:
+                raise ValueError(
+                    f"{path}: the column {column!r} may say what the {ours} is, and is not read "
+                    f"under that name. Rename it to {ours}; or take it out, if it is something else"
+                )
+    if not unread:
+        return ()
+    return (f"{path.name}: columns that are not read: {', '.join(unread)}",)
 
 
 def _by_what_names_them(images: Collection[str]) -> dict[str, list[str]]:

@@ -29,6 +29,27 @@ def test_patient_and_split(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("column", "ours"),
+    [
+        ("patient_id", "patient"), ("PatientID", "patient"), ("Patient ID", "patient"),
+        ("subject", "patient"), ("Subject-ID", "patient"), ("case", "patient"),
+        ("set", "split"), ("Fold", "split"), ("partition", "split"), ("dataset", "split"),
+    ],
+)  # fmt: skip
+def test_a_column_that_may_be_the_patient_or_split_is_not_passed_over(tmp_path, column, ours):
+    with pytest.raises(ValueError, match=rf"(?i)labels.csv: the column '{column}'.* to {ours};"):
+        read(tmp_path, f"file,label,{column}\n1,x,train\n")
+    found = read(tmp_path, f"file,label,{ours},{column}\n1,x,train,7\n")
+    assert getattr(found["1.png"], ours) == "train"
+
+
+def test_other_columns_that_are_not_read_are_said(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("file,label,Age,sex,Patient\n1,x,70,f,p\n")
+    assert labels.read(path, IMAGES, [])[1] == ("labels.csv: columns that are not read: age, sex",)
+
+
 def test_numbers_are_sorted_as_numbers(tmp_path):
     found = read(tmp_path, "file,label\n1,10\na/2,2.0\na/b.c,2\n")
     assert labels.class_names({line.label for line in found.values()}) == ("2", "10")

@@ -292,15 +292,16 @@ def matched_group(pattern: str, root: Path, name: str, depth: int) -> str:
     """What the pattern's first parentheses hold of a path below the root.
 
     It is searched behind the folders of split and class first, as these are no patients, then in
-    the whole path.
+    the whole path, where it must not end in them.
 
     Raises:
         ValueError: it is not there.
     """
-    for text in (name.split("/", depth)[-1], name):
-        match = re.search(pattern, text)
-        if match is not None and match.groups() and match[1]:
-            return match[1]
+    below = name.split("/", depth)[-1]
+    for text, start in ((below, 0), (name, len(name) - len(below))):
+        for match in re.finditer(pattern, text):
+            if match.groups() and match[1] and match.end(1) > start:
+                return match[1]
     raise ValueError(
         f"group_pattern {pattern!r} finds no group in {name!r} below {root}; it needs parentheses "
         r"around the patient, such as (p\d+)_ for p07_1.png, or ([^/]+)/ for a folder a patient"

@@ -211,6 +211,15 @@ def test_a_group_pattern_that_finds_nothing(pattern):
         layouts.matched_group(pattern, Path("root"), "a/p7.png", 1)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name", "depth"),
+    [(r"([^/]+)/", "a/1.png", 1), (r"(.+)/", "train/a/1.png", 2), (r"(\d+)", "grade1/x.png", 1)],
+)
+def test_a_folder_of_class_or_split_is_no_patient(pattern, name, depth):
+    with pytest.raises(ValueError, match="finds no group"):
+        layouts.matched_group(pattern, Path("root"), name, depth)
+
+
 def test_notes_say_what_is_not_read(tmp_path):
     write(
         tmp_path, "a/1.png", "a/1_mask.png", "a/1.txt", "b/2.png", "b/3.txt", "c/4.txt", "d/5.md",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from al_gym.data import cache, formats, labels, places, splits
+from al_gym.data import cache, formats, labels, patients, places, splits
 from al_gym.data.dataset import UNKNOWN
 from al_gym.data.places import Place
 from al_gym.data.walk import Found, find_files, folders_above, is_excluded, listed, without_ending
@@ -24,6 +24,7 @@ DETACHED = re.compile(
 )
 """What MetaImage, NRRD and NIfTI headers have whose voxels are in a file beside them."""
 MASK = re.compile(r"(?i)(^|[^a-z])(masks?|seg|segmentations?|annotations?)([^a-z]|$)")
+FEW_SLICES = 5  # that a volume hardly has
 HEADER_BYTES = 2**16  # such headers are smaller
 VOXELS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
 
@@ -121,10 +122,9 @@ def read(
     records = _records(root, headers, place_of, group_pattern, join_series)
     ranks = {name: rank for rank, name in enumerate([*class_names, None])}
     records.sort(key=lambda r: (splits.SIDES.index(r.side), ranks[r.class_name], r.paths[0]))
-    below_class = {name: name.split("/", place_of[name].depth)[-1] for name in headers}
     notes = [
         *_notes(root, found, headers, records, labels_csv, exclude),
-        *_doubts(below_class, records),
+        *_doubts(root, headers, place_of, records),
         *notes_of_csv,
     ]
     return Layout(records, class_names, _beside(root, found, records), notes)
@@ -172,26 +172,44 @@ def _notes(
             f"{sum(n_slices)} DICOM files are slices of {len(n_slices)} series, and each series is "
             "one volume; join_series=False takes every file as an image"
         )
+        few = [record.name for record in records if 1 < len(record.paths) < FEW_SLICES]
+        if few and max(n_slices) >= FEW_SLICES:
+            notes.append(
+                f"{len(few)} series have fewer than {FEW_SLICES} slices, and others up to "
+                f"{max(n_slices)}; if these are localisers, use exclude: {listed(few)}"
+            )
     return notes
 
 
-def _doubts(below_class: Mapping[str, str], records: Sequence[Record]) -> list[str]:
-    """What is read as it stands, and may be meant otherwise.
-
-    Args:
-        below_class: path below the root -> path below the folder of its class.
-        records: all images.
-    """
+def _doubts(
+    root: Path,
+    headers: Mapping[str, formats.Header],
+    place_of: Mapping[str, Place],
+    records: Sequence[Record],
+) -> list[str]:
+    """What is read as it stands, and may be meant otherwise."""
+    below_class = {name: name.split("/", place_of[name].depth)[-1] for name in headers}
     notes = []
     masks = [name for name, below in below_class.items() if MASK.search(below)]
     if masks:
         notes.append(f"read as images; if they are masks, use exclude: {listed(masks)}")
-    alone = [r.name for r in records if r.group == r.name and "/" in below_class.get(r.name, "")]
+    alone = []  # in folders, and groups of their own, as no header names a patient
+    for record in records:
+        name = record.paths[0].relative_to(root).as_posix()
+        if record.group in (name, headers[name].series) and "/" in below_class[name]:
+            alone.append(record.name)
     if alone:
-        notes.append(
-            "in folders that are not taken for patients, as group_pattern='([^/]+)/' would do: "
-            f"{listed(alone)}"
+        pattern = patients.pattern_of_folders(
+            root,
+            {
+                path.relative_to(root).as_posix(): record.side
+                for record in records
+                for path in record.paths
+            },
+            {name: place.depth for name, place in place_of.items()},
         )
+        hint = f", as group_pattern={pattern!r} would do" if pattern else ""
+        notes.append(f"in folders that are not taken for patients{hint}: {listed(alone)}")
     return notes
 
 
@@ -228,7 +246,7 @@ def _records(
                 paths=tuple(root / name for name in names),
                 class_name=place.class_name,
                 side=place.side,
-                group=_group(root, names, header, place, group_pattern),
+                group=patients.group(root, names, header, place, group_pattern),
                 n_dims=header.n_dims if len(names) == 1 else 3,
                 n_channels=header.n_channels,
                 is_detached=len(names) == 1 and _is_detached(root / names[0]),
@@ -269,40 +287,3 @@ def _name(files: Sequence[str], n_below: Mapping[str, int], depth: int) -> str:
     folder = posixpath.commonpath([posixpath.dirname(file) for file in files])
     own = n_below.get(folder) == len(files) and folder.count("/") >= depth
     return folder if len(files) > 1 and own else files[0]
-
-
-def _group(
-    root: Path, files: Sequence[str], header: formats.Header, place: Place, pattern: str | None
-) -> str:
-    """Who the patient is: by the csv, the pattern, the DICOM header; else the file itself."""
-    if place.patient is not None:
-        return place.patient
-    if pattern is None:
-        return header.patient or header.series or files[0]
-    groups = {matched_group(pattern, root, file, place.depth) for file in files}
-    if len(groups) > 1:
-        raise ValueError(
-            f"group_pattern {pattern!r} finds several groups, {listed(sorted(groups))}, in the "
-            f"slices of one series, {root / files[0]}"
-        )
-    return groups.pop()
-
-
-def matched_group(pattern: str, root: Path, name: str, depth: int) -> str:
-    """What the pattern's first parentheses hold of a path below the root.
-
-    It is searched behind the folders of split and class first, as these are no patients, then in
-    the whole path, where it must not end in them.
-
-    Raises:
-        ValueError: it is not there.
-    """
-    below = name.split("/", depth)[-1]
-    for text, start in ((below, 0), (name, len(name) - len(below))):
-        for match in re.finditer(pattern, text):
-            if match.groups() and match[1] and match.end(1) > start:
-                return match[1]
-    raise ValueError(
-        f"group_pattern {pattern!r} finds no group in {name!r} below {root}; it needs parentheses "
-        r"around the patient, such as (p\d+)_ for p07_1.png, or ([^/]+)/ for a folder a patient"
-    )

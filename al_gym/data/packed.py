@@ -12,8 +12,8 @@ import numpy as np
 
 from al_gym.data import splits
 from al_gym.data.dataset import UNKNOWN
-from al_gym.data.layouts import matched_group
 from al_gym.data.medmnist import channels_first, read_npz
+from al_gym.data.patients import matched_group
 from al_gym.data.walk import is_excluded
 
 

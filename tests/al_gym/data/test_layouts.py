@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from al_gym.data import layouts
 from al_gym.data.splits import split_name
-from tests.dicom_samples import write_slice
+from tests.dicom_samples import write_series, write_slice
 
 SPELLINGS = {
     "train": ["train", "Train", "TRAINING"],
@@ -161,10 +161,12 @@ def test_series_become_volumes(tmp_path):
     assert [(len(r.paths), r.n_dims) for r in layout.records] == [(3, 3), (1, 2), (3, 3), (2, 3)]
     assert layout.notes == [
         "8 DICOM files are slices of 3 series, and each series is one volume; join_series=False "
-        "takes every file as an image"
+        "takes every file as an image",
+        "in folders that are not taken for patients, as group_pattern='([^/]+)' would do: "
+        "a/mixed/x",
     ]
     single, layout = records(tmp_path, join_series=False)
-    assert (len(single), layout.notes) == (9, [])
+    assert (len(single), layout.notes) == (9, layout.notes[-1:])
     assert single["b/0.dcm"] == single["b/1.dcm"] == ("b", "train", "1.4")
 
 
@@ -189,37 +191,6 @@ def test_a_series_in_two_places_is_refused(tmp_path, one, other, message):
         layouts.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "name", "depth", "group"),
-    [
-        (r"p(\d+)_", "benign/p601_0.png", 1, "601"),  # as of names
-        (r"^p(\d+)", "train/benign/p601_0.png", 2, "601"),  # anchored to a name
-        (r"(\d+)_", "grade_1/12_left.png", 1, "12"),  # the class is no patient
-        (r"([^/]+)/", "a/patient 7/scan/1.png", 1, "patient 7"),
-        (r"^\w+/(\w+)/", "a/p7/1.png", 1, "p7"),  # of the whole path
-        (r"(p\d+)", "p7/1.png", 0, "p7"),  # a csv: no folder is a class
-        (r"(.+)", "a/p7/1.png", 1, "p7/1.png"),
-    ],
-)
-def test_group_patterns_see_paths(pattern, name, depth, group):
-    assert layouts.matched_group(pattern, Path("root"), name, depth) == group
-
-
-@pytest.mark.parametrize("pattern", [r"q(\d+)", r"p\d+", r"(\d*)p"])
-def test_a_group_pattern_that_finds_nothing(pattern):
-    with pytest.raises(ValueError, match="finds no group in 'a/p7.png' below root"):
-        layouts.matched_group(pattern, Path("root"), "a/p7.png", 1)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "depth"),
-    [(r"([^/]+)/", "a/1.png", 1), (r"(.+)/", "train/a/1.png", 2), (r"(\d+)", "grade1/x.png", 1)],
-)
-def test_a_folder_of_class_or_split_is_no_patient(pattern, name, depth):
-    with pytest.raises(ValueError, match="finds no group"):
-        layouts.matched_group(pattern, Path("root"), name, depth)
-
-
 def test_notes_say_what_is_not_read(tmp_path):
     write(
         tmp_path, "a/1.png", "a/1_mask.png", "a/1.txt", "b/2.png", "b/3.txt", "c/4.txt", "d/5.md",
@@ -240,12 +211,50 @@ def test_notes_say_what_may_be_meant_otherwise(tmp_path):
     write(tmp_path, "with_mask/images/1.png", "with_mask/masks/1.png", "b/p1/1_seg.png", "b/2.png")
     assert records(tmp_path)[1].notes == [
         "read as images; if they are masks, use exclude: b/p1/1_seg.png, with_mask/masks/1.png",
-        "in folders that are not taken for patients, as group_pattern='([^/]+)/' would do: "
+        "in folders that are not taken for patients, as group_pattern='([^/]+)' would do: "
         "b/p1/1_seg.png, with_mask/images/1.png, with_mask/masks/1.png",
     ]
     assert records(tmp_path, exclude=["masks", "*_seg.*"], group_pattern="(.)")[1].notes == [
         "folders without images: b/p1",
         "left out by exclude: b/p1/1_seg.png, with_mask/masks",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["a/p1/1.png", "b/p2/1.png"], "([^/]+)/"),
+        (["a/p1/1.png", "a/2.png", "b/3.png"], "([^/]+)"),  # some are in no folder
+        (["train/a/x/1.png", "train/b/y/1.png", "test/a/z/2.png"], "([^/]+)/"),
+        (["train/a/ct/1.png", "train/b/ct/1.png", "test/a/ct/2.png"], None),  # not patients
+    ],
+)
+def test_the_pattern_that_a_note_names_can_be_used(tmp_path, names, pattern):
+    _, layout = records(write(tmp_path, *names))
+    would = f", as group_pattern={pattern!r} would do" if pattern else ""
+    assert layout.notes[0].startswith(f"in folders that are not taken for patients{would}: ")
+    if pattern:
+        assert records(tmp_path, group_pattern=pattern)[1].notes == []
+
+
+def test_series_without_a_patient_are_spoken_of_like_files(tmp_path):
+    for name in ("a/p1/s1", "a/p1/s2", "b/p2/s3"):
+        write_series(tmp_path / name, 2, PatientID="")
+    _, layout = records(tmp_path)
+    assert layout.notes[1:] == [
+        "in folders that are not taken for patients, as group_pattern='([^/]+)/' would do: "
+        "a/p1/s1, a/p1/s2, b/p2/s3"
+    ]
+    found, _ = records(tmp_path, group_pattern="([^/]+)/")
+    assert {group for _, _, group in found.values()} == {"p1", "p2"}
+
+
+def test_a_note_says_which_series_may_be_localisers(tmp_path):
+    for name, n_slices in (("a/s1", 6), ("a/s2", 2), ("b/s3", 5)):
+        write_series(tmp_path / name, n_slices, PatientID=name)
+    assert records(tmp_path)[1].notes[1:] == [
+        "1 series have fewer than 5 slices, and others up to 6; if these are localisers, use "
+        "exclude: a/s2"
     ]
 
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SYSTEM = ("__macosx", "thumbs.db", "desktop.ini")
+SYSTEM = (
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin",
+    "system volume information", "lost+found",
+)  # fmt: skip
 """What systems leave in folders, in lower case; not read, as all whose name begins with a dot."""
 
 

@@ -29,6 +29,12 @@ def test_hidden_and_system_files_are_apart(tmp_path):
     )
 
 
+def test_what_drives_and_servers_leave_is_apart(tmp_path):
+    left = ["a/@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"]
+    found = find_files(tree(tmp_path, "a/1.png", *[f"{name}/1.png" for name in left], ".Trashes/1"))
+    assert (found.files, sorted(found.hidden)) == (["a/1.png"], sorted([*left, ".Trashes"]))
+
+
 def test_patterns_match_path_or_name(tmp_path):
     names = ["a/1.png", "a/1_mask.png", "masks/1.png", "b/masks.png", "b/old/1.png"]
     found = find_files(tree(tmp_path, *names), ["*_mask.png", "masks", "b/old/*"])

@@ -5,6 +5,7 @@ Paths alone are looked at. Nothing is guessed: what could mean two things is ref
 
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from al_gym.data.splits import split_name
 from al_gym.data.walk import folders_above, listed
 
 LABELS = "labels.csv"
+MASKS = re.compile(
+    r"(?i)(masks?|seg(mentation)?s?|annotations?|labels?|gt|ground[ _-]?truths?)(Tr|Ts)?"
+)
+"""Names of folders that hold masks more likely than a class."""
 LAYOUTS = (
     "one folder of images a class, at least two; these in folders train and test, or train, val "
     f"and test; or images with a {LABELS} of the columns {', '.join(labels.COLUMNS)}"
@@ -57,7 +62,10 @@ def by_folder(root: Path, images: Sequence[str]) -> dict[str, Place]:
         )
     labelled = [above for above in folders.values() if above[0].lower() not in UNLABELLED]
     level = _split_level(root, labelled)
-    return {image: _place(root / image, above, level) for image, above in folders.items()}
+    places = {image: _place(root / image, above, level) for image, above in folders.items()}
+    _refuse_doubtful_classes(root, {place.class_name for place in places.values()} - {None})
+    _refuse_nested_copies(root, places)
+    return places
 
 
 def _split_level(root: Path, folders: Sequence[Sequence[str]]) -> int | None:
@@ -76,6 +84,7 @@ def _split_level(root: Path, folders: Sequence[Sequence[str]]) -> int | None:
         if splits:
             _refuse_two_spellings(root, splits, level)
             return level
+        _refuse_like_splits(root, {above[level] for above in folders if len(above) > level})
     for name in sorted({above[0] for above in folders}):
         if any(split_name(word) for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)):
             raise ValueError(
@@ -83,6 +92,23 @@ def _split_level(root: Path, folders: Sequence[Sequence[str]]) -> int | None:
                 "Name folders of splits train, val and test; rename it if it is a class"
             )
     return None
+
+
+def _refuse_like_splits(root: Path, names: Collection[str]) -> None:
+    """``trainset`` beside ``testset``."""
+    like = {
+        start: name
+        for start in ("train", "test", "val")
+        for name in sorted(names)
+        if name.lower().startswith(start)
+    }
+    if "train" in like and len(like) > 1:
+        train, other, *_ = like.values()
+        raise ValueError(
+            f"{root} could mean two things: {train} and {other} may be folders of splits or of "
+            "classes or patients. Name folders of splits train, val and test; rename one if they "
+            "are something else"
+        )
 
 
 def _refuse_two_spellings(root: Path, splits: Collection[tuple[str, ...]], level: int) -> None:
@@ -95,6 +121,40 @@ def _refuse_two_spellings(root: Path, splits: Collection[tuple[str, ...]], level
             raise ValueError(
                 f"{root} could mean two things: {other} and {name} are names of one split. Join "
                 "the two, or leave one out with exclude"
+            )
+
+
+def _refuse_doubtful_classes(root: Path, names: Collection[str | None]) -> None:
+    """``masks``, ``Unlabelled data``."""
+    for name in sorted(filter(None, names)):
+        if MASKS.fullmatch(name):
+            raise ValueError(
+                f"{root} could mean two things: {name} may be a folder of masks of the images in "
+                f"others, or a class. Leave masks out with exclude={name!r}; rename a class"
+            )
+        if "unlabel" in re.sub("[^a-z]", "", name.lower()):
+            raise ValueError(
+                f"{root} could mean two things: {name} may be a folder of unlabelled images, or a "
+                "class. Name it 'unlabelled' if the former; rename a class"
+            )
+
+
+def _refuse_nested_copies(root: Path, places: Mapping[str, Place]) -> None:
+    """``data/yes`` and ``data/no`` beside ``yes`` and ``no``, as in archives that hold all twice.
+
+    Numbers may be patients or series, if there are more of them than classes.
+    """
+    below = defaultdict(set)  # class -> folders in it
+    for image, place in places.items():
+        if place.class_name:
+            below[place.class_name].update(image.split("/")[place.depth : -1])
+    for name, folders in below.items():
+        held = sorted(folders & (set(below) - {name}))
+        if held and (folders == set(held) or not all(folder.isdecimal() for folder in held)):
+            raise ValueError(
+                f"{root} could mean two things: {held[0]} in the folder {name} may be a copy of "
+                f"the class {held[0]}, or a part of the class {name}. Leave a copy out, as with "
+                f"exclude={name!r}; rename what is none"
             )
 
 

@@ -56,11 +56,21 @@ def test_unlabelled_images():
         (["a/p1/test/1", "b/p1/1"], "a/p1/test/1 could mean two"),
         (["a/train/1", "b/1"], "a/train is the folder of a split, and b should be in one"),
         (["a/train/1", "b/p1/1"], "a/train is the folder of a split, and b/p1 should"),
-        (["training_set/a/1", "test_set/a/1"], "test_set may be the folder of a split or"),
+        (["training_set/a/1", "test_set/a/1"], "test_set may be folders of splits or"),
         (["TrainData/a/1", "other/a/1"], "TrainData may be the folder of a split or"),
         (["unlabelled/test/1", "a/1"], "unlabelled/test/1 could mean two"),
         (["test/unlabelled/1", "train/a/1"], "in a folder of unlabelled.*test split"),
         (["a/unlabelled/1", "b/1"], "in a folder of unlabelled.*class a"),
+        (["trainset/a/1", "testset/a/1"], "trainset and testset may be folders of splits or"),
+        (["traindata/a/1", "valset/a/1"], "traindata and valset may be folders of"),
+        (["a/trainset/1", "a/valset/1", "b/1"], "trainset and valset may be folders of splits"),
+        (["images/1", "masks/1"], "masks may be a folder of masks .*exclude='masks'"),
+        (["imagesTr/1", "labelsTr/1"], "labelsTr may be a folder of masks"),
+        (["train/a/1", "train/Ground Truth/1"], "Ground Truth may be a folder of masks"),
+        (["a/1", "b/1", "Unlabeled Data/1"], "Unlabeled Data may be a folder of unlabelled"),
+        (["yes/1", "no/1", "data/yes/1", "data/no/1"], "no in the folder data may be a copy"),
+        (["yes/1", "no/1", "yes/x/no/1"], "copy of the class no, .*exclude='yes'"),
+        (["train/0/1", "train/1/1", "train/copy/0/1"], "0 in the folder copy may be"),
         (["a/1", "b/1", "x"], "x lies beside the folders of the classes"),
     ],
 )
@@ -72,6 +82,19 @@ def test_what_could_mean_two_things_is_refused(images, message):
 @pytest.mark.parametrize("name", ["contest", "retraining", "invalid", "trained", "latest", "value"])
 def test_words_that_only_look_alike_are_classes(name):
     assert said(f"{name}/1", "other/1") == [(name, "train"), ("other", "train")]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["testis/1", "valve/1"],
+        ["with_mask/1", "without_mask/1"],
+        ["0/1/1", "0/2/1", "0/7/1", "1/0/1", "1/8/1"],  # numbers of patients
+        ["a/a/1", "b/b/1"],  # an archive's own folder
+    ],
+)
+def test_what_is_no_split_mask_or_copy(images):
+    assert said(*images) == [(image.split("/")[0], "train") for image in images]
 
 
 def test_images_in_no_folder():

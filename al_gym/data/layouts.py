@@ -100,8 +100,8 @@ def read(
             ``group_pattern`` that does not match; names it.
     """
     found = find_files(root, exclude)
-    if labels_csv is None and places.LABELS in found.files:
-        labels_csv = root / places.LABELS
+    if labels_csv is None:
+        labels_csv = _labels_csv(root, found.files)
     headers = _headers(root, found.files)
     if not headers:
         raise FileNotFoundError(f"there are no images below {root}. It must hold {places.LAYOUTS}")
@@ -130,6 +130,17 @@ def read(
     return Layout(records, class_names, _beside(root, found, records), notes)
 
 
+def _labels_csv(root: Path, names: Sequence[str]) -> Path | None:
+    """The label csv in the root, in any case of its letters."""
+    spelled = [name for name in names if name.lower() == places.LABELS]
+    if len(spelled) > 1:
+        raise ValueError(
+            f"{root} could mean two things: {' or '.join(spelled)} may be its label csv. Leave one "
+            f"out, as with exclude={spelled[0]!r}, or pass labels="
+        )
+    return root / spelled[0] if spelled else None
+
+
 def _headers(root: Path, names: Sequence[str]) -> dict[str, formats.Header]:
     """Those files that are images by their content."""
     headers = cache.in_threads(
@@ -154,9 +165,15 @@ def _notes(
         if name not in headers and without_ending(name) not in with_voxels
         and (root / name).resolve() != csv
     ]  # fmt: skip
+    tables = [
+        name for name in passed_over if csv is None and name.lower().endswith((".csv", ".tsv"))
+    ]
     with_images = {above for name in headers for above in folders_above(name)}
     lists = {
-        "no images by their content, passed over": passed_over,
+        "no images by their content, passed over": [
+            name for name in passed_over if name not in tables
+        ],
+        "tables, passed over; if one has the labels or patients, name it as labels=": tables,
         "folders without images": [name for name in found.folders if name not in with_images],
         "hidden or of the system, not read": found.hidden,
         "left out by exclude": found.excluded,

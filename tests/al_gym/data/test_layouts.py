@@ -258,6 +258,28 @@ def test_a_note_says_which_series_may_be_localisers(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["Labels.csv", "LABELS.CSV"])
+def test_the_csv_is_found_in_any_case(tmp_path, name):
+    write(tmp_path, "x/1.png", "x/2.png", "y/3.png")
+    (tmp_path / name).write_text("file,label\nx/1,b\nx/2,c\ny/3,b\n")
+    assert records(tmp_path)[1].class_names == ("b", "c")
+    (tmp_path / "labels.csv").write_text("file,label\nx/1,b\n")
+    with pytest.raises(ValueError, match=f"could mean two.*{name} or labels.csv.*exclude='{name}"):
+        layouts.read(tmp_path)
+
+
+def test_a_table_that_is_passed_over_is_named_apart(tmp_path):
+    write(tmp_path, "part_1/1.png", "part_2/2.png", "notes.txt")
+    csv = tmp_path / "Metadata.CSV"
+    csv.write_text("file,label\npart_1/1,b\npart_2/2,c\n")
+    assert records(tmp_path)[1].notes == [
+        "no images by their content, passed over: notes.txt",
+        "tables, passed over; if one has the labels or patients, name it as labels=: Metadata.CSV",
+    ]
+    notes = records(tmp_path, labels_csv=csv)[1].notes
+    assert not any("tables" in note for note in notes)
+
+
 def test_a_csv_in_the_root_or_elsewhere(tmp_path):
     write(tmp_path / "images", "x/1.png", "x/2.png", "3.png")
     csv = tmp_path / "images" / "labels.csv"

@@ -1,6 +1,8 @@
 """The label csv of a folder of images: columns file, label, and perhaps patient and split."""
 
+import posixpath
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from al_gym.data import files
 from al_gym.data.splits import SPLITS, split_name
-from al_gym.data.walk import folders_above, without_ending
+from al_gym.data.walk import folders_above, listed, without_ending
 
 COLUMNS = ("file", "label", "patient", "split")
 ALIKE = {
@@ -38,14 +40,16 @@ class Labelled:
 
 
 def read(
-    path: Path, images: Sequence[str], excluded: Collection[str]
+    path: Path, root: Path, images: Sequence[str], excluded: Collection[str]
 ) -> tuple[dict[str, Labelled], tuple[str, ...]]:
     """The lines of a label csv by the image they speak of, and notes on what was left out.
 
     Args:
         path: the csv.
+        root: folder of the images.
         images: paths below the root. A line names one by its path, with or without the ending, or
-            many by the folder that they are in.
+            many by the folder that they are in. Letters may be in another case or, as umlauts of
+            Mac, in another form of Unicode; folders may be missing; where that fits one image only.
         excluded: paths that a line may name too, without effect.
 
     Raises:
@@ -55,24 +59,24 @@ def read(
     """
     rows, notes = _rows(path)
     notes += _notes_of_columns(path, list(rows[0].values))
-    known, left_out = _by_what_names_them(images), _by_what_names_them(excluded)
+    known, left_out = _Names(images), _Names(excluded)
     found: dict[str, Labelled] = {}
+    elsewhere = []
     for row in rows:
-        name = _below_root(row)
-        named = known.get(name, [])
-        if not named and any(path in left_out for path in (name, *folders_above(name))):
+        name = _below_root(row, root)
+        named = known.find(name)
+        if not named and (left_out.find(name) or left_out.has_folder_above(name)):
             continue
-        if not named:
-            raise row.error(
-                f"there is no image {name} below the folder. Correct the path, or take the line out"
-            )
-        if len(named) > 1 and not all(image.startswith(f"{name}/") for image in named):
-            raise row.error(f"{name} may be {' or '.join(named[:3])}: write the ending")
+        _check_named(row, name, named, known)
         labelled = _labelled(row)
         for image in named:
             if image in found:
                 raise row.error(f"{image} stands on line {found[image].row.line}, too; remove one")
             found[image] = labelled
+        if _lacks_folders(name, named[0]):
+            elsewhere.append(named[0])
+    if elsewhere:
+        notes += (f"{path.name}: named without their folders: {listed(elsewhere)}",)
     return found, notes
 
 
@@ -106,18 +110,69 @@ def _notes_of_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
     return (f"{path.name}: columns that are not read: {', '.join(unread)}",)
 
 
-def _by_what_names_them(images: Collection[str]) -> dict[str, list[str]]:
-    """What a line may call an image -> the images: exact paths win over those without ending."""
-    exact = {image: [image] for image in images}
-    others = defaultdict(list)
-    for image in images:
-        for name in {without_ending(image), *folders_above(image)}:
-            others[name].append(image)
-    return {**others, **exact}
+class _Names:
+    """What a line may call an image."""
+
+    def __init__(self, images: Collection[str]) -> None:
+        """By paths as they are, by paths, by these without ending or their folders, by last parts.
+
+        What comes first wins.
+        """
+        self._exact = {image: [image] for image in images}
+        self._paths = defaultdict[str, list[str]](list)
+        self._shorter = defaultdict[str, list[str]](list)
+        self._bare = defaultdict[str, list[str]](list)
+        for image in images:
+            self._paths[_key(image)].append(image)
+            for name in {without_ending(image), *folders_above(image)}:
+                self._shorter[_key(name)].append(image)
+            last = posixpath.basename(image)
+            for name in {last, without_ending(last)}:
+                self._bare[_key(name)].append(image)
+
+    def find(self, name: str) -> list[str]:
+        if name in self._exact:
+            return self._exact[name]
+        for table in (self._paths, self._shorter, self._bare):
+            if _key(name) in table:
+                return table[_key(name)]
+        return []
+
+    def has_folder_above(self, name: str) -> bool:
+        return any(_key(folder) in self._paths for folder in folders_above(name))
 
 
-def _below_root(row: files.Row) -> str:
-    name = row.get("file", str).replace("\\", "/")
+def _check_named(row: files.Row, name: str, named: Sequence[str], known: _Names) -> None:
+    """One image at least, and several only if ``name`` is their folder."""
+    if not named:
+        near = known.find(posixpath.basename(without_ending(name)))
+        but = f", but {listed(near)}" if near else ""
+        raise row.error(
+            f"there is no image {name} below the folder{but}. Correct the path, or take the line "
+            "out"
+        )
+    depth = name.count("/") + 1
+    folders = {"/".join(image.split("/")[:depth]) for image in named}
+    if len(named) > 1 and (len(folders) > 1 or _key(folders.pop()) != _key(name)):
+        raise row.error(f"{name} may be {' or '.join(named[:3])}: write the path and ending")
+
+
+def _lacks_folders(name: str, image: str) -> bool:
+    is_folder = _key(name) in map(_key, folders_above(image))
+    return "/" in image and "/" not in name and not is_folder
+
+
+def _key(name: str) -> str:
+    """Equal for the spellings that systems take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _below_root(row: files.Row, root: Path) -> str:
+    name = row.get("file", str)
+    for base in (root.absolute(), root.resolve()):
+        if name and Path(name).is_relative_to(base):
+            name = Path(name).relative_to(base).as_posix()
+    name = name.replace("\\", "/")
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
         raise row.error(f"file must be a path below the folder of the images, not {name!r}")

@@ -294,7 +294,8 @@ def _images(
                 raise ValueError(
                     f"{root / first} and {root / name} are slices of one DICOM series and differ "
                     f"in class, side of the split or patient: {said[0]} and {said[1]}. Move them "
-                    "together, or pass join_series=False to take every file as an image"
+                    "together, name their folder in the label csv, or pass join_series=False to "
+                    "take every file as an image"
                 )
     return list(images.values())
 

@@ -202,7 +202,7 @@ def by_csv(
         FileNotFoundError: there is no such csv.
         ValueError: see ``labels.read``; folders named like splits, and no column split.
     """
-    lines, notes_of_csv = labels.read(path, images, excluded)
+    lines, notes_of_csv = labels.read(path, root, images, excluded)
     notes = [*notes_of_csv]
     folders = {folder for image in images for folder in folders_above(image)}
     splits = [folder for folder in sorted(folders) if split_name(posixpath.basename(folder))]

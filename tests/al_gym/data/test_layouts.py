@@ -297,6 +297,18 @@ def test_a_csv_in_the_root_or_elsewhere(tmp_path):
     assert records(tmp_path / "images", labels_csv=elsewhere)[0] == found
 
 
+def test_a_csv_names_a_series_and_not_one_of_its_slices(tmp_path):
+    for name in ("p1", "p2"):
+        write_series(tmp_path / name, 2, PatientID=name)
+    first = sorted(path.name for path in (tmp_path / "p1").iterdir())[0]
+    csv = tmp_path / "labels.csv"
+    csv.write_text(f"file,label\np1/{first},x\np2,y\n")
+    with pytest.raises(ValueError, match="slices of one DICOM series.*name their folder in the la"):
+        layouts.read(tmp_path)
+    csv.write_text("file,label\np1,x\np2,y\n")
+    assert list(records(tmp_path)[0]) == ["p1", "p2"]
+
+
 def test_voxels_beside_a_header_belong_to_it(tmp_path):
     for folder, value in (("a", 1), ("b", 2)):
         (tmp_path / folder).mkdir()

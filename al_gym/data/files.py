@@ -47,7 +47,8 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str
 
     What spreadsheets and scripts make of csv files is read as it is meant: cells divided by commas,
     semicolons or tabs, names of columns in any case, blanks around cells, a byte-order mark, any
-    line ends, empty lines, lines of nothing but delimiters, and empty cells at the end of a line.
+    line ends, empty lines, lines of nothing but delimiters, empty cells at the end of a line, and a
+    first line ``sep=;``.
     A line that repeats an earlier one to the letter is left out with a note.
 
     Args:
@@ -126,7 +127,8 @@ def _text(path: Path) -> str:
         raise ValueError(
             f"{path} is not a csv file in UTF-8: {problem} in line {line}. Save it as such"
         )
-    return text
+    # blank, so that lines keep their numbers
+    return re.sub(r'\A"?sep=[^\r\n]?"?[ \t]*(?=[\r\n])', "", text, flags=re.IGNORECASE)
 
 
 def _delimiter(text: str, columns: Sequence[str]) -> str:

@@ -32,6 +32,8 @@ def table(tmp_path, text, columns=COLUMNS):
         "file,Label\ra,1\rb,2\r",
         "\n\nfile,Label\n\na,1\n  \nb,2\n,\n",
         "file;Label\na;1\nb;2\n;\n;\n",
+        "sep=;\r\nfile;Label\r\na;1\r\nb;2\r\n",  # Excel
+        '"sep=,"\nfile,Label\na,1\nb,2\n',
         "file,Label,\na,1,\nb,2\n",
         "file,Label\na,1,\nb,2,,\n",
         ",file,Label\n0,a,1\n1,b,2\n",  # pandas
@@ -57,6 +59,8 @@ def test_other_columns_are_there_in_lower_case(tmp_path):
 def test_lines_are_numbered_as_in_an_editor(tmp_path):
     rows, _ = table(tmp_path, '\nfile,Label\na,1\n\n"b\nc",2\nd,3\n')
     assert [row.line for row in rows] == [3, 5, 7]
+    rows, _ = table(tmp_path, "sep=\t\nfile\tLabel\na\t1\n")
+    assert [row.line for row in rows] == [3]
 
 
 def test_a_line_that_repeats_an_earlier_one_is_left_out_with_a_note(tmp_path):

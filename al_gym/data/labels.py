@@ -196,6 +196,8 @@ def _label(row: files.Row) -> str | None:
     text = row.get("label", str)
     if text.lower() in (*UNLABELLED, *EMPTY):
         raise row.error(f"label {text!r} may be a class or none; leave the cell empty if none")
+    if re.fullmatch(r"[+-]?\d*,\d+", text):
+        raise row.error(f"label {text} may be a number or the name of a class; write it otherwise")
     if not _is_number(text):
         return text or None
     if float(text) < 0:

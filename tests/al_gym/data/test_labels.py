@@ -124,6 +124,7 @@ def test_lines_for_excluded_files_are_without_effect(tmp_path):
             "file,label\n1,NaN\n",
             r"line 2: label 'NaN' may be a class or none; leave the cell empty",
         ),
+        ("file;label\n1;1,0\n", r"line 2: label 1,0 may be a number or the name of a class"),
         ("file,label\n1,unlabelled\n", r"line 2: label 'unlabelled' may be a class or none"),
         ("file,label,split\n1,x,later\n", r"line 2: split is 'later'; it may be train, "),
         ("file,label,split\n1,x,\n", r"line 2: split is ''"),

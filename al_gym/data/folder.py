@@ -104,10 +104,10 @@ def load(
                 f"labels is for folders, and {path} has its own: leave it out; or, if it is about "
                 f"images beside the file, leave this out with exclude={PACKED!r}"
             )
-        images, rows, class_names = packed.read(path, exclude, group_pattern)
+        images, rows, class_names, of_file = packed.read(path, exclude, group_pattern)
         rows, kept, more = divide(rows, class_names, packed.copies(images))
         images = _fitted_all(path, images[kept], image_size, window)
-        return _dataset(path, images, rows, class_names, [*notes, *more], 0)
+        return _dataset(path, images, rows, class_names, [*notes, *of_file, *more], 0)
     layout = layouts.read(
         path,
         labels_csv=None if labels is None else files.user_path("labels", labels),

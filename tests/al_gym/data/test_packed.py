@@ -113,6 +113,18 @@ def test_a_file_beside_folders_or_a_csv_could_mean_two_things(tmp_path):
         ({"labels": np.zeros(3, int)}, "labels must be"),
         ({"labels": LABELS * 1.0}, "labels must be"),
         ({"labels": LABELS - 2}, "label -2 of image 0; classes are 0 and up"),
+        ({"labels": LABELS * 3}, "labels go up to 3, and no image has the label 1. Number"),
+        ({"labels": LABELS + 1}, "labels go up to 2, and no image has the label 0"),
+        ({"labels": LABELS * 10**15}, "and no image has the label 1"),
+        (
+            {"labels": (LABELS - 1).astype(np.uint8)},
+            "no image has the label 1.*if 255 was -1, not known, save labels as int64",
+        ),
+        ({"labels": (LABELS - 1).astype(np.uint64)}, "no image has the label 1.*was -1"),
+        ({"patients": LABELS}, "array 'patients' may be the groups.* Rename it to groups"),
+        ({"patient_id": LABELS}, "array 'patient_id' may be the groups"),
+        ({"validation": LABELS}, "array 'validation' may be the split.* Rename it to split"),
+        ({"is_test": LABELS, "value": LABELS}, "array 'is_test' may be the split"),
         ({"groups": np.zeros(3)}, "groups must be"),
         ({"names": np.arange(20)}, r"names must be \(20,\) str"),
         ({"names": np.full(20, "a")}, "'a' stands twice in names"),
@@ -122,6 +134,15 @@ def test_a_file_beside_folders_or_a_csv_could_mean_two_things(tmp_path):
 def test_bad_arrays(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
         folder.load(save(tmp_path, **arrays))
+
+
+def test_arrays_that_are_not_read_are_said(tmp_path):
+    path = save(tmp_path, value=LABELS, groups=np.arange(20), patient=LABELS)
+    assert folder.load(path).notes == ("images.npz: arrays that are not read: value, patient",)
+
+
+def test_labels_as_a_column(tmp_path):
+    assert (folder.load(save(tmp_path, labels=LABELS[:, None])).labels == LABELS).all()
 
 
 def test_what_lies_beside_the_file_is_said(tmp_path):

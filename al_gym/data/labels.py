@@ -102,8 +102,8 @@ def _notes_of_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
         for column in unread:
             if ours not in columns and re.sub(r"[\W_]", "", column) in others:
                 raise ValueError(
-                    f"{path}: the column {column!r} may say what the {ours} is, and is not read "
-                    f"under that name. Rename it to {ours}; or take it out, if it is something else"
+                    f"{path}: the column {column!r} may be the {ours}, and is not read under "
+                    f"that name. Rename it to {ours}; or take it out, if it is something else"
                 )
     if not unread:
         return ()

@@ -189,11 +189,12 @@ def _notes(
             f"{sum(n_slices)} DICOM files are slices of {len(n_slices)} series, and each series is "
             "one volume; join_series=False takes every file as an image"
         )
-        few = [record.name for record in records if 1 < len(record.paths) < FEW_SLICES]
-        if few and max(n_slices) >= FEW_SLICES:
+        longest = max(n_slices)
+        few = [r for r in records if 1 < len(r.paths) < FEW_SLICES and 2 * len(r.paths) <= longest]
+        if few:
             notes.append(
-                f"{len(few)} series have fewer than {FEW_SLICES} slices, and others up to "
-                f"{max(n_slices)}; if these are localisers, use exclude: {listed(few)}"
+                f"series of fewer than {FEW_SLICES} slices, where others have {longest}; if they are "
+                f"localisers, use exclude: {listed([record.name for record in few])}"
             )
     return notes
 
@@ -216,15 +217,7 @@ def _doubts(
         if record.group in (name, headers[name].series) and "/" in below_class[name]:
             alone.append(record.name)
     if alone:
-        pattern = patients.pattern_of_folders(
-            root,
-            {
-                path.relative_to(root).as_posix(): record.side
-                for record in records
-                for path in record.paths
-            },
-            {name: place.depth for name, place in place_of.items()},
-        )
+        pattern = patients.pattern_of_folders(root, place_of)
         hint = f", as group_pattern={pattern!r} would do" if pattern else ""
         notes.append(f"in folders that are not taken for patients{hint}: {listed(alone)}")
     return notes
@@ -263,7 +256,7 @@ def _records(
                 paths=tuple(root / name for name in names),
                 class_name=place.class_name,
                 side=place.side,
-                group=patients.group(root, names, header, place, group_pattern),
+                group=patients.group_of(root, names, header, place, group_pattern),
                 n_dims=header.n_dims if len(names) == 1 else 3,
                 n_channels=header.n_channels,
                 is_detached=len(names) == 1 and _is_detached(root / names[0]),

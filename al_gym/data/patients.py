@@ -13,7 +13,7 @@ OF_FOLDERS = ("([^/]+)/", "([^/]+)")
 """Patterns for a folder a patient; the second takes an image in no such folder for a patient."""
 
 
-def group(
+def group_of(
     root: Path, files: Sequence[str], header: Header, place: Place, pattern: str | None
 ) -> str:
     """Who the patient is: by the csv, the pattern, the DICOM header; else the file itself.
@@ -61,23 +61,26 @@ def matched_group(pattern: str, root: Path, name: str, depth: int) -> str:
     )
 
 
-def pattern_of_folders(
-    root: Path, sides: Mapping[str, str], depths: Mapping[str, int]
-) -> str | None:
+def pattern_of_folders(root: Path, places: Mapping[str, Place]) -> str | None:
     """A ``group_pattern`` for folders of patients that this tree can be read with, if any can.
+
+    No patient may be on two sides of the split, and a test can only be drawn from two a class.
 
     Args:
         root: for errors.
-        sides: path below the root -> side of the split.
-        depths: path below the root -> how many of its folders name class and split.
+        places: path below the root -> what is said of the image.
     """
+    is_drawn = all(place.side != "test" for place in places.values())
     for pattern in OF_FOLDERS:
-        sides_of = defaultdict(set)
+        sides_of, groups_of = defaultdict(set), defaultdict(set)
         try:
-            for name, side in sides.items():
-                sides_of[matched_group(pattern, root, name, depths[name])].add(side)
+            for name, place in places.items():
+                group = matched_group(pattern, root, name, place.depth)
+                sides_of[group].add(place.side)
+                groups_of[place.class_name].add(group)
         except ValueError:
             continue
-        if len(sides_of) > 1 and all(len(found) == 1 for found in sides_of.values()):
+        n_fewest = min(len(groups) for name, groups in groups_of.items() if name is not None)
+        if all(len(sides) == 1 for sides in sides_of.values()) and not (is_drawn and n_fewest < 2):
             return pattern
     return None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from al_gym.data.patients import matched_group, pattern_of_folders
+from al_gym.data.places import by_folder
 
 
 @pytest.mark.parametrize(
@@ -39,13 +40,14 @@ def test_a_folder_of_class_or_split_is_no_patient(pattern, name, depth):
 
 
 @pytest.mark.parametrize(
-    ("sides", "depth", "pattern"),
+    ("names", "pattern"),
     [
-        ({"a/p1/1": "train", "b/p2/1": "train"}, 1, "([^/]+)/"),
-        ({"a/p1/1": "train", "b/2": "train"}, 1, "([^/]+)"),  # one is in no folder
-        ({"train/a/x/1": "train", "test/a/y/1": "test"}, 2, "([^/]+)/"),
-        ({"train/a/ct/1": "train", "test/a/ct/1": "test"}, 2, None),  # no patients
+        (["a/p1/1", "a/p2/1", "b/p3/1", "b/p4/1"], "([^/]+)/"),
+        (["a/p1/1", "a/p2/1", "b/p3/1", "b/2"], "([^/]+)"),  # one is in no folder
+        (["a/p1/1", "a/p1/2", "b/p3/1", "b/p4/1"], None),  # one of a, so no test
+        (["train/a/x/1", "test/a/y/1"], "([^/]+)/"),
+        (["train/a/ct/1", "test/a/ct/1"], None),  # no patients
     ],
 )
-def test_patterns_for_folders_can_be_used(sides, depth, pattern):
-    assert pattern_of_folders(Path("root"), sides, dict.fromkeys(sides, depth)) == pattern
+def test_patterns_for_folders_can_be_used(names, pattern):
+    assert pattern_of_folders(Path("root"), by_folder(Path("root"), names)) == pattern

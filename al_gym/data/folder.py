@@ -208,13 +208,15 @@ def _common_shape(
 ) -> tuple[int, ...]:
     """(C, [D,] H, W) of every decoded image, from all dimensions and colours."""
     first = records[0]
-    for record in records:
-        if record.n_dims != first.n_dims:
-            raise ValueError(
-                f"{record.paths[0]} has {record.n_dims} dimensions, {first.paths[0]} "
-                f"{first.n_dims}; a folder holds either images or volumes. Leave one kind out with "
-                "exclude; if slices of a DICOM series are meant to be images, join_series=False"
-            )
+    others = [record for record in records if record.n_dims != first.n_dims]
+    if others:
+        other, n = others[0], len(others)
+        raise ValueError(
+            f"{other.paths[0]} has {other.n_dims} dimensions (one of {n} images), {first.paths[0]} "
+            f"{first.n_dims} (one of {len(records) - n}); a folder holds either images or volumes. "
+            "Leave one kind out with exclude; if slices of a DICOM series are meant to be images, "
+            "join_series=False"
+        )
     n_channels = max(record.n_channels for record in records)
     return (n_channels, *_edges(size, (64,) * 2 if first.n_dims == 2 else (32,) * 3))
 

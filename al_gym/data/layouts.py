@@ -193,8 +193,8 @@ def _notes(
         few = [r for r in records if 1 < len(r.paths) < FEW_SLICES and 2 * len(r.paths) <= longest]
         if few:
             notes.append(
-                f"series of fewer than {FEW_SLICES} slices, where others have {longest}; if they are "
-                f"localisers, use exclude: {listed([record.name for record in few])}"
+                f"series of fewer than {FEW_SLICES} slices, where others have {longest}; if they "
+                f"are localisers, use exclude: {listed([record.name for record in few])}"
             )
     return notes
 

@@ -153,6 +153,23 @@ def _(root):
     assert read(root, labels=root / "my.csv") == expected
 
 
+@row("`labels.csv` with other names")
+def _(root):
+    save(root, "x/1.png", "x/2.png", "x/3.png", "y/3.png", "z/4.png")
+    csv = root / "labels.csv"
+    lines = f"file,label,age\n1,a,60\nx/2.PNG,b,60\n{root}/y/3.png,a,60\nZ/4.png,b,60\n"
+    csv.write_text(lines)
+    said = {name: class_name for name, (class_name, _, _) in read(root, test_fraction=0).items()}
+    assert said == {"x/1.png": "a", "x/2.png": "b", "x/3.png": None, "y/3.png": "a", "z/4.png": "b"}
+    csv.write_text(lines + "3.png,b,60\n")
+    with pytest.raises(ValueError, match=r"3\.png may be x/3\.png or y/3\.png"):
+        read(root)
+    for column in ("patient_id", "fold"):
+        csv.write_text(lines.replace("age", column))
+        with pytest.raises(ValueError, match=f"column '{column}' may be the"):
+            read(root)
+
+
 @row("slices of a DICOM series", "DICOM series")
 def _(root):
     for name in "ab":
@@ -182,9 +199,10 @@ def _(root):
         }  # fmt: skip
 
 
-@row("`.git/`, `._1.png`, `__MACOSX/`, `Thumbs.db`", "`notes.txt`")
+@row("`.git/`, `._1.png`, `__MACOSX/`, `Thumbs.db`, `@eaDir/`", "`notes.txt`")
 def _(root):
-    save(root, "a/1.png", "b/1.png", ".git/a/1.png", "a/._1.png", "__MACOSX/a/1.png")
+    save(root, "a/1.png", "b/1.png", ".git/a/1.png", "a/._1.png", "__MACOSX/a/1.png",
+         "a/@eaDir/1.png")  # fmt: skip
     (root / "a" / "Thumbs.db").write_bytes(b"")
     (root / "a" / "notes.txt").write_text("no image")
     dataset = folder.load(root, test_fraction=0)
@@ -224,14 +242,18 @@ def _(root):
     trees = [
         ["train/a/1.png", "train/b/1.png", "test/a/1.png", "healthy/1.png"],
         ["train/a/1.png", "train/b/1.png", "Test/a/1.png", "testing/a/1.png"],
+        ["trainset/a/1.png", "testset/a/1.png"],
+        ["images/1.png", "masks/1.png"],
+        ["a/1.png", "b/1.png", "Unlabeled data/1.png"],
+        ["a/1.png", "b/1.png", "c/a/1.png", "c/b/1.png"],
         ["train/a/1.png", "train/b/1.png", "test/c/1.png"],
         ["train/a/p1_1.png", "train/b/p2_1.png", "test/a/p1_2.png"],
     ]
-    messages = ["could mean two", "could mean two", "of the class 'c'", "of one group"]
+    messages = [*["could mean two"] * 6, "of the class 'c'", "of one group"]
     for i, (names, message) in enumerate(zip(trees, messages, strict=True)):
         save(root / str(i), *names)
         with pytest.raises(ValueError, match=message):
-            read(root / str(i), group_pattern=r"(p\d+)_" if i == 3 else None)
+            read(root / str(i), group_pattern=r"(p\d+)_" if i == 7 else None)
 
 
 def decoded(root, write, **settings):

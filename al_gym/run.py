@@ -13,6 +13,7 @@ from al_gym import phases, rewards
 from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checked_annotation
 from al_gym.classifiers import Classifiers, Lesson
 from al_gym.classifiers.counters import Counters
+from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import UNKNOWN, ImageDataset
 from al_gym.episode import Episode, Query, Start
@@ -69,6 +70,7 @@ class Run:
         return len(self.task.training)
 
     @property
+    @own_torch_state()
     def n_features(self) -> int:
         """F, the size of the classifier's penultimate layer."""
         return self.classifiers.n_features
@@ -237,11 +239,13 @@ class Run:
 
     # --- beyond the episode -----------------------------------------------------------------------
 
+    @own_torch_state()
     def embed(self, indices: np.ndarray) -> np.ndarray:
         """Features of the penultimate layer, (n, F) float32, of images of the data set."""
         _ = self.episode
         return self.classifiers.embed(self.k, indices)
 
+    @own_torch_state()
     def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
         """Weight (M, F) and bias (M,) of the classifier's last layer, float32.
 
@@ -250,6 +254,7 @@ class Run:
         _ = self.episode
         return self.classifiers.last_layer(self.k)
 
+    @own_torch_state()
     def predict_with_dropout(self, indices: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Softmax of images of the data set under random dropout masks, (n_draws, n, M) float32.
 
@@ -260,6 +265,7 @@ class Run:
         rng = np.random.default_rng(seed)
         return self.classifiers.predict_with_dropout(self.k, indices, n_draws, rng)
 
+    @own_torch_state()
     def evaluate_retrained(self) -> Evaluation:
         """Evaluate on the test set a fresh classifier trained on what is labelled now.
 
@@ -269,6 +275,7 @@ class Run:
         """
         return self._evaluate_trained_on(self.episode.pool)
 
+    @own_torch_state()
     def evaluate_fully_supervised(self) -> Evaluation:
         """Evaluate on the test set a classifier trained on the whole training set: ALL.
 
@@ -298,6 +305,7 @@ class Run:
         finally:
             self.classifiers.load_state_dict(self.k, kept)
 
+    @own_torch_state()
     def state_dict(self) -> dict[str, Any]:
         """The running episode, for ``load_state_dict`` in another process.
 
@@ -316,6 +324,7 @@ class Run:
             "np_random": self.rng.bit_generator.state,
         }  # fmt: skip
 
+    @own_torch_state()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a ``state_dict`` of a run with the same data set and settings.
 

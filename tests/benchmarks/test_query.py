@@ -140,7 +140,7 @@ def test_everything_labelled_and_nothing_labelled(data, tmp_path):
         "labels": tmp_path / "labels.csv",
         "set": reader,
     }  # of which this reader knows nothing
-    with pytest.raises(TypeError, match="unknown keyword 'labels'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'labels'"):
         query.main(QueryConfig(tmp_path / "all", out=tmp_path / "next.csv", **labels))
 
 

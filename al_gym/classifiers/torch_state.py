@@ -5,9 +5,15 @@ under autocast or with another default dtype or device; and the environment trai
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    # OpenMP's threads are not forked along, and a child that waits for them hangs for ever: it gets
+    # one thread, so that AsyncVectorEnv and SubprocVecEnv work with fork
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextlib.contextmanager

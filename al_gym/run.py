@@ -266,30 +266,17 @@ class Run:
         return self.classifiers.predict_with_dropout(self.k, indices, n_draws, rng)
 
     @own_torch_state()
-    def evaluate_retrained(self) -> Evaluation:
-        """Evaluate on the test set a fresh classifier trained on what is labelled now.
+    def evaluate_retrained(self, pool: Pool | None = None) -> Evaluation:
+        """Evaluate on the test set a fresh classifier trained on what is labelled.
+
+        Args:
+            pool: with what is labelled; None: the episode's as it is now.
 
         It starts from this episode's initial weights and is trained for ``pretrain_passes``,
         whatever was labelled in which order. The episode goes on unchanged. Without test images
         all scores are NaN.
         """
-        return self._evaluate_trained_on(self.episode.pool)
-
-    @own_torch_state()
-    def evaluate_fully_supervised(self) -> Evaluation:
-        """Evaluate on the test set a classifier trained on the whole training set: ALL.
-
-        It is trained as ``evaluate_retrained`` does, with the annotator's labels, those of the
-        initial set included; what the annotator skips is left out. The episode goes on unchanged.
-
-        Raises:
-            ValueError: a label is not known, and there is no annotator to ask.
-        """
-        pool = self.episode.pool
-        rest = np.flatnonzero(pool.available)
-        return self._evaluate_trained_on(pool.annotated(rest, self.annotate(rest)))
-
-    def _evaluate_trained_on(self, pool: Pool) -> Evaluation:
+        chosen = self.episode.pool if pool is None else pool
         assert self.start is not None
         if not len(self.dataset.test):
             return NOT_MEASURED
@@ -297,13 +284,33 @@ class Run:
         try:
             _, weights_rng, fit_rng, _ = phases.generators(self.start.seed)
             self.classifiers.initialize(self.k, weights_rng)
-            lesson = Lesson(self.k, pool.labelled, pool.labels, fit_rng)
+            lesson = Lesson(self.k, chosen.labelled, chosen.labels, fit_rng)
             self.classifiers.fit([lesson], self.classifier_config.pretrain_passes)
             (evaluation,) = phases.evaluations([self], [self.dataset.test])
             assert evaluation is not None
             return evaluation
         finally:
             self.classifiers.load_state_dict(self.k, kept)
+
+    def fully_labelled(self) -> Pool:
+        """The pool after a question about all that is left, which the annotator is asked.
+
+        The episode goes on unchanged.
+
+        Raises:
+            ValueError: a label is not known, and there is no annotator to ask.
+        """
+        pool = self.episode.pool
+        rest = np.flatnonzero(pool.available)
+        return pool.annotated(rest, self.annotate(rest))
+
+    def evaluate_fully_supervised(self) -> Evaluation:
+        """``evaluate_retrained`` with ``fully_labelled``: ALL, trained on the whole training set.
+
+        The labels are the annotator's, those of the initial set included; what it skips is left
+        out.
+        """
+        return self.evaluate_retrained(self.fully_labelled())
 
     @own_torch_state()
     def state_dict(self) -> dict[str, Any]:
@@ -333,6 +340,7 @@ class Run:
 
         Raises:
             ValueError: the state belongs to a pool of another size.
+            RuntimeError: it belongs to another network or optimizer; the run stays as it was.
         """
         n_pool = len(state["episode"]["pool"]["indices"])
         if n_pool != self.task.n_pool:
@@ -342,9 +350,15 @@ class Run:
             )
         # states written before annotators could be asked at the start have but the first two
         start = {"labels": None, "is_drawn": False, **state["start"]}
-        phases.pretrain([self], [start["seed"]], start["labelled"], start["labels"])
-        assert self.start is not None
-        self.start = replace(self.start, is_drawn=start["is_drawn"])
-        self.classifiers.load_state_dict(self.k, state["classifier"])
-        self.rng.bit_generator.state = state["np_random"]
-        self._episode = Episode.from_tree(state["episode"])
+        go_back = self.way_back() if self.has_begun else None
+        try:
+            phases.pretrain([self], [start["seed"]], start["labelled"], start["labels"])
+            assert self.start is not None
+            self.start = replace(self.start, is_drawn=start["is_drawn"])
+            self.classifiers.load_state_dict(self.k, state["classifier"])
+            self.rng.bit_generator.state = state["np_random"]
+            self._episode = Episode.from_tree(state["episode"])
+        except BaseException:
+            if go_back is not None:
+                go_back()
+            raise

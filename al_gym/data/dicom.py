@@ -78,8 +78,8 @@ def kind(start: bytes) -> str | None:
     return None
 
 
-def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
-    """Dimensions, channels, SeriesInstanceUID of a slice, PatientID; None: no pixels."""
+def header(path: Path) -> tuple[int, int, bool, str | None, str | None] | None:
+    """What ``formats.Header`` holds, in its order; None: no pixels."""
     if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
         return None
     reader = _open(path)
@@ -88,6 +88,7 @@ def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
     return (
         2 if n_frames == 1 else 3,
         n_channels,
+        reader.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkVectorUInt8),
         _text(reader, "0020|000e") or None if is_slice else None,
         _text(reader, "0010|0020") or None,
     )

@@ -58,7 +58,7 @@ def load(
             None: 64 for images, 32 for volumes, and what it is for an npz file.
         window: (low, high) intensities that become 0 and 255, such as (-1000, 400) HU for CT; None:
             8-bit images keep their values, others are scaled between their own 0.5 and 99.5
-            percentiles.
+            percentiles; both kinds together need a window.
         group_pattern: regular expression whose first group is the patient, such as ``(p\d+)_``, so
             that a patient lies on one side of the split. It is searched in the path below the
             folders of class and split; if it is not there, in the path below the root, with
@@ -83,9 +83,9 @@ def load(
 
     Raises:
         FileNotFoundError: no root, no images in it, or nothing that names their classes.
-        ValueError: a setting that cannot be; a file that cannot be decoded; images and volumes
-            together; a layout that could mean two things; a class without enough images; says
-            which, and what to do.
+        ValueError: a setting that cannot be; a file that cannot be decoded; images and volumes, or
+            8-bit and deeper ones without a window, together; a layout that could mean two things; a
+            class without enough images; says which, and what to do.
     """
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     _check_settings(
@@ -119,6 +119,8 @@ def load(
     rows, kept, more = divide(layout.rows(), layout.class_names, copies)
     records = [layout.records[i] for i in kept]
     shape = _common_shape(records, image_size)
+    if window is None:
+        _check_depths(records)
     settings = {
         "version": VERSION,
         "shape": shape,
@@ -217,6 +219,20 @@ def _common_shape(
             )
     n_channels = max(record.n_channels for record in records)
     return (n_channels, *_edges(size, (64,) * 2 if first.n_dims == 2 else (32,) * 3))
+
+
+def _check_depths(records: Sequence[layouts.Record]) -> None:
+    """Without a window, a network could tell 8-bit files from deeper ones by their brightness."""
+    shallow, deep = (
+        next((r.paths[0] for r in records if r.is_deep == is_deep), None)
+        for is_deep in (False, True)
+    )
+    if shallow is not None and deep is not None:
+        raise ValueError(
+            f"{shallow} has 8 bits, which stay as they are, and {deep} has other values, which are "
+            "scaled to its own range, so that equal values would look different. Pass "
+            "window=(low, high) for all, save all alike, or leave one kind out with exclude"
+        )
 
 
 def _edges(size: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -35,6 +35,8 @@ class Header:
     """2 or 3, of this file alone."""
     n_channels: int
     """1, or 3 for a coloured file."""
+    is_deep: bool = False
+    """Whether ``read`` gives another type than uint8, so that black and white are not known."""
     series: str | None = None
     """SeriesInstanceUID of a DICOM slice: one grey frame with a place in the patient."""
     patient: str | None = None

@@ -34,11 +34,12 @@ def kind(start: bytes) -> str | None:
     return None
 
 
-def header(path: Path, kind: str) -> tuple[int, int]:
-    """Dimensions and channels."""
+def header(path: Path, kind: str) -> tuple[int, int, bool]:
+    """Dimensions, channels, and whether values have more than 8 bits."""
     with Image.open(path, formats=[kind]) as file:
         _check(file, path)
-        return 2, 1 if file.mode in _GREY or file.mode.startswith(_DEEP) else 3
+        is_deep = file.mode.startswith(_DEEP)
+        return 2, 1 if file.mode in _GREY or is_deep else 3, is_deep
 
 
 def read(path: Path, kind: str, n_channels: int) -> np.ndarray:

@@ -49,11 +49,13 @@ def kind(start: bytes) -> str | None:
     return None
 
 
-def header(path: Path, kind: str) -> tuple[int, int]:
-    """Dimensions and channels."""
+def header(path: Path, kind: str) -> tuple[int, int, bool]:
+    """Dimensions, channels, and whether values are other than 8 bits, unsigned."""
     with tempfile.TemporaryDirectory() as folder:
         reader = _open(path, kind, Path(folder))
-        return sum(extent > 1 for extent in reader.GetSize()), reader.GetNumberOfComponents()
+        n_dims = sum(extent > 1 for extent in reader.GetSize())
+        is_deep = reader.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkVectorUInt8)
+        return n_dims, reader.GetNumberOfComponents(), is_deep
 
 
 def read(path: Path, kind: str) -> np.ndarray:

@@ -192,10 +192,10 @@ def test_frames_of_a_film_keep_their_order(tmp_path):
 
 def test_what_a_header_tells(tmp_path):
     path = write_series(tmp_path, 1, PatientID="p7 ", SeriesInstanceUID="1.2.3")[0]
-    assert formats.header(path) == formats.Header(2, 1, "1.2.3", "p7")
+    assert formats.header(path) == formats.Header(2, 1, True, "1.2.3", "p7")
     # images that share a series and have no place in the patient, as X-rays, are no slices
     write_dicom(path, np.zeros((6, 8), np.uint8), SeriesInstanceUID="1.2.3", PatientID="")
-    assert formats.header(path) == formats.Header(2, 1, None, None)
+    assert formats.header(path) == formats.Header(2, 1)
 
 
 def test_a_header_needs_no_pixels(tmp_path, monkeypatch):

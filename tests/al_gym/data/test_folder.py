@@ -179,6 +179,20 @@ def test_a_truncated_png_is_named(photographs):
         folder.load(photographs)
 
 
+def test_8_bits_and_more_do_not_mix_without_a_window(photographs):
+    """They would come out in two brightnesses, although their values are equal."""
+    shallow, deep = sorted(photographs.rglob("*.png"))[0], photographs / "benign" / "deep.png"
+    Image.fromarray(np.asarray(Image.open(shallow)).astype(np.uint16)).save(deep)
+    with pytest.raises(ValueError, match=rf"{shallow} has 8 bits.*{deep} .*window=") as raised:
+        folder.load(photographs)
+    assert "exclude" in str(raised.value)
+    dataset = folder.load(photographs, window=(0, 255), image_size=8)
+    images = dict(zip(dataset.names, dataset.images, strict=True))
+    name = shallow.relative_to(photographs).as_posix()
+    np.testing.assert_array_equal(images["benign/deep.png"], images[name])
+    assert len(folder.load(photographs, exclude="deep.png").images) == 24
+
+
 def test_images_and_volumes_do_not_mix(photographs):
     write_sitk(photographs / "benign" / "volume.nii", np.zeros((6, 6, 6), np.int16))
     with pytest.raises(ValueError, match=r"volume.nii has 3 dimensions"):

@@ -39,6 +39,7 @@ def test_a_file_is_what_it_holds_whatever_its_name(samples, tmp_path, name, new_
     shutil.copy(samples / name, tmp_path / new_name)
     assert formats.header(tmp_path / new_name) == formats.header(samples / name)
     found, expected = formats.read(tmp_path / new_name, 3), formats.read(samples / name, 3)
+    assert formats.header(samples / name).is_deep == (found.dtype != np.uint8)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -136,7 +136,7 @@ def test_deep_grey_keeps_its_depth(tmp_path):
         Image.fromarray(DEEP).save(tmp_path / name, **LOSSLESS.get(name, {}))
         found = formats.read(tmp_path / name, 3)
         np.testing.assert_array_equal(found, DEEP[None])
-        assert formats.header(tmp_path / name) == formats.Header(2, 1)
+        assert formats.header(tmp_path / name) == formats.Header(2, 1, is_deep=True)
 
 
 def test_deep_photographs_are_turned_too(tmp_path):

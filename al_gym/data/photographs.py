@@ -22,7 +22,7 @@ _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits, all grey, begin so
 _GREY = ("1", "L", "LA", "La")
 # TIFF tags
 _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION = 258, 259, 262, 270
-_ORIENTATION, _SAMPLES, _FORMAT = 274, 277, 339
+_ORIENTATION, _SAMPLES, _EXTRA, _FORMAT = 274, 277, 338, 339
 _HEADER_SIZE = 1 << 16  # bytes in which a JPEG 2000 file tells its depths
 
 
@@ -45,8 +45,9 @@ def header(path: Path, kind: str) -> tuple[int, int, bool]:
 def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
     """(1 or 3, H, W), turned as the EXIF tag says.
 
-    uint8; uint16, int32 or float32 where a grey file is deeper. Palettes and CMYK become RGB, 1, 2
-    and 4 bits are stretched to 0..255, and an alpha channel that hides nothing is dropped.
+    uint8; uint16, int32, uint32 or float32 where a grey file is deeper. Palettes and CMYK become
+    RGB, 1, 2 and 4 bits are stretched to 0..255, and an alpha channel that hides nothing is
+    dropped.
     """
     with Image.open(path, formats=[kind]) as file:
         _check(file, path)
@@ -58,6 +59,8 @@ def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
         if not image.mode.startswith(_DEEP):
             image = image.convert("L" if n_channels == 1 or image.mode in _GREY else "RGB")
         array = np.asarray(image)
+        if file.format == "TIFF" and array.dtype == np.int32 and _is_unsigned(file):
+            array = array.view(np.uint32)  # Pillow has no such mode, and keeps the bits
     if stretched != 1:
         array = np.rint(array / stretched).astype(np.int32)
     return np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
@@ -83,6 +86,11 @@ def _white(file: ImageFile.ImageFile) -> int:
     """The value that stands for white in a PPM file; Pillow makes it 255 or 65535."""
     args = file.tile[0].args
     return int(args[1]) if isinstance(args, tuple) else 65535 if "16" in str(args) else 255
+
+
+def _is_unsigned(file: ImageFile.ImageFile) -> bool:
+    tags = file.tag_v2  # type: ignore[attr-defined]
+    return max(tags.get(_BITS, (1,))) == 32 and max(tags.get(_FORMAT, (1,))) == 1
 
 
 def _check_tiff(file: ImageFile.ImageFile) -> None:

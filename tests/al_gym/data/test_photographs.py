@@ -281,6 +281,14 @@ def test_tiff_is_as_tifffile_reads_it_or_refused(tmp_path):
     assert refused > 100
 
 
+def test_tiff_of_32_bits_keeps_large_values(tmp_path):
+    for kind, order in ((np.uint32, "<"), (np.int32, "<"), (np.int32, ">")):
+        info = np.iinfo(kind)
+        pixels = RNG.integers(info.min, info.max, (20, 24), kind, endpoint=True)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, byteorder=order)
+        np.testing.assert_array_equal(formats.read(tmp_path / "a.tif", 1), pixels[None])
+
+
 def test_a_bomb_is_refused(tmp_path):
     """A header that asks for more memory than any image here."""
     (tmp_path / "a.pgm").write_bytes(b"P5 60000 60000 255\n")

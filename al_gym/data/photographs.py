@@ -99,6 +99,10 @@ def _check_tiff(file: ImageFile.ImageFile) -> None:
     packed = tags.get(_COMPRESSION, 1) != 1
     if re.search(r"^images=(?!1\s)\d", str(tags.get(_DESCRIPTION, "")), re.MULTILINE):
         raise ValueError("it is a stack of ImageJ; save one image a file")
+    if 0 in tags.get(_EXTRA, ()):
+        raise ValueError(
+            "it has channels beside grey or RGB, which would be lost; save each as a file"
+        )
     if bits > 8 and tags.get(_SAMPLES, 1) > 1:
         raise ValueError(DEEP_COLOURS)
     if bits > 8 and tags.get(_PHOTOMETRIC) == 0:

@@ -281,6 +281,20 @@ def test_tiff_is_as_tifffile_reads_it_or_refused(tmp_path):
     assert refused > 100
 
 
+def test_tiff_of_channels_beside_its_colours_is_refused(tmp_path):
+    """Such as stains of fluorescence; Pillow reads the first ones alone."""
+    for pixels, photometric in (
+        (np.dstack([GREY, GREY]), "minisblack"),
+        (np.dstack([COLOUR, GREY]), "rgb"),
+        (np.dstack([COLOUR, GREY, GREY]), "rgb"),
+    ):
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels, photometric=photometric, planarconfig="contig",
+            extrasamples=["unspecified"] * (pixels.shape[2] - (3 if photometric == "rgb" else 1)),
+        )  # fmt: skip
+        assert_refused(tmp_path / "a.tif", "channels beside grey or RGB")
+
+
 def test_tiff_of_32_bits_keeps_large_values(tmp_path):
     for kind, order in ((np.uint32, "<"), (np.int32, "<"), (np.int32, ">")):
         info = np.iinfo(kind)

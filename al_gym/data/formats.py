@@ -15,7 +15,6 @@ import numpy as np
 
 from al_gym.data import dicom, photographs, volumes
 
-N_BYTES = 4096  # of a file, enough to recognise it
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
     ".pgm", ".ppm", ".pbm", ".pnm", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha",
@@ -161,7 +160,7 @@ def _kind(path: Path) -> str | None:
     if any(path.with_suffix(h).is_file() or path.with_suffix(h.upper()).is_file() for h in headers):
         return None
     with path.open("rb") as file:
-        start = file.read(N_BYTES)
+        start = file.read(photographs.N_BYTES)
     packed = start.startswith(b"\x1f\x8b")
     if packed:
         start = _unpacked(start)

@@ -1,6 +1,8 @@
 """Photographs and other flat images by Pillow; what Pillow would lose or distort is refused."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,9 @@ MAGIC = {
     "PPM": rb"P[1-6]\s(?:(?:\s|#[^\n]*\n)*\d+\s){2}",
 }
 """Pillow's name of a format -> how its files begin."""
+N_BYTES = 4096  # enough to recognise a file by
+MOST_PIXELS = 2 * 89_478_485
+"""Of an image; more are likely an attack, says Pillow, which warns from the half on."""
 DEEP_COLOURS = "its colours have more than 8 bits a channel; save it with 8"
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits, all grey, begin so
 _GREY = ("1", "L", "LA", "La")
@@ -34,9 +39,33 @@ def kind(start: bytes) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
+    """An image whose pixels are not decoded yet.
+
+    By the format's class, as ``Image.open`` does not tell what it dislikes, and warns of sizes.
+
+    Raises:
+        ValueError: Pillow would fill up what is lost, or the file is too large.
+        SyntaxError: Pillow does not know this kind of it, or it is broken.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ValueError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: lost parts would be grey, and nobody "
+            "would know. Unset it"
+        )
+    Image.init()
+    factory, _ = Image.OPEN[kind]
+    with path.open("rb") as file, factory(file, str(path)) as image:
+        n_pixels = image.width * image.height
+        if n_pixels > MOST_PIXELS:
+            raise ValueError(f"it has {n_pixels} pixels, more than {MOST_PIXELS}; shrink it")
+        yield image
+
+
 def header(path: Path, kind: str) -> tuple[int, int, bool]:
     """Dimensions, channels, and whether values have more than 8 bits."""
-    with Image.open(path, formats=[kind]) as file:
+    with opened(path, kind) as file:
         _check(file, path)
         is_deep = file.mode.startswith(_DEEP)
         return 2, 1 if file.mode in _GREY or is_deep else 3, is_deep
@@ -49,7 +78,7 @@ def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
     RGB, 1, 2 and 4 bits are stretched to 0..255, and an alpha channel that hides nothing is
     dropped.
     """
-    with Image.open(path, formats=[kind]) as file:
+    with opened(path, kind) as file:
         _check(file, path)
         stretched = 65535 / _white(file) if file.format == "PPM" and file.mode == "I" else 1
         file.load()

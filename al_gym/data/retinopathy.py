@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from al_gym import config
-from al_gym.data import cache, files, walk
+from al_gym.data import cache, files, photographs, walk
 from al_gym.data.dataset import ImageDataset, split_groups
 
 CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
@@ -220,13 +220,12 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
     Raises:
         ValueError: the file cannot be decoded; names it.
     """
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ValueError(
-            f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: if parts of {path} were lost, they would "
-            "be grey, and nobody would know. Unset it"
-        )
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as file:
+        with path.open("rb") as start:
+            kind = photographs.kind(start.read(photographs.N_BYTES))
+        if kind not in ("JPEG", "PNG"):
+            raise ValueError("it is neither JPEG nor PNG")
+        with photographs.opened(path, kind) as file:
             if file.mode.startswith(("I", "F")):
                 raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode})")
             # decodes at a half, a quarter or an eighth where that still holds enough pixels

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from al_gym.data import formats
 
@@ -306,4 +306,21 @@ def test_tiff_of_32_bits_keeps_large_values(tmp_path):
 def test_a_bomb_is_refused(tmp_path):
     """A header that asks for more memory than any image here."""
     (tmp_path / "a.pgm").write_bytes(b"P5 60000 60000 255\n")
-    assert_refused(tmp_path / "a.pgm", "decompression bomb")
+    assert_refused(tmp_path / "a.pgm", "it has 3600000000 pixels, more than 178956970; shrink it")
+
+
+def test_a_large_image_is_no_bomb(tmp_path):
+    """Pillow would warn, and a warning may be an error."""
+    Image.new("1", (10000, 9500)).save(tmp_path / "a.png")
+    assert formats.header(tmp_path / "a.png") == formats.Header(2, 1)
+    assert formats.read(tmp_path / "a.png", 1).shape == (1, 9500, 10000)
+
+
+def test_pillow_must_not_fill_up_what_is_lost(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.tile(COLOUR, (4, 4, 1))).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for read in (formats.header, lambda path: formats.read(path, 3)):
+        with pytest.raises(ValueError, match=r"a\.jpg .*LOAD_TRUNCATED_IMAGES is set.*Unset it"):
+            read(path)

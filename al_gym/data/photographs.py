@@ -4,14 +4,15 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 MAGIC = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "JPEG": rb"\xff\xd8\xff",
-    "TIFF": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
+    "TIFF": rb"II\*\0|MM\0\*|II\+\0",
     "GIF": rb"GIF8[79]a",
     "WEBP": rb"RIFF.{4}WEBP",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
@@ -22,6 +23,7 @@ MAGIC = {
 N_BYTES = 4096  # enough to recognise a file by
 MOST_PIXELS = 2 * 89_478_485
 """Of an image; more are likely an attack, says Pillow, which warns from the half on."""
+SAMPLE_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 6: "complex numbers"}
 DEEP_COLOURS = "its colours have more than 8 bits a channel; save it with 8"
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits, all grey, begin so
 _GREY = ("1", "L", "LA", "La")
@@ -32,7 +34,13 @@ _HEADER_SIZE = 1 << 16  # bytes in which a JPEG 2000 file tells its depths
 
 
 def kind(start: bytes) -> str | None:
-    """Name of the format of a file that starts so, or None."""
+    """Name of the format of a file that starts so, or None.
+
+    Raises:
+        ValueError: a big-endian BigTIFF file.
+    """
+    if start.startswith(b"MM\0+"):
+        raise ValueError("it is a big-endian BigTIFF file; save it as TIFF")
     for name, magic in MAGIC.items():
         if re.match(magic, start, re.DOTALL):
             return name
@@ -46,8 +54,9 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
     By the format's class, as ``Image.open`` does not tell what it dislikes, and warns of sizes.
 
     Raises:
-        ValueError: Pillow would fill up what is lost, or the file is too large.
-        SyntaxError: Pillow does not know this kind of it, or it is broken.
+        ValueError: Pillow would fill up what is lost, does not know this kind of TIFF, or the
+            image is too large.
+        SyntaxError: the file is broken.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
@@ -56,11 +65,34 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
         )
     Image.init()
     factory, _ = Image.OPEN[kind]
-    with path.open("rb") as file, factory(file, str(path)) as image:
+    with path.open("rb") as file:
+        try:
+            image = factory(file, str(path))
+        except SyntaxError as error:
+            if str(error) == "unknown pixel mode" and kind == "TIFF":
+                raise ValueError(
+                    f"{_tiff_pixels(file)} are not read; save it as grey of 8, 16 or 32 bits, or "
+                    "RGB of 8"
+                ) from None
+            raise
         n_pixels = image.width * image.height
         if n_pixels > MOST_PIXELS:
             raise ValueError(f"it has {n_pixels} pixels, more than {MOST_PIXELS}; shrink it")
         yield image
+
+
+def _tiff_pixels(file: IO[bytes]) -> str:
+    """What a TIFF file's pixels are, in words, where Pillow has no word for them."""
+    file.seek(0)
+    start = file.read(8)
+    start += file.read(8) if start[2] == 43 else b""  # BigTIFF
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+    file.seek(tags.next)
+    tags.load(file)
+    order = "big-endian" if start.startswith(b"MM") else "little-endian"
+    kind = SAMPLE_FORMATS.get(max(tags.get(_FORMAT, (1,))), "other numbers")
+    bits = max(tags.get(_BITS, (1,)))
+    return f"pixels of {tags.get(_SAMPLES, 1)} x {bits} bits, {order} {kind},"
 
 
 def header(path: Path, kind: str) -> tuple[int, int, bool]:

@@ -303,6 +303,29 @@ def test_tiff_of_32_bits_keeps_large_values(tmp_path):
         np.testing.assert_array_equal(formats.read(tmp_path / "a.tif", 1), pixels[None])
 
 
+@pytest.mark.parametrize(
+    ("kind", "n_channels", "order", "said"),
+    [
+        ("f8", 1, "<", "pixels of 1 x 64 bits, little-endian floats"),
+        ("f2", 1, ">", "pixels of 1 x 16 bits, big-endian floats"),
+        ("u4", 1, ">", "pixels of 1 x 32 bits, big-endian unsigned integers"),
+        ("u1", 4, "<", "pixels of 4 x 8 bits, little-endian unsigned integers"),
+        ("c8", 1, "<", "pixels of 1 x 64 bits, little-endian complex numbers"),
+    ],
+)
+def test_tiff_that_pillow_does_not_know_is_told(tmp_path, kind, n_channels, order, said):
+    pixels = np.ones((8, 9, n_channels), kind)
+    for bigtiff in (False, True):
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels.squeeze(), photometric="minisblack", byteorder=order,
+            bigtiff=bigtiff, planarconfig="contig" if n_channels > 1 else None,
+        )  # fmt: skip
+        no_tiff = bigtiff and order == ">"
+        assert_refused(
+            tmp_path / "a.tif", "a big-endian BigTIFF" if no_tiff else f"{said}, are not"
+        )
+
+
 def test_a_bomb_is_refused(tmp_path):
     """A header that asks for more memory than any image here."""
     (tmp_path / "a.pgm").write_bytes(b"P5 60000 60000 255\n")

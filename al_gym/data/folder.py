@@ -58,7 +58,8 @@ def load(
             None: 64 for images, 32 for volumes, and what it is for an npz file.
         window: (low, high) intensities that become 0 and 255, such as (-1000, 400) HU for CT; None:
             8-bit images keep their values, others are scaled between their own 0.5 and 99.5
-            percentiles; both kinds together need a window.
+            percentiles (least and largest value if these are equal, as in an image that is all
+            background but for a few pixels); both kinds together need a window.
         group_pattern: regular expression whose first group is the patient, such as ``(p\d+)_``, so
             that a patient lies on one side of the split. It is searched in the path below the
             folders of class and split; if it is not there, in the path below the root, with
@@ -190,10 +191,16 @@ def fitted(
             "a folder holds either images or volumes"
         )
     if array.dtype != np.uint8 or window is not None:
-        low, high = np.percentile(array, (0.5, 99.5)) if window is None else window
+        low, high = _range(array) if window is None else window
         array = (array.astype(np.float32) - low) / (high - low if high > low else 1) * 255
     resized = _resize(torch.from_numpy(array.astype(np.float32)), shape[1:])
     return resized.clamp(0, 255).round().to(torch.uint8).expand(shape).contiguous().numpy()
+
+
+def _range(array: np.ndarray) -> tuple[float, float]:
+    """What becomes black and white: 0.5 and 99.5 percentiles, or all there is if they are equal."""
+    low, high = np.percentile(array, (0.5, 99.5))
+    return (low, high) if low < high else (array.min(), array.max())
 
 
 def _resize(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:

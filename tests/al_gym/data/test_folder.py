@@ -124,6 +124,14 @@ def test_deep_images_are_scaled_between_their_percentiles(tmp_path):
     assert abs(int(image[0, 32, 0]) - 128) <= 2
 
 
+def test_a_few_bright_pixels_keep_their_differences():
+    """Both percentiles are the background."""
+    values = np.zeros((1, 40, 40), np.uint16)
+    values[0, 3, 3:6] = 1000, 2000, 5000
+    image = folder.fitted("x", values, (1, 40, 40))
+    assert image[0, 3, 2:7].tolist() == [0, 51, 102, 255, 0]
+
+
 def test_tiny_values_are_not_lost():
     """Such as of diffusion in m²/s: 1e-9 is no less a value than 1000."""
     values = np.linspace(0, 3, 64, dtype=np.float32).reshape(1, 8, 8)

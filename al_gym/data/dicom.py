@@ -33,12 +33,13 @@ COLOURS = (
 )  # fmt: skip
 """Photometric interpretations that are read; all in colour become RGB."""
 STORAGE = "1.2.840.10008.5.1.4.1.1."
-WITHOUT_PIXELS = (
+NO_IMAGES = (
     "1.2.840.10008.1.3.10",  # DICOMDIR
-    *[STORAGE + number for number in ("9.", "11.", "66.1", "66.3", "66.5", "88.", "104.")],
+    *[STORAGE + number for number in ("9.", "11.", "66", "67", "88.", "104.")],
     *[STORAGE + number for number in ("481.3", "481.4", "481.5", "481.6", "481.7", "481.8")],
 )
-"""How the SOP classes of waveforms, presentation states, reports, documents and plans begin."""
+"""How the SOP classes of waveforms, presentation states, reports, documents, plans, and of what is
+about images (segmentations, registrations) begin."""
 FILMS = tuple(
     STORAGE + number for number in ("3.1", "6.1", "7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.2")
 )
@@ -79,8 +80,8 @@ def kind(start: bytes) -> str | None:
 
 
 def header(path: Path) -> tuple[int, int, bool, str | None, str | None] | None:
-    """What ``formats.Header`` holds, in its order; None: no pixels."""
-    if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
+    """What ``formats.Header`` holds, in its order; None: it is no image."""
+    if _start(path)[0].get(0x0002, "").startswith(NO_IMAGES):
         return None
     reader = _open(path)
     n_frames, n_channels = reader.GetSize()[2], reader.GetNumberOfComponents()

@@ -47,7 +47,8 @@ def header(path: Path) -> Header | None:
 
     Returns:
         None: the file is no image, neither by its content nor by its name. That includes DICOM
-        files without pixels, such as DICOMDIR and reports, and the ``.raw`` of an ``.mhd``.
+        files that are no images, such as DICOMDIR, reports and segmentations, and the ``.raw`` of
+        an ``.mhd``.
 
     Raises:
         ValueError: an image that is not read here; names the file.

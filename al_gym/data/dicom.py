@@ -46,6 +46,7 @@ FILMS = tuple(
 """SOP classes whose frames follow each other in time, or have no place in the patient."""
 SEQUENCES = {(0x0028, 0x3000): "a modality LUT", (0x5200, 0x9229): "frames of an enhanced object"}
 """Sequences that SimpleITK does not apply."""
+FIRST = rb"(?:UL|OB|UI|CS|SH|LO|DA|TM|DT|UN|AE)"  # value representations of first elements
 HEADER_SIZE = 1 << 22  # bytes of a file in front of its pixels, at most
 
 
@@ -72,9 +73,9 @@ def kind(start: bytes) -> str | None:
     """
     if start[128:132] == b"DICM":
         return "DICOM"
-    little = rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|[\0-\x40]\0\0\0[ -~])"
-    big = rb"\0[\x02\x08]\0[\0-\x20](?:[A-Z]{2}|\0\0\0[\0-\x40][ -~])"
-    if re.match(little + b"|" + big, start):
+    explicit = rb"(?:[\x02\x08]\0[\0-\x20]\0|\0[\x02\x08]\0[\0-\x20])%b" % FIRST
+    implicit = rb"\x08\0[\x05\x08\x12-\x18]\0[\x02-\x40]\0\0\0[ -~]{2}"
+    if re.match(explicit + b"|" + implicit, start):
         raise ValueError("it is DICOM without its preamble; write it anew, with dcmconv say")
     return None
 

@@ -9,6 +9,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
+_NUMBER = rb"(?:\s|#[^\n]*\n)*\d+\s"
 MAGIC = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "JPEG": rb"\xff\xd8\xff",
@@ -17,7 +18,7 @@ MAGIC = {
     "WEBP": rb"RIFF.{4}WEBP",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
-    "PPM": rb"P[1-6]\s(?:(?:\s|#[^\n]*\n)*\d+\s){2}",
+    "PPM": rb"P4\s(?:%b){2}|P[56]\s(?:%b){3}|P[123]\s(?:%b){2}[\d\s]*(?:#|\Z)" % ((_NUMBER,) * 3),
 }
 """Pillow's name of a format -> how its files begin."""
 N_BYTES = 4096  # enough to recognise a file by

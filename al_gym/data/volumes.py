@@ -44,8 +44,9 @@ def kind(start: bytes) -> str | None:
         raise ValueError("it is Analyze 7.5, which does not say left from right; save it as NIfTI")
     if start.startswith(b"NRRD000"):
         return "NRRD"
-    if re.match(rb"\s*(ObjectType|NDims|Comment)\s*[=:]", start):
-        return "MetaImage"
+    is_first, is_certain = rb"\s*(ObjectType|NDims|Comment)\s*[=:]", rb"^[ \t]*NDims\s*[=:]\s*\d"
+    if re.match(is_first, start) and re.search(is_certain, start, re.MULTILINE):
+        return "MetaImage"  # and not any text that begins with a comment
     return None
 
 

@@ -186,9 +186,7 @@ def _check_straight(ordered: list[Slice], normal: np.ndarray) -> None:
 
 
 def _mismatch(one: Slice, other: Slice, what: str) -> ValueError:
-    return ValueError(
-        f"{one.path} has another {what} than {other.path} of the same series; move it elsewhere"
-    )
+    return ValueError(f"{one.path} has another {what} than {other.path} of the same series")
 
 
 def _open(path: Path) -> sitk.ImageFileReader:

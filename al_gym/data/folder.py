@@ -159,7 +159,8 @@ def read_image(
         volume = formats.read_series(paths)
     except ValueError as error:
         raise ValueError(
-            f"{error}. Its series of {len(paths)} files is read as one volume; join_series=False "
+            f"{error}. Its series of {len(paths)} files is read as one volume: leave out what is "
+            "no slice of it, such as a localiser, with exclude; or pass join_series=False, which "
             "takes every file as an image"
         ) from error
     return fitted(str(paths[0]), volume, shape, window)

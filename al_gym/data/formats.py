@@ -171,16 +171,13 @@ def _kind(path: Path) -> str | None:
         except ValueError as error:
             raise _refusal(path, error) from None
         if kind is not None and packed and kind != "NIfTI":
-            raise ValueError(
-                f"{path} cannot be decoded: it is packed {kind}; unpack it with gunzip"
-            )
+            problem = f"it is packed {kind}; unpack it with gunzip"
+            raise _refusal(path, ValueError(problem))
         if kind is not None:
             return kind
     if path.name.lower().endswith(ENDINGS):
-        raise ValueError(
-            f"{path} cannot be decoded: by its content it is no format that is read here; "
-            "convert it to PNG or NIfTI"
-        )
+        problem = "by its content it is no format that is read here; convert it to PNG or NIfTI"
+        raise _refusal(path, ValueError(problem))
     return None
 
 
@@ -203,4 +200,5 @@ def _refusal(path: Path, error: Exception) -> ValueError:
     said = re.sub(r".*(ITK ERROR: \w+\(\w+\):|\.\w+:\d+ \(\):)", "", str(error), flags=re.DOTALL)
     said = " ".join(said.split())
     reason = said.replace(str(path), "it") or type(error).__name__
-    return ValueError(f"{path} cannot be decoded: {reason}")
+    repair = "Or" if isinstance(error, ValueError) else "Repair it, or"  # ours say what to do
+    return ValueError(f"{path} cannot be decoded: {reason}. {repair} leave it out with exclude")

@@ -347,6 +347,27 @@ def test_labels_and_root_may_begin_at_home(photographs, monkeypatch):
         folder.load("~", labels="~/none.csv")
 
 
+def test_a_localiser_in_a_series_is_named(tmp_path):
+    for name in "ab":
+        for z in range(3):
+            pixels = np.full((4, 4), z, np.int16)
+            write_slice(
+                tmp_path / name / f"{z}", pixels, series=f"1.{ord(name)}", patient=name, z=z
+            )
+    scout = tmp_path / "a" / "scout"
+    write_slice(
+        scout, np.zeros((4, 4), np.int16), series="1.97", patient="a", axes=(0, 1, 0, 0, 0, -1)
+    )
+    with pytest.raises(
+        ValueError,
+        match=rf"{scout} has another orientation.*a localiser.*exclude.*join_series=False",
+    ):
+        folder.load(tmp_path, test_fraction=0)
+    dataset = folder.load(tmp_path, test_fraction=0, exclude="scout", image_size=4)
+    assert dataset.images.shape == (2, 1, 4, 4, 4)
+    assert len(folder.load(tmp_path, test_fraction=0, join_series=False).images) == 7
+
+
 def test_a_dicom_series_is_one_volume_in_order(tmp_path):
     for name, base in (("a", 0), ("b", 1000)):
         for scan in range(2):
@@ -363,7 +384,7 @@ def test_a_dicom_series_is_one_volume_in_order(tmp_path):
     assert dataset.names.tolist() == ["a/s0", "a/s1", "b/s0", "b/s1"]
     assert dataset.groups.tolist() == ["a0", "a1", "b0", "b1"]
     assert dataset.images[1, 0, :, 0, 0].tolist() == [1, 11, 21, 31]
-    with pytest.raises(ValueError, match="join_series=False takes every file as an image"):
+    with pytest.raises(ValueError, match="join_series=False, which takes every file as an image"):
         write_slice(
             tmp_path / "a/s0/IM9", np.zeros((5, 4), np.int16),
             series="1.0.0", patient="a0", z=40.0,

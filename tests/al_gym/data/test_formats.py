@@ -83,6 +83,17 @@ def test_what_is_no_image(tmp_path, content):
                 read(tmp_path / name)
 
 
+def test_a_refusal_says_what_to_do(tmp_path):
+    for content, advice in (
+        (b"\x89PNG\r\n\x1a\nxx", ". Repair it, or leave it out with exclude"),
+        (b"nothing", "convert it to PNG or NIfTI. Or leave it out with exclude"),
+        (b"P6 3 2 65535\n", "save it with 8. Or leave it out with exclude"),
+    ):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a\.png cannot be decoded: .*{advice}$"):
+            formats.header(tmp_path / "a.png")
+
+
 def test_packed_images_are_named(samples, tmp_path):
     for name in ("a.png", "a.dcm", "a.nrrd"):
         path = tmp_path / f"{name}.gz"

@@ -115,8 +115,7 @@ def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
         _check(file, path)
         stretched = 65535 / _white(file) if file.format == "PPM" and file.mode == "I" else 1
         file.load()
-        if file.has_transparency_data:
-            _check_opaque(file)
+        check_opaque(file)
         image = ImageOps.exif_transpose(file)
         if not image.mode.startswith(_DEEP):
             image = image.convert("L" if n_channels == 1 or image.mode in _GREY else "RGB")
@@ -189,8 +188,15 @@ def _check_jpeg2000(path: Path) -> None:
         raise ValueError(f"{bits} bits in {n_channels} channels are not read; save it with 8 bits")
 
 
-def _check_opaque(file: Image.Image) -> None:
-    if file.mode.startswith(_DEEP) or file.convert("RGBA").getchannel("A").getextrema() != (
+def check_opaque(image: Image.Image) -> None:
+    """Refuse an image that shows what lies behind it.
+
+    Raises:
+        ValueError: a pixel is not opaque.
+    """
+    if not image.has_transparency_data:
+        return
+    if image.mode.startswith(_DEEP) or image.convert("RGBA").getchannel("A").getextrema() != (
         255,
         255,
     ):

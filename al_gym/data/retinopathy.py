@@ -22,7 +22,7 @@ CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
 ENDINGS = (".jpeg", ".jpg", ".png")
 BLACK = 12
 """Grey value up to which a pixel belongs to the border around the photograph."""
-VERSION = 2  # of the images in the cache; raise it when the same settings give other pixels
+VERSION = 3  # of the images in the cache; raise it when the same settings give other pixels
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
     """A photograph turned as its EXIF says, without its black border, in a square, resized.
 
     Args:
-        path: JPEG or PNG, of 8 bits a channel.
+        path: JPEG or PNG, of 8 bits a channel, without transparent pixels.
         size: pixels along an edge of the result.
 
     Returns:
@@ -230,6 +230,7 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
                 raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode})")
             # decodes at a half, a quarter or an eighth where that still holds enough pixels
             file.draft("RGB", (2 * size, 2 * size))
+            photographs.check_opaque(file)
             photograph = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
         raise ValueError(f"{path} cannot be decoded: {error}. Fetch it again") from error

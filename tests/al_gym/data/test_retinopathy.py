@@ -378,6 +378,20 @@ def test_more_than_8_bits_are_refused(tmp_path):
         retinopathy.read_photograph(path, 32)
 
 
+def test_alpha_that_hides_nothing_is_dropped_and_other_is_refused(tmp_path):
+    path = tmp_path / "1_left.png"
+    image = photograph()
+    image.save(path)
+    expected = retinopathy.read_photograph(path, 32)
+    image.putalpha(255)
+    image.save(path)
+    np.testing.assert_array_equal(retinopathy.read_photograph(path, 32), expected)
+    image.putpixel((3, 3), (0, 0, 0, 0))
+    image.save(path)
+    with pytest.raises(ValueError, match=r"1_left.png cannot be decoded: .*transparent pixels"):
+        retinopathy.read_photograph(path, 32)
+
+
 def test_pillow_must_not_fill_up_what_is_lost(tmp_path, monkeypatch):
     path = tmp_path / "1_left.jpeg"
     photograph().save(path)

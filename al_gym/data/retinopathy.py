@@ -178,8 +178,11 @@ def find_photographs(
     """
     folders = [p for p in sorted(root.iterdir()) if p.name.lower() == layout.images and p.is_dir()]
     if not folders:
+        others = [p.name for p in sorted(root.iterdir()) if p.is_dir()]
         raise FileNotFoundError(
-            f"Retinopathy: there is no folder {root / layout.images}. Unpack the photographs there"
+            f"Retinopathy: there is no folder {root / layout.images}. Unpack the photographs "
+            f"there, or rename their folder to {layout.images}; there are: "
+            f"{walk.listed(others) or 'none'}"
         )
     if len(folders) > 1:
         raise ValueError(f"two folders have one name: {folders[0]} and {folders[1]}")

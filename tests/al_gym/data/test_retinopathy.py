@@ -269,8 +269,12 @@ def test_a_label_file_that_is_none(root):
 def test_missing_folders(tmp_path, root):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         retinopathy.load(tmp_path / "nowhere")
-    shutil.rmtree(root / "train")
-    with pytest.raises(FileNotFoundError, match=r"Unpack the photographs"):
+    (root / "train").rename(root / "resized_train")
+    message = r"Unpack the photographs there, or rename .* to train; there are: .*resized_train"
+    with pytest.raises(FileNotFoundError, match=message):
+        retinopathy.load(root, **SIZES)
+    shutil.rmtree(root / "resized_train")
+    with pytest.raises(FileNotFoundError, match=r"there are: none"):
         retinopathy.load(root, **SIZES)
 
 

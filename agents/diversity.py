@@ -26,7 +26,7 @@ from scipy.special import softmax
 
 from agents import bait, uherding
 from agents.names import hint, lookup
-from agents.policy import ScoringPolicy
+from agents.policy import ScoringPolicy, softmax_of
 from agents.strategies import generator
 
 PREFIX = "skactiveml:"
@@ -105,7 +105,7 @@ class FeatureStrategy(ScoringPolicy):
         self._query_size = query_size
         self.generator = generator(seed)
 
-    def scores(self, observation: np.ndarray) -> np.ndarray:
+    def scores(self, observation: Any) -> np.ndarray:
         """Scores of (n_u, M), (n_u,) float32: the chosen above 0, best first, the rest 0.
 
         Args:
@@ -117,7 +117,7 @@ class FeatureStrategy(ScoringPolicy):
         from threadpoolctl import threadpool_limits  # comes with scikit-activeml
 
         seed = int(self.generator.integers(2**31))
-        view = View(self._env, observation, seed)
+        view = View(self._env, softmax_of(observation), seed)
         n = min(self._query_size, len(view.rows))
         with threadpool_limits(1):  # the same clusters whatever the machine
             chosen = self._choose(view, n, seed)

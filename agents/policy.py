@@ -61,12 +61,11 @@ class ScoringPolicy(ABC):
         return (np.stack(scores) if stacked else scores[0]), state
 
 
-def unstacked(observation: Any) -> tuple[list[Any], bool]:
-    """The observations of an array or a dictionary of arrays, and whether they were stacked.
+def softmax_of(observation: Any) -> np.ndarray:
+    """The softmax values of an observation, which is an array of them or a dictionary with them.
 
     Raises:
         TypeError: a dictionary without softmax values.
-        ValueError: the softmax values are neither (n, M) nor (m, n, M).
     """
     if isinstance(observation, Mapping) and "softmax" not in observation:
         raise TypeError(
@@ -74,10 +73,24 @@ def unstacked(observation: Any) -> tuple[list[Any], bool]:
             "al_gym.wrappers.ContextObservation(env)"
         )
     softmax = observation["softmax"] if isinstance(observation, Mapping) else observation
+    return np.asarray(softmax)
+
+
+def unstacked(observation: Any) -> tuple[list[Any], bool]:
+    """The observations of an array or a dictionary of arrays, and whether they were stacked.
+
+    Raises:
+        TypeError: a dictionary without softmax values.
+        ValueError: the softmax values are neither (n, M) nor (m, n, M).
+    """
+    softmax = softmax_of(observation)
     if np.ndim(softmax) == 2:
         return [observation], False
     if np.ndim(softmax) != 3:
-        raise ValueError(f"softmax values must be (n, M) or (m, n, M), not {np.shape(softmax)}")
+        raise ValueError(
+            f"softmax values must be (n, M) or (m, n, M), not {np.shape(softmax)}; strategies do "
+            "without FlattenObservation"
+        )
     if not isinstance(observation, Mapping):
         return list(observation), True
     return [

@@ -220,17 +220,16 @@ def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
 
 
 class EachRollout(BaseCallback):
-    """Calls a function where ``state_dict`` may be taken, and stops after ``max_steps`` steps.
+    """Calls a function where ``state_dict`` may be taken, and stops when an episode is over.
 
     Args:
         between: called before each rollout but the first.
-        max_steps: ``learn`` stops once ``num_timesteps`` has reached it.
         noise: a ``state_dict``'s "noise", put back after ``learn`` has reset it.
     """
 
-    def __init__(self, between: Callable[[], None], max_steps: int, noise: Any = None) -> None:
+    def __init__(self, between: Callable[[], None], noise: Any = None) -> None:
         super().__init__()
-        self._between, self._max_steps, self._noise = between, max_steps, noise
+        self._between, self._noise = between, noise
         self._first = True
 
     def _on_training_start(self) -> None:
@@ -244,4 +243,4 @@ class EachRollout(BaseCallback):
         self._first = False
 
     def _on_step(self) -> bool:
-        return self.num_timesteps < self._max_steps
+        return not self.locals["dones"].any()

@@ -7,11 +7,12 @@ it ranks an agent's.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from agents.names import lookup
-from agents.policy import ScoringPolicy
+from agents.policy import ScoringPolicy, softmax_of
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 
@@ -81,11 +82,12 @@ class Strategy(ScoringPolicy):
         self._scorer = scorer
         self.generator = generator
 
-    def scores(self, observation: np.ndarray) -> np.ndarray:
-        """Scores of (n_u, M), (n_u,) float32 in [0, 1]; rows of zeros score 0."""
-        in_pool = observation.any(axis=1)
-        scores = np.zeros(len(observation), np.float32)
-        scores[in_pool] = np.clip(self._scorer(observation[in_pool]), 0, 1)
+    def scores(self, observation: Any) -> np.ndarray:
+        """Scores (n_u,) float32 in [0, 1] of softmax values (n_u, M); rows of zeros score 0."""
+        softmax = softmax_of(observation)
+        in_pool = softmax.any(axis=1)
+        scores = np.zeros(len(softmax), np.float32)
+        scores[in_pool] = np.clip(self._scorer(softmax[in_pool]), 0, 1)
         return scores
 
 

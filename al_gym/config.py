@@ -1,5 +1,6 @@
 """Settings of the task and of the classifier. Importing them imports no torch."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -33,7 +34,8 @@ class EnvConfig:
     """Share of each class held out of the training set for rewards that need it; None: 0.1 for
     those, 0 for the others. The images are the same for every seed."""
     label_noise: float = 0.0
-    """Probability that the built-in annotator is wrong. The initial set has the true labels."""
+    """Probability that the built-in annotator is wrong. An initial set that is "stratified" or
+    "known" has the data set's labels all the same."""
     eval_every: int = 1
     """Steps between two looks at the test set; there is always one at the start and the end."""
     resample_initial: bool = False
@@ -48,7 +50,8 @@ class EnvConfig:
     clusters of the untrained classifier's features; or the path of a csv file whose column ``file``
     lists ``ImageDataset.names``."""
     skip_cost: float = 1.0
-    """What an image that the annotator skips takes from the budget, in labels."""
+    """What an image that the annotator skips takes from the budget, in labels. Above 1, skips in
+    the last query may exceed the budget."""
 
     def __post_init__(self) -> None:
         """Check every value; numbers of NumPy become Python's.
@@ -58,6 +61,8 @@ class EnvConfig:
         """
         for field in fields(self):
             object.__setattr__(self, field.name, plain_number(getattr(self, field.name)))
+        if isinstance(self.initial_set, os.PathLike):
+            object.__setattr__(self, "initial_set", os.fspath(self.initial_set))
         check_between("initial_fraction", self.initial_fraction, 0, 1)
         if self.initial_size is not None:
             check_at_least("initial_size", self.initial_size, 0)

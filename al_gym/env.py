@@ -87,7 +87,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     | `available` | (n_u,) bool, pool rows not asked about yet |
 
     Shapes and types are the same in every step, so that infos can be stacked: after `reset`, and at
-    the end of a last query of fewer than n_s samples, `selected` is -1 and `sample_rewards` NaN.
+    the end of a query of fewer than n_s samples, `selected` is -1 and `sample_rewards` NaN.
 
     Beyond the standard API, reached with `get_wrapper_attr`, there are `max_steps`, the length of
     an episode; `query_size`, n_s; `selected_names`, which files were just asked about, best score

@@ -185,7 +185,7 @@ def _refuse_unknown(settings: Iterable[str], known: list[str]) -> None:
     for name in settings:
         if name not in known:
             suggestion = hint(name, known) or f"; known are {sorted(known)}"
-            raise TypeError(f"unknown keyword {name!r}{suggestion}")
+            raise TypeError(f"make_env() got an unexpected keyword argument {name!r}{suggestion}")
 
 
 def _only(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Outcome:
 
     sample_rewards: np.ndarray
     """(n_s,) float32, the summands of Eq. 3 of the samples just asked about, best score first; 0 of
-    those that the annotator skipped. The last query of an episode may have fewer."""
+    those that the annotator skipped. A query near the end of the budget may have fewer."""
     validation_before: Evaluation | None
     """On the images held out for validation, before the update; None if none are held out."""
     validation_after: Evaluation | None

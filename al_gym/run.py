@@ -13,6 +13,7 @@ from al_gym import phases, rewards
 from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checked_annotation
 from al_gym.classifiers import Classifiers, Lesson
 from al_gym.classifiers.counters import Counters
+from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import UNKNOWN, ImageDataset
 from al_gym.episode import Episode, Query, Start
@@ -69,6 +70,7 @@ class Run:
         return len(self.task.training)
 
     @property
+    @own_torch_state()
     def n_features(self) -> int:
         """F, the size of the classifier's penultimate layer."""
         return self.classifiers.n_features
@@ -237,11 +239,13 @@ class Run:
 
     # --- beyond the episode -----------------------------------------------------------------------
 
+    @own_torch_state()
     def embed(self, indices: np.ndarray) -> np.ndarray:
         """Features of the penultimate layer, (n, F) float32, of images of the data set."""
         _ = self.episode
         return self.classifiers.embed(self.k, indices)
 
+    @own_torch_state()
     def last_layer(self) -> tuple[np.ndarray, np.ndarray]:
         """Weight (M, F) and bias (M,) of the classifier's last layer, float32.
 
@@ -250,6 +254,7 @@ class Run:
         _ = self.episode
         return self.classifiers.last_layer(self.k)
 
+    @own_torch_state()
     def predict_with_dropout(self, indices: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
         """Softmax of images of the data set under random dropout masks, (n_draws, n, M) float32.
 
@@ -260,29 +265,18 @@ class Run:
         rng = np.random.default_rng(seed)
         return self.classifiers.predict_with_dropout(self.k, indices, n_draws, rng)
 
-    def evaluate_retrained(self) -> Evaluation:
-        """Evaluate on the test set a fresh classifier trained on what is labelled now.
+    @own_torch_state()
+    def evaluate_retrained(self, pool: Pool | None = None) -> Evaluation:
+        """Evaluate on the test set a fresh classifier trained on what is labelled.
+
+        Args:
+            pool: with what is labelled; None: the episode's as it is now.
 
         It starts from this episode's initial weights and is trained for ``pretrain_passes``,
         whatever was labelled in which order. The episode goes on unchanged. Without test images
         all scores are NaN.
         """
-        return self._evaluate_trained_on(self.episode.pool)
-
-    def evaluate_fully_supervised(self) -> Evaluation:
-        """Evaluate on the test set a classifier trained on the whole training set: ALL.
-
-        It is trained as ``evaluate_retrained`` does, with the annotator's labels, those of the
-        initial set included; what the annotator skips is left out. The episode goes on unchanged.
-
-        Raises:
-            ValueError: a label is not known, and there is no annotator to ask.
-        """
-        pool = self.episode.pool
-        rest = np.flatnonzero(pool.available)
-        return self._evaluate_trained_on(pool.annotated(rest, self.annotate(rest)))
-
-    def _evaluate_trained_on(self, pool: Pool) -> Evaluation:
+        chosen = self.episode.pool if pool is None else pool
         assert self.start is not None
         if not len(self.dataset.test):
             return NOT_MEASURED
@@ -290,7 +284,7 @@ class Run:
         try:
             _, weights_rng, fit_rng, _ = phases.generators(self.start.seed)
             self.classifiers.initialize(self.k, weights_rng)
-            lesson = Lesson(self.k, pool.labelled, pool.labels, fit_rng)
+            lesson = Lesson(self.k, chosen.labelled, chosen.labels, fit_rng)
             self.classifiers.fit([lesson], self.classifier_config.pretrain_passes)
             (evaluation,) = phases.evaluations([self], [self.dataset.test])
             assert evaluation is not None
@@ -298,6 +292,27 @@ class Run:
         finally:
             self.classifiers.load_state_dict(self.k, kept)
 
+    def fully_labelled(self) -> Pool:
+        """The pool after a question about all that is left, which the annotator is asked.
+
+        The episode goes on unchanged.
+
+        Raises:
+            ValueError: a label is not known, and there is no annotator to ask.
+        """
+        pool = self.episode.pool
+        rest = np.flatnonzero(pool.available)
+        return pool.annotated(rest, self.annotate(rest))
+
+    def evaluate_fully_supervised(self) -> Evaluation:
+        """``evaluate_retrained`` with ``fully_labelled``: ALL, trained on the whole training set.
+
+        The labels are the annotator's, those of the initial set included; what it skips is left
+        out.
+        """
+        return self.evaluate_retrained(self.fully_labelled())
+
+    @own_torch_state()
     def state_dict(self) -> dict[str, Any]:
         """The running episode, for ``load_state_dict`` in another process.
 
@@ -316,6 +331,7 @@ class Run:
             "np_random": self.rng.bit_generator.state,
         }  # fmt: skip
 
+    @own_torch_state()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a ``state_dict`` of a run with the same data set and settings.
 
@@ -324,6 +340,7 @@ class Run:
 
         Raises:
             ValueError: the state belongs to a pool of another size.
+            RuntimeError: it belongs to another network or optimizer; the run stays as it was.
         """
         n_pool = len(state["episode"]["pool"]["indices"])
         if n_pool != self.task.n_pool:
@@ -333,9 +350,15 @@ class Run:
             )
         # states written before annotators could be asked at the start have but the first two
         start = {"labels": None, "is_drawn": False, **state["start"]}
-        phases.pretrain([self], [start["seed"]], start["labelled"], start["labels"])
-        assert self.start is not None
-        self.start = replace(self.start, is_drawn=start["is_drawn"])
-        self.classifiers.load_state_dict(self.k, state["classifier"])
-        self.rng.bit_generator.state = state["np_random"]
-        self._episode = Episode.from_tree(state["episode"])
+        go_back = self.way_back() if self.has_begun else None
+        try:
+            phases.pretrain([self], [start["seed"]], start["labelled"], start["labels"])
+            assert self.start is not None
+            self.start = replace(self.start, is_drawn=start["is_drawn"])
+            self.classifiers.load_state_dict(self.k, state["classifier"])
+            self.rng.bit_generator.state = state["np_random"]
+            self._episode = Episode.from_tree(state["episode"])
+        except BaseException:
+            if go_back is not None:
+                go_back()
+            raise

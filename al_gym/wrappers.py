@@ -36,8 +36,14 @@ class ContextObservation(
         gym.utils.RecordConstructorArgs.__init__(self, embeddings=embeddings)
         gym.Wrapper.__init__(self, env)
         softmax = env.observation_space
-        if not env.has_wrapper_attr("run") or not isinstance(softmax, spaces.Box):
+        if not env.has_wrapper_attr("run"):
             raise ValueError(f"ContextObservation is for active-learning environments, not {env}")
+        if not isinstance(softmax, spaces.Box) or len(softmax.shape) != 2:
+            raise ValueError(
+                f"ContextObservation needs the softmax matrix as the environment gives it, not "
+                f"{softmax}: put it before wrappers that change observations, such as "
+                "FlattenObservation, which takes its dictionary, too"
+            )
         self._embeddings = embeddings
         n_u, n_classes = softmax.shape
         run = env.get_wrapper_attr("run")

@@ -70,7 +70,7 @@ def _run(
     changed = difference(
         completed(config),
         json.loads(json.dumps(describe_task(env))),
-        ("fingerprint", "environment", "classifier"),
+        ("fingerprint", "environment", "initial_file", "classifier"),
     )
     if changed:
         raise RuntimeError(f"data or settings are not what {CONFIG} says: {changed}")

@@ -109,7 +109,7 @@ def environment(config: QueryConfig) -> "ActiveLearningEnv":
     from al_gym.make import ingredients
 
     given = dict(parsed(setting) for setting in config.set)
-    for name in ("initial_set", "query_size"):
+    for name in ("initial_set", "query_size", "budget"):
         if name in given:
             raise ValueError(
                 f"--set {name} is not for benchmarks.query, whose --n and labels say it"

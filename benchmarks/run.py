@@ -186,6 +186,9 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
     if any(value is not None for key, value in given.items() if key != "root"):
         name = None  # no longer the experiment of that name
     settings = preset.settings | {key: value for key, value in given.items() if value is not None}
+    for key in ("initial_set", "labels"):  # workers elsewhere find the files, too
+        if str(settings.get(key, "")).lower().endswith(".csv"):
+            settings[key] = str(Path(settings[key]).expanduser().resolve())
     flag = settings.get("flag")
     folder = preset.title or (preset.dataset if flag is None else f"{preset.dataset}-{flag}")
     chosen = methods.chosen(config.methods or preset.methods)

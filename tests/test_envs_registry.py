@@ -221,7 +221,11 @@ def test_any_keyword_overrides(chestct_root):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"querysize": 2}, TypeError, "unknown keyword 'querysize'; did you mean 'query_size'"),
+        (
+            {"querysize": 2},
+            TypeError,
+            "keyword argument 'querysize'; did you mean 'query_size'",
+        ),
         ({"profile": "papers"}, ValueError, "unknown profile of chestCT 'papers'"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate must lie in"),
     ],

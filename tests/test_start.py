@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_help_is_shown_without_anything_heavy(program, lightest):
 def test_what_is_heavy_comes_with_the_first_environment():
     """The list would be empty for want of a module, too."""
     assert "torch" in imported_by("from al_gym import ActiveLearningEnv")
+
+
+def test_the_version_is_that_of_the_package():
+    import al_gym
+
+    assert al_gym.__version__ == version("al-gym")
 
 
 def test_public_names_are_those_that_are_there():

@@ -71,7 +71,7 @@ def describe(
     classifier is calibrated; the *deficit*, the mean under p of log(a class's share in the pool's
     predictions / its share of the labels); the *rarity*, the mean under p of -log(M * its share of
     the labels). With embeddings the *novelty*: 1 minus the greatest cosine to a sample that has
-    left the pool, that is, has been labelled in this episode; 0 before any has.
+    left the pool in this episode, labelled or skipped; 0 before any has.
 
     Shares, of the labels and of the predictions, are taken with one more of each class than there
     is, so that none is 0.

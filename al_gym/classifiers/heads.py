@@ -137,6 +137,11 @@ class LinearHeads:
 
     def load_state_dict(self, k: int, state: dict[str, Any]) -> None:
         """Head and what its optimizer remembers, in place."""
+        foreign = set(state) - set(self._of(k))
+        if foreign:
+            raise RuntimeError(
+                f"the state belongs to another optimizer: {sorted(foreign)} are in it"
+            )
         wrong = {
             name: tuple(value.shape)
             for name, value in self._of(k).items()

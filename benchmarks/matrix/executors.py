@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmarks import cell
 from benchmarks.matrix import methods, side_by_side
 from benchmarks.matrix.environments import make_vector_environment
-from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, read_config
+from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, RESULT, read_config
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _progress(totals: dict[Path, int], name: str) -> Iterator[None]:
                     if counts[folder] < totals[folder]:
                         counts[folder] = _lines(folder / CURVE)
                 bar.n = sum(counts.values())
-                done = sum(counts[folder] >= total for folder, total in totals.items())
+                done = sum((folder / RESULT).exists() for folder in totals)
                 bar.set_postfix_str(f"{done} of {len(totals)} cells")
 
         thread = threading.Thread(target=watch, daemon=True)

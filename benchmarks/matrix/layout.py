@@ -13,21 +13,24 @@ FORMAT = 3
 COLUMNS = (
     "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",
     "selected", "class_counts", "retrained_macro_f1", "retrained_micro_f1",
-    "acquisition_seconds", "training_seconds", "selected_names",
+    "acquisition_seconds", "training_seconds", "n_skipped", "selected_names",
 )  # fmt: skip
 """Of ``curve.csv``. The line of step 0 is the start: it has no reward, and its training seconds are
 those of the reset. ``selected`` are the data-set rows just annotated, best score first, and
 ``class_counts`` the labelled samples of each class. The retrained columns are empty where no
 classifier was trained from scratch. Acquisition seconds are the method's own: choosing and, if it
 learns, learning. Training seconds are the environment's; of cells that run side by side, they are
-those of all of them and of waiting for one another. ``selected_names`` are the names of the images
+those of all of them and of waiting for one another. ``n_skipped`` counts the images whose class the
+annotator could not tell so far. ``selected_names`` are the names of the images
 just annotated, in the order of ``selected``, as a JSON list, since file names may hold spaces and
 commas. A curve that an older program began goes on without the columns it began without."""
 CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
 LOCK = "lock"
 """Names of a cell's files."""
-SHARED = ("dataset", "fingerprint", "environment", "classifier", "threads", "retrain_at")
+SHARED = (
+    "dataset", "fingerprint", "environment", "initial_file", "classifier", "threads", "retrain_at",
+)  # fmt: skip
 """Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
 
 
@@ -61,9 +64,16 @@ def write_text(path: Path, text: str) -> None:
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:
     """How two ``config.json`` differ in ``keys``, in words; empty if they do not."""
     ours, theirs = (_flat({key: config.get(key) for key in keys}) for config in (here, there))
-    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    names = [name for name in {**ours, **theirs} if not _same(name, ours, theirs)]
     shown = [f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:5]]
     return "; ".join(shown) + (f"; and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _same(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    here, there = ours.get(name), theirs.get(name)
+    if name == "environment.budget" and type(here) is not type(there):
+        return False  # 1 is an image, 1.0 all of them
+    return bool(here == there)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,7 +5,6 @@ them get the same budget, start and classifier. The table imports nothing heavy:
 is imported when it is made.
 """
 
-import hashlib
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from agents.diversity import PREFIX as SCIKIT_ACTIVEML
 from al_gym.import_paths import imported, is_import_path
 from al_gym.names import lookup
 from benchmarks.matrix.facts import BUILT_IN, Facts
+from benchmarks.matrix.provenance import digest
 
 if TYPE_CHECKING:
     from benchmarks.matrix.players import Player
@@ -118,7 +118,7 @@ def _transferred(name: str) -> Method:
 
         family = family_of(env.get_wrapper_attr("run").dataset.source)
         policy = f"{name}-v0" + ("" if family is None else f"-without-{family}")
-        return {"policy": policy, "digest": _digest(pretrained_path(policy))}
+        return {"policy": policy, "digest": digest(pretrained_path(policy))}
 
     return Method(name, BUILT_IN[name], make, settings)
 
@@ -246,7 +246,7 @@ def _saved(path: str) -> Method:
         from agents import TransferPolicy
 
         TransferPolicy.load(path)  # raises before any cell begins if it cannot be used
-        return {"policy": path, "digest": _digest(Path(path))}
+        return {"policy": path, "digest": digest(Path(path))}
 
     return Method(path, Facts(f"the policy saved in {Path(path).name}"), make, settings)
 
@@ -279,10 +279,6 @@ def _of_ones_own(path: str) -> Method:
         return {}
 
     return Method(path, Facts(path), make, settings)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def with_facts(record: Record, method: Method) -> Record:

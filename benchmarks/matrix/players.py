@@ -140,18 +140,21 @@ class Online:
         self._env: gym.Env[Any, Any] = ContextObservation(env) if context else env
         self._seed = record["seed"]
         self._agent = agent_from_record(self._env, record)
-        self._max_steps = env.get_wrapper_attr("max_steps")
+        self._run = env.get_wrapper_attr("run")
 
     def reset(self) -> None:
         """Reset with the seed."""
         self._env.reset(seed=self._seed)
 
     def play(self, after_step: Callable[[], None]) -> None:
-        """Learn for the steps that are left."""
-        done = self._agent.num_timesteps
-        self._agent.learn(
-            self._max_steps - done, lambda *_: after_step(), reset_num_timesteps=done == 0
-        )
+        """Learn until the episode is over; every step asks about one image at least."""
+
+        def goes_on(*_: Any) -> bool:
+            after_step()
+            return not self._run.is_over
+
+        begins = self._agent.num_timesteps == 0
+        self._agent.learn(self._run.task.n_pool, goes_on, reset_num_timesteps=begins)
 
     def state_dict(self) -> dict[str, Any]:
         """The agent with its buffer, noise and generators."""
@@ -168,7 +171,7 @@ class StableBaselines:
     def __init__(self, env: gym.Env[Any, Any], name: str, seed: int) -> None:
         self._seed = seed
         self._model = sb3.make(name, env, seed)
-        self._max_steps = env.get_wrapper_attr("max_steps")
+        self._most_steps = env.get_wrapper_attr("run").task.n_pool
         self._noise: Any = None
 
     def reset(self) -> None:
@@ -181,8 +184,8 @@ class StableBaselines:
     def play(self, after_step: Callable[[], None]) -> None:
         """Learn until the episode is over; rollouts of PPO and A2C would go on beyond it."""
         done = self._model.num_timesteps
-        callback = sb3.EachRollout(after_step, self._max_steps, self._noise)
-        self._model.learn(self._max_steps - done, callback, reset_num_timesteps=done == 0)
+        callback = sb3.EachRollout(after_step, self._noise)
+        self._model.learn(self._most_steps, callback, reset_num_timesteps=done == 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The model with its buffer, noise and the global generators that SB3 draws from."""

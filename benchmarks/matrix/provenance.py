@@ -1,5 +1,6 @@
 """What a cell's ``config.json`` says of the task and of the program that runs it."""
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -24,7 +25,10 @@ def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
     """What the data are, and the settings in full."""
     run = env.get_wrapper_attr("run")
     classifier = asdict(run.classifier_config)
+    start = run.config.initial_set
+    listed = {"initial_file": digest(Path(start))} if start.lower().endswith(".csv") else {}
     return {
+        **listed,
         "source": run.dataset.source,
         "fingerprint": run.dataset.fingerprint(),
         "notes": list(run.dataset.notes),
@@ -59,6 +63,11 @@ def describe_program(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "commit": git_commit(),
         "device": device_name(env.get_wrapper_attr("run").classifier_config.device),
     }
+
+
+def digest(path: Path) -> str:
+    """32 hexadecimal digits of a file's content."""
+    return hashlib.blake2b(path.expanduser().read_bytes(), digest_size=16).hexdigest()
 
 
 def git_commit() -> str | None:

@@ -46,8 +46,8 @@ def report_fractions(curves: pd.DataFrame, supervised: pd.DataFrame) -> list[flo
     """``fractions_between`` of the curves' ends, and 1 for methods that are one point."""
     if curves.empty:
         return [1.0]
-    learning = curves["labelled_fraction"]
-    fractions = fractions_between(float(learning.min()), float(learning.max()))
+    cells = curves.groupby(["method", "seed"])["labelled_fraction"]
+    fractions = fractions_between(float(cells.first().max()), float(cells.last().min()))
     return [*fractions, 1.0] if len(supervised) and fractions[-1] < 1 - 1e-9 else fractions
 
 

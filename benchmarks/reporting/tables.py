@@ -61,7 +61,8 @@ def all_tables(experiment: Experiment) -> list[Table]:
         name = f"retrained_{metric}"
         if everything[name].notna().any():
             caption = f"{title} of a classifier trained from scratch on what each method labelled"
-            tables.append(score_table(name, caption, experiment, name, fractions))
+            at = [f for f in experiment.config["retrain_at"] if f <= fractions[-1] + 1e-9]
+            tables.append(score_table(name, caption, experiment, name, at))
     tables.append(_overview(experiment))
     if not curves.empty:
         tables.append(_thirds(experiment))

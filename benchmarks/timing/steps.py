@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from al_gym import ActiveLearningEnv
+from al_gym.classifiers.devices import lacks_bf16
 from al_gym.data import cache, phantoms
 from benchmarks.timing import paper, peers
 from benchmarks.timing.paper import step_of
@@ -48,16 +49,19 @@ def _beside_others(dataset: str, rounds: int) -> list[Comparison]:
             others[name] = make()
         except ImportError as error:
             warnings.warn(f"{name} is left out: {error}", stacklevel=2)
-    contestants = {"ours": step_of(env), "bf16": step_of(_embedded(dataset, "bf16")), **others}
+    contestants = {"ours": step_of(env), **others}
+    emulated = lacks_bf16(env.run.classifiers.device)
+    if emulated:
+        warnings.warn("bf16 is left out: this machine would only emulate it", stacklevel=2)
+    else:
+        contestants["bf16"] = step_of(_embedded(dataset, "bf16"))
     times = take_turns(f"steps, {dataset}", contestants, rounds=rounds)
     title = f"step, {dataset} {'x'.join(map(str, env.run.dataset.images.shape[2:]))}"
-    in_bf16 = Comparison(
-        f"{title}, bf16", times["bf16"], times["DataLoader loop"], "DataLoader loop", 2.5
-    )
-    return [
-        *(Comparison(title, times["ours"], times[p], p, TARGETS.get(p)) for p in others),
-        in_bf16,
-    ]
+    found = [Comparison(title, times["ours"], times[p], p, TARGETS.get(p)) for p in others]
+    if not emulated:
+        peer = "DataLoader loop"
+        found.append(Comparison(f"{title}, bf16", times["bf16"], times[peer], peer, 2.5))
+    return found
 
 
 def _beside_files(rounds: int) -> Comparison:

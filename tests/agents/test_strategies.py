@@ -1,6 +1,7 @@
 """Every strategy against a plain loop, and the shape of an agent's predict."""
 
 import math
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -129,6 +130,21 @@ def test_fusion_gives_every_member_of_the_union_a_chance():
     for name in ("lc", "ms", "en"):
         union |= top([loop_scores(name, row) for row in observation], 3)
     assert chosen == union
+
+
+@pytest.mark.parametrize("name", strategies.STRATEGIES)
+def test_an_observation_in_context_does_as_well(name):
+    """What ``al_gym.wrappers.ContextObservation`` gives, alone and stacked."""
+    softmax = np.random.default_rng(0).dirichlet(np.ones(3), 8).astype(np.float32)
+    softmax[2] = 0
+    context = OrderedDict(softmax=softmax, labelled_fraction=np.zeros(1, np.float32))
+    stacked = {key: np.stack([value, value]) for key, value in context.items()}
+    plain, dictionary, both = (
+        strategies.make(name, query_size=2, seed=1).predict(seen)[0]
+        for seen in (softmax, context, stacked)
+    )
+    np.testing.assert_array_equal(dictionary, plain)
+    np.testing.assert_array_equal(both[0], plain)
 
 
 def test_unknown_names_are_helped():

@@ -60,7 +60,7 @@ def test_an_environment_is_made_from_json():
 
 
 def test_a_reader_of_ones_own_has_its_own_keywords():
-    with pytest.raises(TypeError, match="unknown keyword 'group_pattern'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'group_pattern'"):
         gym.make("ActiveLearning-Folder-v0", reader=f"{HERE}:read", group_pattern="x")
     with pytest.raises(TypeError, match="returned no ImageDataset"):
         gym.make("ActiveLearning-Folder-v0", reader=f"{HERE}:nothing_read")

@@ -12,7 +12,8 @@ RUN = {
     "episode", "selected_names", "start", "has_begun", "is_over", "rng", "counters",
     "start_fingerprint",
     # what the classifier makes of images, and of other labelled sets
-    "embed", "predict_with_dropout", "evaluate_retrained", "evaluate_fully_supervised",
+    "embed", "predict_with_dropout", "evaluate_retrained", "fully_labelled",
+    "evaluate_fully_supervised",
     # going on in another process
     "state_dict", "last_layer", "load_state_dict",
     # for the loop

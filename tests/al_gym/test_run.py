@@ -141,3 +141,16 @@ def test_a_state_of_another_pool_is_refused(dataset):
     with pytest.raises(ValueError, match="the state has a pool of 72 images, this environment one"):
         other.run.load_state_dict(one.run.state_dict())
     assert_unchanged(other, before)
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_a_state_of_another_optimizer_leaves_everything_as_it_was(dataset, trainable):
+    sgd = replace(FAST, trainable=trainable)
+    one, other = make(dataset, replace(sgd, optimizer="adam", momentum=0.0)), make(dataset, sgd)
+    one.reset(seed=0)
+    other.reset(seed=1)
+    before, start = state_of(other), other.run.start
+    with pytest.raises(RuntimeError, match="another"):
+        other.run.load_state_dict(one.run.state_dict())
+    assert_unchanged(other, before)
+    assert other.run.start is start

@@ -66,5 +66,13 @@ def test_other_environments_are_refused():
         ContextObservation(gym.make("CartPole-v1"))
 
 
+def test_over_another_observation_it_says_what_to_do(dataset):
+    flat = gym.wrappers.FlattenObservation(ActiveLearningEnv(dataset, TASK, FAST))
+    with pytest.raises(ValueError, match="put it before wrappers that change observations"):
+        ContextObservation(flat)
+    around = gym.wrappers.FlattenObservation(make(dataset))
+    assert around.reset(seed=0)[0].shape == around.observation_space.shape
+
+
 def test_it_can_be_recorded_in_a_specification(dataset):
     assert make(dataset, embeddings=True)._saved_kwargs == {"embeddings": True}

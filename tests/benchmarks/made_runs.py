@@ -85,7 +85,7 @@ def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[list[str]]
         [
             str(step), str(round(526 * share[step])), f"{share[step]:.6f}", f"{f1[step]:.6f}",
             f"{f1[step] + 0.06:.6f}", f"{0.25 - 2 * gain + 3 * noise[step]:.6f}" if step else "",
-            "", " ".join(str(round(n)) for n in counts[step]), "", "", "0.0100", "0.2000",
+            "", " ".join(str(round(n)) for n in counts[step]), "", "", "0.0100", "0.2000", "0",
             json.dumps(_names(own, number) if step else []),
         ]
         for step in range(n_steps + 1)

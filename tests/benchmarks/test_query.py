@@ -120,6 +120,7 @@ def test_fewer_than_asked_for_and_no_test_images(data, tmp_path, capsys):
         ({"method": "bage"}, "unknown method 'bage'.*did you mean 'badge'"),
         ({"n": 0}, "n must be at least 1"),
         ({"set": ("query_size=3",)}, "--set query_size is not for benchmarks.query"),
+        ({"set": ("budget=3",)}, "--set budget is not for benchmarks.query"),
         ({"set": ("learning_rate=fast",)}, "learning_rate must be a number"),
     ],
 )
@@ -140,7 +141,7 @@ def test_everything_labelled_and_nothing_labelled(data, tmp_path):
         "labels": tmp_path / "labels.csv",
         "set": reader,
     }  # of which this reader knows nothing
-    with pytest.raises(TypeError, match="unknown keyword 'labels'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'labels'"):
         query.main(QueryConfig(tmp_path / "all", out=tmp_path / "next.csv", **labels))
 
 

@@ -131,7 +131,11 @@ def test_values_that_are_set_are_json_where_they_can_be(setting, value):
     [
         ("budget", ValueError, "--set takes key=value, not 'budget'"),
         ("=3", ValueError, "--set takes key=value"),
-        ("learning_rat=0.1", TypeError, "unknown keyword 'learning_rat'.*'learning_rate'"),
+        (
+            "learning_rat=0.1",
+            TypeError,
+            "unexpected keyword.*'learning_rat'.*'learning_rate'",
+        ),
         ("learning_rate=fast", ValueError, "learning_rate must be a number, not 'fast'"),
         ("network=resnt18", ValueError, "unknown network 'resnt18'.*'resnet18'"),
         ("query_size=0", ValueError, "query_size"),

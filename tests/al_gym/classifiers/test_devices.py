@@ -1,5 +1,8 @@
 """Which device is meant, and what it is refused for, where there is none to try."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +60,23 @@ def test_numbers_come_from_the_generator_and_the_callers_go_on():
     moved = np.random.default_rng(5)
     moved.integers(2**63)
     assert rng.bit_generator.state == moved.bit_generator.state
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "emulated"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+        ({}, False),
+    ],
+)
+def test_emulated_bf16_is_said(monkeypatch, capabilities, emulated):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    config = ClassifierConfig(device="cpu", precision="bf16")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        device_of(config)
+        device_of(replace(config, precision="fp32"))
+    assert [("emulates it" in str(one.message)) for one in said] == [True] * emulated

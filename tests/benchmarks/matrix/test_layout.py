@@ -22,3 +22,11 @@ def test_a_torn_config_is_named(tmp_path):
     path.write_text(json.dumps({"seed": 1})[:-1])
     with pytest.raises(ValueError, match=r"config.json cannot be read"):
         layout.read_config(path)
+
+
+def test_one_image_is_not_all_of_them():
+    records = [{"environment": {"budget": b, "query_size": 1}} for b in (1, 1.0)]
+    found = layout.difference(*records, ("environment",))
+    assert found == "environment.budget 1 there, 1.0 here"
+    rates = [{"classifier": {"learning_rate": rate}} for rate in (1, 1.0)]
+    assert layout.difference(*rates, ("classifier",)) == ""

@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict
 
-from al_gym import ClassifierConfig, EnvConfig
+from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
 from benchmarks.matrix.layout import SHARED, difference
-from benchmarks.matrix.provenance import NOT_DECISIVE, completed
+from benchmarks.matrix.provenance import NOT_DECISIVE, completed, describe_task
+from tests.samples import FAST, make_dataset
 
 
 def test_a_setting_that_an_older_program_did_not_have_counts_as_its_default():
@@ -24,3 +25,15 @@ def test_a_setting_that_an_older_program_did_not_have_counts_as_its_default():
 
 def test_a_config_without_settings_stays_as_it_is():
     assert completed({"dataset": "chestCT"}) == {"dataset": "chestCT"}
+
+
+def test_what_a_list_of_initial_images_holds_counts(tmp_path):
+    path = tmp_path / "start.csv"
+    tasks = []
+    for names in (("1", "2"), ("1", "3")):
+        path.write_text("\n".join(["file", *names]))
+        env = ActiveLearningEnv(make_dataset(), EnvConfig(initial_set=path), FAST)
+        tasks.append(describe_task(env))
+    assert difference(*tasks, SHARED).startswith("initial_file")
+    plain = ActiveLearningEnv(make_dataset(), EnvConfig(), FAST)
+    assert "initial_file" not in describe_task(plain)

@@ -89,6 +89,13 @@ def test_fractions():
     assert statistics.report_fractions(CURVES[:0], ALL) == [1.0]
 
 
+def test_fractions_are_those_that_every_curve_reaches():
+    """Curves with skipped images end, and perhaps begin, elsewhere."""
+    skipping = curve("ms", 2, [0.12, 0.2, 0.28], [0.3, 0.5, 0.6])
+    found = statistics.report_fractions(pd.concat([CURVES, skipping]), ALL[:0])
+    assert found == pytest.approx([0.12, 0.16, 0.2, 0.24, 0.28])
+
+
 def test_overview():
     table = statistics.overview(CURVES, BOTH)
     assert table.loc["ms", ("AULC macro F1", "mean")] == pytest.approx((0.5 + 2 / 3) / 2)

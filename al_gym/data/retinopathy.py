@@ -227,16 +227,17 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
         with path.open("rb") as start:
             kind = photographs.kind(start.read(photographs.N_BYTES))
         if kind not in ("JPEG", "PNG"):
-            raise ValueError("it is neither JPEG nor PNG")
+            raise ValueError("it is neither JPEG nor PNG; fetch it again")
         with photographs.opened(path, kind) as file:
             if file.mode.startswith(("I", "F")):
-                raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode})")
+                raise ValueError(f"it has more than 8 bits a channel ({file.mode}); save it with 8")
             # decodes at a half, a quarter or an eighth where that still holds enough pixels
             file.draft("RGB", (2 * size, 2 * size))
             photographs.check_opaque(file)
             photograph = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
-        raise ValueError(f"{path} cannot be decoded: {error}. Fetch it again") from error
+        repair = "" if isinstance(error, ValueError) else ". Fetch it again"
+        raise ValueError(f"{path} cannot be decoded: {error}{repair}") from error
     photograph = crop_border(photograph)
     edge = max(photograph.size)
     square = Image.new("RGB", (edge, edge))

@@ -33,18 +33,20 @@ COLOURS = (
 )  # fmt: skip
 """Photometric interpretations that are read; all in colour become RGB."""
 STORAGE = "1.2.840.10008.5.1.4.1.1."
-WITHOUT_PIXELS = (
+NO_IMAGES = (
     "1.2.840.10008.1.3.10",  # DICOMDIR
-    *[STORAGE + number for number in ("9.", "11.", "66.1", "66.3", "66.5", "88.", "104.")],
+    *[STORAGE + number for number in ("9.", "11.", "66", "67", "88.", "104.")],
     *[STORAGE + number for number in ("481.3", "481.4", "481.5", "481.6", "481.7", "481.8")],
 )
-"""How the SOP classes of waveforms, presentation states, reports, documents and plans begin."""
+"""How the SOP classes of waveforms, presentation states, reports, documents, plans, and of what is
+about images (segmentations, registrations) begin."""
 FILMS = tuple(
     STORAGE + number for number in ("3.1", "6.1", "7", "7.1", "7.2", "7.3", "7.4", "12.1", "12.2")
 )
 """SOP classes whose frames follow each other in time, or have no place in the patient."""
 SEQUENCES = {(0x0028, 0x3000): "a modality LUT", (0x5200, 0x9229): "frames of an enhanced object"}
 """Sequences that SimpleITK does not apply."""
+FIRST = rb"(?:UL|OB|UI|CS|SH|LO|DA|TM|DT|UN|AE)"  # value representations of first elements
 HEADER_SIZE = 1 << 22  # bytes of a file in front of its pixels, at most
 
 
@@ -71,16 +73,16 @@ def kind(start: bytes) -> str | None:
     """
     if start[128:132] == b"DICM":
         return "DICOM"
-    little = rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|[\0-\x40]\0\0\0[ -~])"
-    big = rb"\0[\x02\x08]\0[\0-\x20](?:[A-Z]{2}|\0\0\0[\0-\x40][ -~])"
-    if re.match(little + b"|" + big, start):
+    explicit = rb"(?:[\x02\x08]\0[\0-\x20]\0|\0[\x02\x08]\0[\0-\x20])%b" % FIRST
+    implicit = rb"\x08\0[\x05\x08\x12-\x18]\0[\x02-\x40]\0\0\0[ -~]{2}"
+    if re.match(explicit + b"|" + implicit, start):
         raise ValueError("it is DICOM without its preamble; write it anew, with dcmconv say")
     return None
 
 
-def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
-    """Dimensions, channels, SeriesInstanceUID of a slice, PatientID; None: no pixels."""
-    if _start(path)[0].get(0x0002, "").startswith(WITHOUT_PIXELS):
+def header(path: Path) -> tuple[int, int, bool, str | None, str | None] | None:
+    """What ``formats.Header`` holds, in its order; None: it is no image."""
+    if _start(path)[0].get(0x0002, "").startswith(NO_IMAGES):
         return None
     reader = _open(path)
     n_frames, n_channels = reader.GetSize()[2], reader.GetNumberOfComponents()
@@ -88,6 +90,7 @@ def header(path: Path) -> tuple[int, int, str | None, str | None] | None:
     return (
         2 if n_frames == 1 else 3,
         n_channels,
+        reader.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkVectorUInt8),
         _text(reader, "0020|000e") or None if is_slice else None,
         _text(reader, "0010|0020") or None,
     )
@@ -183,9 +186,7 @@ def _check_straight(ordered: list[Slice], normal: np.ndarray) -> None:
 
 
 def _mismatch(one: Slice, other: Slice, what: str) -> ValueError:
-    return ValueError(
-        f"{one.path} has another {what} than {other.path} of the same series; move it elsewhere"
-    )
+    return ValueError(f"{one.path} has another {what} than {other.path} of the same series")
 
 
 def _open(path: Path) -> sitk.ImageFileReader:

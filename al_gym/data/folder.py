@@ -33,7 +33,7 @@ from al_gym.data.walk import find_files, is_excluded, listed
 PACKED = "images.npz"
 LEAST_SIZE = 4
 """Of an edge, in pixels."""
-VERSION = 2  # of the images in the cache; raise it when the same settings give other pixels
+VERSION = 3  # of the images in the cache; raise it when the same settings give other pixels
 
 
 def load(
@@ -58,7 +58,8 @@ def load(
             None: 64 for images, 32 for volumes, and what it is for an npz file.
         window: (low, high) intensities that become 0 and 255, such as (-1000, 400) HU for CT; None:
             8-bit images keep their values, others are scaled between their own 0.5 and 99.5
-            percentiles.
+            percentiles (least and largest value if these are equal, as in an image that is all
+            background but for a few pixels); both kinds together need a window.
         group_pattern: regular expression whose first group is the patient, such as ``(p\d+)_``, so
             that a patient lies on one side of the split. It is searched in the path below the
             folders of class and split; if it is not there, in the path below the root, with
@@ -83,9 +84,9 @@ def load(
 
     Raises:
         FileNotFoundError: no root, no images in it, or nothing that names their classes.
-        ValueError: a setting that cannot be; a file that cannot be decoded; images and volumes
-            together; a layout that could mean two things; a class without enough images; says
-            which, and what to do.
+        ValueError: a setting that cannot be; a file that cannot be decoded; images and volumes, or
+            8-bit and deeper ones without a window, together; a layout that could mean two things; a
+            class without enough images; says which, and what to do.
     """
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     _check_settings(
@@ -119,6 +120,8 @@ def load(
     rows, kept, more = divide(layout.rows(), layout.class_names, copies)
     records = [layout.records[i] for i in kept]
     shape = _common_shape(records, image_size)
+    if window is None:
+        _check_depths(records)
     settings = {
         "version": VERSION,
         "shape": shape,
@@ -156,7 +159,8 @@ def read_image(
         volume = formats.read_series(paths)
     except ValueError as error:
         raise ValueError(
-            f"{error}. Its series of {len(paths)} files is read as one volume; join_series=False "
+            f"{error}. Its series of {len(paths)} files is read as one volume: leave out what is "
+            "no slice of it, such as a localiser, with exclude; or pass join_series=False, which "
             "takes every file as an image"
         ) from error
     return fitted(str(paths[0]), volume, shape, window)
@@ -188,10 +192,16 @@ def fitted(
             "a folder holds either images or volumes"
         )
     if array.dtype != np.uint8 or window is not None:
-        low, high = np.percentile(array, (0.5, 99.5)) if window is None else window
+        low, high = _range(array) if window is None else window
         array = (array.astype(np.float32) - low) / (high - low if high > low else 1) * 255
     resized = _resize(torch.from_numpy(array.astype(np.float32)), shape[1:])
     return resized.clamp(0, 255).round().to(torch.uint8).expand(shape).contiguous().numpy()
+
+
+def _range(array: np.ndarray) -> tuple[float, float]:
+    """What becomes black and white: 0.5 and 99.5 percentiles, or all there is if they are equal."""
+    low, high = np.percentile(array, (0.5, 99.5))
+    return (low, high) if low < high else (array.min(), array.max())
 
 
 def _resize(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
@@ -219,6 +229,20 @@ def _common_shape(
         )
     n_channels = max(record.n_channels for record in records)
     return (n_channels, *_edges(size, (64,) * 2 if first.n_dims == 2 else (32,) * 3))
+
+
+def _check_depths(records: Sequence[layouts.Record]) -> None:
+    """Without a window, a network could tell 8-bit files from deeper ones by their brightness."""
+    shallow, deep = (
+        next((r.paths[0] for r in records if r.is_deep == is_deep), None)
+        for is_deep in (False, True)
+    )
+    if shallow is not None and deep is not None:
+        raise ValueError(
+            f"{shallow} has 8 bits, which stay as they are, and {deep} has other values, which are "
+            "scaled to its own range, so that equal values would look different. Pass "
+            "window=(low, high) for all, save all alike, or leave one kind out with exclude"
+        )
 
 
 def _edges(size: int | Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:

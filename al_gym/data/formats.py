@@ -15,7 +15,6 @@ import numpy as np
 
 from al_gym.data import dicom, photographs, volumes
 
-N_BYTES = 4096  # of a file, enough to recognise it
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
     ".pgm", ".ppm", ".pbm", ".pnm", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".hdr", ".mha",
@@ -35,6 +34,8 @@ class Header:
     """2 or 3, of this file alone."""
     n_channels: int
     """1, or 3 for a coloured file."""
+    is_deep: bool = False
+    """Whether ``read`` gives another type than uint8, so that black and white are not known."""
     series: str | None = None
     """SeriesInstanceUID of a DICOM slice: one grey frame with a place in the patient."""
     patient: str | None = None
@@ -46,7 +47,8 @@ def header(path: Path) -> Header | None:
 
     Returns:
         None: the file is no image, neither by its content nor by its name. That includes DICOM
-        files without pixels, such as DICOMDIR and reports, and the ``.raw`` of an ``.mhd``.
+        files that are no images, such as DICOMDIR, reports and segmentations, and the ``.raw`` of
+        an ``.mhd``.
 
     Raises:
         ValueError: an image that is not read here; names the file.
@@ -159,7 +161,7 @@ def _kind(path: Path) -> str | None:
     if any(path.with_suffix(h).is_file() or path.with_suffix(h.upper()).is_file() for h in headers):
         return None
     with path.open("rb") as file:
-        start = file.read(N_BYTES)
+        start = file.read(photographs.N_BYTES)
     packed = start.startswith(b"\x1f\x8b")
     if packed:
         start = _unpacked(start)
@@ -169,16 +171,13 @@ def _kind(path: Path) -> str | None:
         except ValueError as error:
             raise _refusal(path, error) from None
         if kind is not None and packed and kind != "NIfTI":
-            raise ValueError(
-                f"{path} cannot be decoded: it is packed {kind}; unpack it with gunzip"
-            )
+            problem = f"it is packed {kind}; unpack it with gunzip"
+            raise _refusal(path, ValueError(problem))
         if kind is not None:
             return kind
     if path.name.lower().endswith(ENDINGS):
-        raise ValueError(
-            f"{path} cannot be decoded: by its content it is no format that is read here; "
-            "convert it to PNG or NIfTI"
-        )
+        problem = "by its content it is no format that is read here; convert it to PNG or NIfTI"
+        raise _refusal(path, ValueError(problem))
     return None
 
 
@@ -201,4 +200,5 @@ def _refusal(path: Path, error: Exception) -> ValueError:
     said = re.sub(r".*(ITK ERROR: \w+\(\w+\):|\.\w+:\d+ \(\):)", "", str(error), flags=re.DOTALL)
     said = " ".join(said.split())
     reason = said.replace(str(path), "it") or type(error).__name__
-    return ValueError(f"{path} cannot be decoded: {reason}")
+    repair = "Or" if isinstance(error, ValueError) else "Repair it, or"  # ours say what to do
+    return ValueError(f"{path} cannot be decoded: {reason}. {repair} leave it out with exclude")

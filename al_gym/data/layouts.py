@@ -42,6 +42,8 @@ class Record:
     """The patient."""
     n_dims: int
     n_channels: int
+    is_deep: bool
+    """See ``formats.Header``."""
     is_detached: bool
     """Whether the file is a header, and its voxels are in another file of the folder."""
 
@@ -259,6 +261,7 @@ def _records(
                 group=patients.group_of(root, names, header, place, group_pattern),
                 n_dims=header.n_dims if len(names) == 1 else 3,
                 n_channels=header.n_channels,
+                is_deep=any(headers[name].is_deep for name in names),
                 is_detached=len(names) == 1 and _is_detached(root / names[0]),
             )
         )

@@ -37,7 +37,8 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while "ElementDataFile" not in fields and (content := file.readline(LONGEST)):
-            line = content.decode("latin-1").removesuffix("\n")
+            # names of files are in UTF-8, as elsewhere, or in no known encoding
+            line = content.decode("utf-8", "surrogateescape").removesuffix("\n")
             match = LINE.fullmatch(line)
             if match and match[1] not in fields and len(content) < LONGEST:
                 fields[match[1]] = match[2]

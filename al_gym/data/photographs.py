@@ -1,62 +1,127 @@
 """Photographs and other flat images by Pillow; what Pillow would lose or distort is refused."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
+_NUMBER = rb"(?:\s|#[^\n]*\n)*\d+\s"
 MAGIC = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "JPEG": rb"\xff\xd8\xff",
-    "TIFF": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
+    "TIFF": rb"II\*\0|MM\0\*|II\+\0",
     "GIF": rb"GIF8[79]a",
     "WEBP": rb"RIFF.{4}WEBP",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "JPEG2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
-    "PPM": rb"P[1-6]\s(?:(?:\s|#[^\n]*\n)*\d+\s){2}",
+    "PPM": rb"P4\s(?:%b){2}|P[56]\s(?:%b){3}|P[123]\s(?:%b){2}[\d\s]*(?:#|\Z)" % ((_NUMBER,) * 3),
 }
 """Pillow's name of a format -> how its files begin."""
+N_BYTES = 4096  # enough to recognise a file by
+MOST_PIXELS = 2 * 89_478_485
+"""Of an image; more are likely an attack, says Pillow, which warns from the half on."""
+SAMPLE_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 6: "complex numbers"}
 DEEP_COLOURS = "its colours have more than 8 bits a channel; save it with 8"
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits, all grey, begin so
 _GREY = ("1", "L", "LA", "La")
 # TIFF tags
 _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION = 258, 259, 262, 270
-_ORIENTATION, _SAMPLES, _FORMAT = 274, 277, 339
+_ORIENTATION, _SAMPLES, _EXTRA, _FORMAT = 274, 277, 338, 339
 _HEADER_SIZE = 1 << 16  # bytes in which a JPEG 2000 file tells its depths
 
 
 def kind(start: bytes) -> str | None:
-    """Name of the format of a file that starts so, or None."""
+    """Name of the format of a file that starts so, or None.
+
+    Raises:
+        ValueError: a big-endian BigTIFF file.
+    """
+    if start.startswith(b"MM\0+"):
+        raise ValueError("it is a big-endian BigTIFF file; save it as TIFF")
     for name, magic in MAGIC.items():
         if re.match(magic, start, re.DOTALL):
             return name
     return None
 
 
-def header(path: Path, kind: str) -> tuple[int, int]:
-    """Dimensions and channels."""
-    with Image.open(path, formats=[kind]) as file:
+@contextlib.contextmanager
+def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
+    """An image whose pixels are not decoded yet.
+
+    By the format's class, as ``Image.open`` does not tell what it dislikes, and warns of sizes.
+
+    Raises:
+        ValueError: Pillow would fill up what is lost, does not know this kind of TIFF, or the
+            image is too large.
+        SyntaxError: the file is broken.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ValueError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: lost parts would be grey, and nobody "
+            "would know. Unset it"
+        )
+    Image.init()
+    factory, _ = Image.OPEN[kind]
+    with path.open("rb") as file:
+        try:
+            image = factory(file, str(path))
+        except SyntaxError as error:
+            if str(error) == "unknown pixel mode" and kind == "TIFF":
+                raise ValueError(
+                    f"{_tiff_pixels(file)} are not read; save it as grey of 8, 16 or 32 bits, or "
+                    "RGB of 8"
+                ) from None
+            raise
+        n_pixels = image.width * image.height
+        if n_pixels > MOST_PIXELS:
+            raise ValueError(f"it has {n_pixels} pixels, more than {MOST_PIXELS}; shrink it")
+        yield image
+
+
+def _tiff_pixels(file: IO[bytes]) -> str:
+    """What a TIFF file's pixels are, in words, where Pillow has no word for them."""
+    file.seek(0)
+    start = file.read(8)
+    start += file.read(8) if start[2] == 43 else b""  # BigTIFF
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+    file.seek(tags.next)
+    tags.load(file)
+    order = "big-endian" if start.startswith(b"MM") else "little-endian"
+    kind = SAMPLE_FORMATS.get(max(tags.get(_FORMAT, (1,))), "other numbers")
+    bits = max(tags.get(_BITS, (1,)))
+    return f"pixels of {tags.get(_SAMPLES, 1)} x {bits} bits, {order} {kind},"
+
+
+def header(path: Path, kind: str) -> tuple[int, int, bool]:
+    """Dimensions, channels, and whether values have more than 8 bits."""
+    with opened(path, kind) as file:
         _check(file, path)
-        return 2, 1 if file.mode in _GREY or file.mode.startswith(_DEEP) else 3
+        is_deep = file.mode.startswith(_DEEP)
+        return 2, 1 if file.mode in _GREY or is_deep else 3, is_deep
 
 
 def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
     """(1 or 3, H, W), turned as the EXIF tag says.
 
-    uint8; uint16, int32 or float32 where a grey file is deeper. Palettes and CMYK become RGB, 1, 2
-    and 4 bits are stretched to 0..255, and an alpha channel that hides nothing is dropped.
+    uint8; uint16, int32, uint32 or float32 where a grey file is deeper. Palettes and CMYK become
+    RGB, 1, 2 and 4 bits are stretched to 0..255, and an alpha channel that hides nothing is
+    dropped.
     """
-    with Image.open(path, formats=[kind]) as file:
+    with opened(path, kind) as file:
         _check(file, path)
         stretched = 65535 / _white(file) if file.format == "PPM" and file.mode == "I" else 1
         file.load()
-        if file.has_transparency_data:
-            _check_opaque(file)
+        check_opaque(file)
         image = ImageOps.exif_transpose(file)
         if not image.mode.startswith(_DEEP):
             image = image.convert("L" if n_channels == 1 or image.mode in _GREY else "RGB")
         array = np.asarray(image)
+        if file.format == "TIFF" and array.dtype == np.int32 and _is_unsigned(file):
+            array = array.view(np.uint32)  # Pillow has no such mode, and keeps the bits
     if stretched != 1:
         array = np.rint(array / stretched).astype(np.int32)
     return np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
@@ -84,12 +149,21 @@ def _white(file: ImageFile.ImageFile) -> int:
     return int(args[1]) if isinstance(args, tuple) else 65535 if "16" in str(args) else 255
 
 
+def _is_unsigned(file: ImageFile.ImageFile) -> bool:
+    tags = file.tag_v2  # type: ignore[attr-defined]
+    return max(tags.get(_BITS, (1,))) == 32 and max(tags.get(_FORMAT, (1,))) == 1
+
+
 def _check_tiff(file: ImageFile.ImageFile) -> None:
     tags = file.tag_v2  # type: ignore[attr-defined]
     bits, formats = max(tags.get(_BITS, (1,))), max(tags.get(_FORMAT, (1,)))
     packed = tags.get(_COMPRESSION, 1) != 1
     if re.search(r"^images=(?!1\s)\d", str(tags.get(_DESCRIPTION, "")), re.MULTILINE):
         raise ValueError("it is a stack of ImageJ; save one image a file")
+    if 0 in tags.get(_EXTRA, ()):
+        raise ValueError(
+            "it has channels beside grey or RGB, which would be lost; save each as a file"
+        )
     if bits > 8 and tags.get(_SAMPLES, 1) > 1:
         raise ValueError(DEEP_COLOURS)
     if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
@@ -114,8 +188,15 @@ def _check_jpeg2000(path: Path) -> None:
         raise ValueError(f"{bits} bits in {n_channels} channels are not read; save it with 8 bits")
 
 
-def _check_opaque(file: Image.Image) -> None:
-    if file.mode.startswith(_DEEP) or file.convert("RGBA").getchannel("A").getextrema() != (
+def check_opaque(image: Image.Image) -> None:
+    """Refuse an image that shows what lies behind it.
+
+    Raises:
+        ValueError: a pixel is not opaque.
+    """
+    if not image.has_transparency_data:
+        return
+    if image.mode.startswith(_DEEP) or image.convert("RGBA").getchannel("A").getextrema() != (
         255,
         255,
     ):

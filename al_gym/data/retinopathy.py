@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from al_gym import config
-from al_gym.data import cache, files, walk
+from al_gym.data import cache, files, photographs, walk
 from al_gym.data.dataset import ImageDataset, split_groups
 
 CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
 ENDINGS = (".jpeg", ".jpg", ".png")
 BLACK = 12
 """Grey value up to which a pixel belongs to the border around the photograph."""
-VERSION = 2  # of the images in the cache; raise it when the same settings give other pixels
+VERSION = 3  # of the images in the cache; raise it when the same settings give other pixels
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,11 @@ def find_photographs(
     """
     folders = [p for p in sorted(root.iterdir()) if p.name.lower() == layout.images and p.is_dir()]
     if not folders:
+        others = [p.name for p in sorted(root.iterdir()) if p.is_dir()]
         raise FileNotFoundError(
-            f"Retinopathy: there is no folder {root / layout.images}. Unpack the photographs there"
+            f"Retinopathy: there is no folder {root / layout.images}. Unpack the photographs "
+            f"there, or rename their folder to {layout.images}; there are: "
+            f"{walk.listed(others) or 'none'}"
         )
     if len(folders) > 1:
         raise ValueError(f"two folders have one name: {folders[0]} and {folders[1]}")
@@ -211,7 +214,7 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
     """A photograph turned as its EXIF says, without its black border, in a square, resized.
 
     Args:
-        path: JPEG or PNG, of 8 bits a channel.
+        path: JPEG or PNG, of 8 bits a channel, without transparent pixels.
         size: pixels along an edge of the result.
 
     Returns:
@@ -220,20 +223,21 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
     Raises:
         ValueError: the file cannot be decoded; names it.
     """
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ValueError(
-            f"PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: if parts of {path} were lost, they would "
-            "be grey, and nobody would know. Unset it"
-        )
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as file:
+        with path.open("rb") as start:
+            kind = photographs.kind(start.read(photographs.N_BYTES))
+        if kind not in ("JPEG", "PNG"):
+            raise ValueError("it is neither JPEG nor PNG; fetch it again")
+        with photographs.opened(path, kind) as file:
             if file.mode.startswith(("I", "F")):
-                raise ValueError(f"it has more than 8 bits a channel (Pillow's mode {file.mode})")
+                raise ValueError(f"it has more than 8 bits a channel ({file.mode}); save it with 8")
             # decodes at a half, a quarter or an eighth where that still holds enough pixels
             file.draft("RGB", (2 * size, 2 * size))
+            photographs.check_opaque(file)
             photograph = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
-        raise ValueError(f"{path} cannot be decoded: {error}. Fetch it again") from error
+        repair = "" if isinstance(error, ValueError) else ". Fetch it again"
+        raise ValueError(f"{path} cannot be decoded: {error}{repair}") from error
     photograph = crop_border(photograph)
     edge = max(photograph.size)
     square = Image.new("RGB", (edge, edge))

@@ -44,16 +44,19 @@ def kind(start: bytes) -> str | None:
         raise ValueError("it is Analyze 7.5, which does not say left from right; save it as NIfTI")
     if start.startswith(b"NRRD000"):
         return "NRRD"
-    if re.match(rb"\s*(ObjectType|NDims|Comment)\s*[=:]", start):
-        return "MetaImage"
+    is_first, is_certain = rb"\s*(ObjectType|NDims|Comment)\s*[=:]", rb"^[ \t]*NDims\s*[=:]\s*\d"
+    if re.match(is_first, start) and re.search(is_certain, start, re.MULTILINE):
+        return "MetaImage"  # and not any text that begins with a comment
     return None
 
 
-def header(path: Path, kind: str) -> tuple[int, int]:
-    """Dimensions and channels."""
+def header(path: Path, kind: str) -> tuple[int, int, bool]:
+    """Dimensions, channels, and whether values are other than 8 bits, unsigned."""
     with tempfile.TemporaryDirectory() as folder:
         reader = _open(path, kind, Path(folder))
-        return sum(extent > 1 for extent in reader.GetSize()), reader.GetNumberOfComponents()
+        n_dims = sum(extent > 1 for extent in reader.GetSize())
+        is_deep = reader.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkVectorUInt8)
+        return n_dims, reader.GetNumberOfComponents(), is_deep
 
 
 def read(path: Path, kind: str) -> np.ndarray:

@@ -190,12 +190,19 @@ def test_frames_of_a_film_keep_their_order(tmp_path):
     assert formats.header(tmp_path / "a") == formats.Header(3, 1)
 
 
+def test_a_segmentation_is_no_image(tmp_path):
+    """As of the nodules of LIDC, where it lies among the slices of the scan."""
+    mask = np.ones((4, 8, 8), np.uint8)
+    write_dicom(tmp_path / "a.dcm", mask, sop_class=STORAGE + "66.4", BitsAllocated=1, BitsStored=1)
+    assert formats.header(tmp_path / "a.dcm") is None
+
+
 def test_what_a_header_tells(tmp_path):
     path = write_series(tmp_path, 1, PatientID="p7 ", SeriesInstanceUID="1.2.3")[0]
-    assert formats.header(path) == formats.Header(2, 1, "1.2.3", "p7")
+    assert formats.header(path) == formats.Header(2, 1, True, "1.2.3", "p7")
     # images that share a series and have no place in the patient, as X-rays, are no slices
     write_dicom(path, np.zeros((6, 8), np.uint8), SeriesInstanceUID="1.2.3", PatientID="")
-    assert formats.header(path) == formats.Header(2, 1, None, None)
+    assert formats.header(path) == formats.Header(2, 1)
 
 
 def test_a_header_needs_no_pixels(tmp_path, monkeypatch):
@@ -336,7 +343,7 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests():
         syntax, has_pixels = facts(path)
         try:
             if formats.header(path) is None:
-                assert not has_pixels, path
+                assert not has_pixels or path.name.startswith("liver"), path  # segmentations
                 no_images += 1
                 continue
             found = formats.read(path, 3)
@@ -356,7 +363,7 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests():
         # JPEG leaves the rounding of its transforms open
         assert difference <= (3 if syntax in LOSSY else 0), path
         (near if difference else equal)[dicom.SYNTAXES[syntax]] += 1
-    # with pydicom 3.0.2 and nibabel 5.4.2: 72 equal, 9 near, 1 undecoded, 81 refused, 89 no images
+    # with pydicom 3.0.2 and nibabel 5.4.2: 72 equal, 9 near, 1 undecoded, 80 refused, 91 no images
     assert set(equal + near) == set(dicom.SYNTAXES.values()) - {"JPEG Lossless"}
     assert equal.total() >= 72 and near.total() <= 9
     assert set(near) <= {"JPEG Baseline", "JPEG Extended"}
@@ -368,7 +375,6 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests():
         "no format that is read",  # 1: without its preamble, and a byte too much in front
         "its transfer syntax",  # 2: deflated; none
         "is implicit",  # 1
-        "an enhanced object",  # 2
         "RLE Lossless is not read",  # 5: colours of 16 and 32 bits; a dose of 32
         "Endian is not read",  # 3: doses of 32 bits
         "Group == 0x6000",  # 3: doses of one frame

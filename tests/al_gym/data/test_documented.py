@@ -7,11 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from PIL import Image
 
 from al_gym.data import folder
 from al_gym.data.dataset import UNKNOWN
-from tests.dicom_samples import write_slice
+from tests.dicom_samples import STORAGE, write_dicom, write_slice
 
 PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 CASES = {}
@@ -322,6 +323,9 @@ def _(root):
         np.testing.assert_allclose(
             images[0, 0], np.clip((expected + 200) / 2, 0, 255), atol=0.51, err_msg=name
         )
+    mask = np.ones((4, 4), np.uint8)
+    write_dicom(root / "plain" / "a" / "mask", mask, sop_class=STORAGE + "66.4")
+    assert len(folder.load(root / "plain", test_fraction=0).images) == 2
 
 
 VOLUME = np.random.default_rng(0).integers(0, 256, (4, 5, 6)).astype(np.uint8)
@@ -347,12 +351,19 @@ def _(root):
     page = Image.fromarray(pixels())
     two = {"save_all": True, "append_images": [page]}
     nowhere = nibabel.Nifti1Image(VOLUME, None)
+    stains = np.zeros((4, 4, 2), np.uint8)
     for name, write, message in (
         ("clear", lambda path: clear.save(path, "PNG"), "transparent"),
         (
             "pages",
             lambda path: page.save(path, "TIFF", **two),
             "pages",
+        ),
+        ("large", lambda path: path.write_bytes(b"P5 13400 13400 255\n"), "more than 178956970"),
+        (
+            "stains",
+            lambda path: tifffile.imwrite(path, stains, photometric="minisblack", extrasamples=[0]),
+            "channels beside grey",
         ),
         ("nowhere", lambda path: nibabel.save(nowhere, f"{path}.nii"), "left from right"),
     ):

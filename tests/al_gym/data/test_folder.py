@@ -124,6 +124,14 @@ def test_deep_images_are_scaled_between_their_percentiles(tmp_path):
     assert abs(int(image[0, 32, 0]) - 128) <= 2
 
 
+def test_a_few_bright_pixels_keep_their_differences():
+    """Both percentiles are the background."""
+    values = np.zeros((1, 40, 40), np.uint16)
+    values[0, 3, 3:6] = 1000, 2000, 5000
+    image = folder.fitted("x", values, (1, 40, 40))
+    assert image[0, 3, 2:7].tolist() == [0, 51, 102, 255, 0]
+
+
 def test_tiny_values_are_not_lost():
     """Such as of diffusion in m²/s: 1e-9 is no less a value than 1000."""
     values = np.linspace(0, 3, 64, dtype=np.float32).reshape(1, 8, 8)
@@ -177,6 +185,20 @@ def test_a_truncated_png_is_named(photographs):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=f"{path.name} cannot be decoded"):
         folder.load(photographs)
+
+
+def test_8_bits_and_more_do_not_mix_without_a_window(photographs):
+    """They would come out in two brightnesses, although their values are equal."""
+    shallow, deep = sorted(photographs.rglob("*.png"))[0], photographs / "benign" / "deep.png"
+    Image.fromarray(np.asarray(Image.open(shallow)).astype(np.uint16)).save(deep)
+    with pytest.raises(ValueError, match=rf"{shallow} has 8 bits.*{deep} .*window=") as raised:
+        folder.load(photographs)
+    assert "exclude" in str(raised.value)
+    dataset = folder.load(photographs, window=(0, 255), image_size=8)
+    images = dict(zip(dataset.names, dataset.images, strict=True))
+    name = shallow.relative_to(photographs).as_posix()
+    np.testing.assert_array_equal(images["benign/deep.png"], images[name])
+    assert len(folder.load(photographs, exclude="deep.png").images) == 24
 
 
 def test_images_and_volumes_do_not_mix(photographs):
@@ -325,6 +347,27 @@ def test_labels_and_root_may_begin_at_home(photographs, monkeypatch):
         folder.load("~", labels="~/none.csv")
 
 
+def test_a_localiser_in_a_series_is_named(tmp_path):
+    for name in "ab":
+        for z in range(3):
+            pixels = np.full((4, 4), z, np.int16)
+            write_slice(
+                tmp_path / name / f"{z}", pixels, series=f"1.{ord(name)}", patient=name, z=z
+            )
+    scout = tmp_path / "a" / "scout"
+    write_slice(
+        scout, np.zeros((4, 4), np.int16), series="1.97", patient="a", axes=(0, 1, 0, 0, 0, -1)
+    )
+    with pytest.raises(
+        ValueError,
+        match=rf"{scout} has another orientation.*a localiser.*exclude.*join_series=False",
+    ):
+        folder.load(tmp_path, test_fraction=0)
+    dataset = folder.load(tmp_path, test_fraction=0, exclude="scout", image_size=4)
+    assert dataset.images.shape == (2, 1, 4, 4, 4)
+    assert len(folder.load(tmp_path, test_fraction=0, join_series=False).images) == 7
+
+
 def test_a_dicom_series_is_one_volume_in_order(tmp_path):
     for name, base in (("a", 0), ("b", 1000)):
         for scan in range(2):
@@ -341,7 +384,7 @@ def test_a_dicom_series_is_one_volume_in_order(tmp_path):
     assert dataset.names.tolist() == ["a/s0", "a/s1", "b/s0", "b/s1"]
     assert dataset.groups.tolist() == ["a0", "a1", "b0", "b1"]
     assert dataset.images[1, 0, :, 0, 0].tolist() == [1, 11, 21, 31]
-    with pytest.raises(ValueError, match="join_series=False takes every file as an image"):
+    with pytest.raises(ValueError, match="join_series=False, which takes every file as an image"):
         write_slice(
             tmp_path / "a/s0/IM9", np.zeros((5, 4), np.int16),
             series="1.0.0", patient="a0", z=40.0,

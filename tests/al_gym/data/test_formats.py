@@ -39,6 +39,7 @@ def test_a_file_is_what_it_holds_whatever_its_name(samples, tmp_path, name, new_
     shutil.copy(samples / name, tmp_path / new_name)
     assert formats.header(tmp_path / new_name) == formats.header(samples / name)
     found, expected = formats.read(tmp_path / new_name, 3), formats.read(samples / name, 3)
+    assert formats.header(samples / name).is_deep == (found.dtype != np.uint8)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -52,6 +53,15 @@ def test_a_file_is_what_it_holds_whatever_its_name(samples, tmp_path, name, new_
         b"P1 10 images, P2 12\n",
         b"GIF is a format",
         b"NDims are not told here",
+        b"Comment: the images are of 2020\n",
+        b"Comment = NDims = 3\n",
+        b"P1 3 4 notes of the patient",
+        b"P2 3 4 12 rows",
+        b"P6 10 20 cells",
+        b"\x02\0\0\0AB123456",
+        np.array([2, 0x4142, 5], "<i4").tobytes(),
+        np.array([8, 5, 0x41, 7], "<i4").tobytes(),
+        np.array([2, 16, 0x41424344, 7], "<i4").tobytes(),
         b"PK\x03\x04 an archive",
         b"%PDF-1.7",
         gzip.compress(b"a table", mtime=0),
@@ -71,6 +81,17 @@ def test_what_is_no_image(tmp_path, content):
         for read in (formats.header, lambda path: formats.read(path, 3)):
             with pytest.raises(ValueError, match=f"{name} cannot be decoded: by its content it is"):
                 read(tmp_path / name)
+
+
+def test_a_refusal_says_what_to_do(tmp_path):
+    for content, advice in (
+        (b"\x89PNG\r\n\x1a\nxx", ". Repair it, or leave it out with exclude"),
+        (b"nothing", "convert it to PNG or NIfTI. Or leave it out with exclude"),
+        (b"P6 3 2 65535\n", "save it with 8. Or leave it out with exclude"),
+    ):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a\.png cannot be decoded: .*{advice}$"):
+            formats.header(tmp_path / "a.png")
 
 
 def test_packed_images_are_named(samples, tmp_path):

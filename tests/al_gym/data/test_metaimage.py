@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from al_gym.data import metaimage
+from al_gym.data import formats, metaimage
 
 VOXELS = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype("<i2")
 RAW = VOXELS.tobytes()
@@ -51,6 +51,15 @@ def test_headers_that_are_right(tmp_path, change, name, data):
     volume = write(tmp_path, HEADER.replace(*change) if change else HEADER, name=name, data=data)
     assert volume.voxels == tmp_path / data
     np.testing.assert_array_equal(voxels(volume), VOXELS)
+
+
+def test_names_in_utf_8(tmp_path):
+    path = tmp_path / "M\xfcller \u8093.mhd"
+    sitk.WriteImage(sitk.GetImageFromArray(VOXELS), str(path))
+    volume = metaimage.find(tmp_path, path)
+    assert volume.voxels == path.with_suffix(".raw")
+    np.testing.assert_array_equal(voxels(volume), VOXELS)
+    np.testing.assert_array_equal(formats.read(path, 1).shape, (1, 4, 5, 6))
 
 
 @pytest.mark.parametrize(

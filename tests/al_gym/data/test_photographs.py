@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from al_gym.data import formats
 
@@ -136,7 +136,7 @@ def test_deep_grey_keeps_its_depth(tmp_path):
         Image.fromarray(DEEP).save(tmp_path / name, **LOSSLESS.get(name, {}))
         found = formats.read(tmp_path / name, 3)
         np.testing.assert_array_equal(found, DEEP[None])
-        assert formats.header(tmp_path / name) == formats.Header(2, 1)
+        assert formats.header(tmp_path / name) == formats.Header(2, 1, is_deep=True)
 
 
 def test_deep_photographs_are_turned_too(tmp_path):
@@ -281,7 +281,69 @@ def test_tiff_is_as_tifffile_reads_it_or_refused(tmp_path):
     assert refused > 100
 
 
+def test_tiff_of_channels_beside_its_colours_is_refused(tmp_path):
+    """Such as stains of fluorescence; Pillow reads the first ones alone."""
+    for pixels, photometric in (
+        (np.dstack([GREY, GREY]), "minisblack"),
+        (np.dstack([COLOUR, GREY]), "rgb"),
+        (np.dstack([COLOUR, GREY, GREY]), "rgb"),
+    ):
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels, photometric=photometric, planarconfig="contig",
+            extrasamples=["unspecified"] * (pixels.shape[2] - (3 if photometric == "rgb" else 1)),
+        )  # fmt: skip
+        assert_refused(tmp_path / "a.tif", "channels beside grey or RGB")
+
+
+def test_tiff_of_32_bits_keeps_large_values(tmp_path):
+    for kind, order in ((np.uint32, "<"), (np.int32, "<"), (np.int32, ">")):
+        info = np.iinfo(kind)
+        pixels = RNG.integers(info.min, info.max, (20, 24), kind, endpoint=True)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, byteorder=order)
+        np.testing.assert_array_equal(formats.read(tmp_path / "a.tif", 1), pixels[None])
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_channels", "order", "said"),
+    [
+        ("f8", 1, "<", "pixels of 1 x 64 bits, little-endian floats"),
+        ("f2", 1, ">", "pixels of 1 x 16 bits, big-endian floats"),
+        ("u4", 1, ">", "pixels of 1 x 32 bits, big-endian unsigned integers"),
+        ("u1", 4, "<", "pixels of 4 x 8 bits, little-endian unsigned integers"),
+        ("c8", 1, "<", "pixels of 1 x 64 bits, little-endian complex numbers"),
+    ],
+)
+def test_tiff_that_pillow_does_not_know_is_told(tmp_path, kind, n_channels, order, said):
+    pixels = np.ones((8, 9, n_channels), kind)
+    for bigtiff in (False, True):
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels.squeeze(), photometric="minisblack", byteorder=order,
+            bigtiff=bigtiff, planarconfig="contig" if n_channels > 1 else None,
+        )  # fmt: skip
+        no_tiff = bigtiff and order == ">"
+        assert_refused(
+            tmp_path / "a.tif", "a big-endian BigTIFF" if no_tiff else f"{said}, are not"
+        )
+
+
 def test_a_bomb_is_refused(tmp_path):
     """A header that asks for more memory than any image here."""
     (tmp_path / "a.pgm").write_bytes(b"P5 60000 60000 255\n")
-    assert_refused(tmp_path / "a.pgm", "decompression bomb")
+    assert_refused(tmp_path / "a.pgm", "it has 3600000000 pixels, more than 178956970; shrink it")
+
+
+def test_a_large_image_is_no_bomb(tmp_path):
+    """Pillow would warn, and a warning may be an error."""
+    Image.new("1", (10000, 9500)).save(tmp_path / "a.png")
+    assert formats.header(tmp_path / "a.png") == formats.Header(2, 1)
+    assert formats.read(tmp_path / "a.png", 1).shape == (1, 9500, 10000)
+
+
+def test_pillow_must_not_fill_up_what_is_lost(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.tile(COLOUR, (4, 4, 1))).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for read in (formats.header, lambda path: formats.read(path, 3)):
+        with pytest.raises(ValueError, match=r"a\.jpg .*LOAD_TRUNCATED_IMAGES is set.*Unset it"):
+            read(path)

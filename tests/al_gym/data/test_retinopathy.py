@@ -269,8 +269,12 @@ def test_a_label_file_that_is_none(root):
 def test_missing_folders(tmp_path, root):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         retinopathy.load(tmp_path / "nowhere")
-    shutil.rmtree(root / "train")
-    with pytest.raises(FileNotFoundError, match=r"Unpack the photographs"):
+    (root / "train").rename(root / "resized_train")
+    message = r"Unpack the photographs there, or rename .* to train; there are: .*resized_train"
+    with pytest.raises(FileNotFoundError, match=message):
+        retinopathy.load(root, **SIZES)
+    shutil.rmtree(root / "resized_train")
+    with pytest.raises(FileNotFoundError, match=r"there are: none"):
         retinopathy.load(root, **SIZES)
 
 
@@ -378,11 +382,25 @@ def test_more_than_8_bits_are_refused(tmp_path):
         retinopathy.read_photograph(path, 32)
 
 
+def test_alpha_that_hides_nothing_is_dropped_and_other_is_refused(tmp_path):
+    path = tmp_path / "1_left.png"
+    image = photograph()
+    image.save(path)
+    expected = retinopathy.read_photograph(path, 32)
+    image.putalpha(255)
+    image.save(path)
+    np.testing.assert_array_equal(retinopathy.read_photograph(path, 32), expected)
+    image.putpixel((3, 3), (0, 0, 0, 0))
+    image.save(path)
+    with pytest.raises(ValueError, match=r"1_left.png cannot be decoded: .*transparent pixels"):
+        retinopathy.read_photograph(path, 32)
+
+
 def test_pillow_must_not_fill_up_what_is_lost(tmp_path, monkeypatch):
     path = tmp_path / "1_left.jpeg"
     photograph().save(path)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    with pytest.raises(ValueError, match=r"LOAD_TRUNCATED_IMAGES is set.*1_left.jpeg"):
+    with pytest.raises(ValueError, match=r"1_left.jpeg .*LOAD_TRUNCATED_IMAGES is set"):
         retinopathy.read_photograph(path, 32)
 
 

@@ -160,7 +160,7 @@ def test_nifti_by_any_name(tmp_path, name):
     write(tmp_path, "nii")
     shutil.move(tmp_path / "volume.nii", tmp_path / name)
     np.testing.assert_array_equal(formats.read(tmp_path / name, 1), VALUES[None])
-    assert formats.header(tmp_path / name) == formats.Header(3, 1)
+    assert formats.header(tmp_path / name) == formats.Header(3, 1, is_deep=True)
 
 
 @pytest.mark.parametrize("name", ["a.NII.GZ", "a.Nii.Gz", "a.gz", "a.nii", "a"])
@@ -186,14 +186,14 @@ def test_files_that_only_hold_voxels_are_no_images(tmp_path):
     assert formats.header(voxels) is None
     nibabel.save(nibabel.Nifti1Pair(VALUES.T, np.eye(4)), tmp_path / "pair.img")
     assert formats.header(tmp_path / "pair.img") is None
-    assert formats.header(tmp_path / "pair.hdr") == formats.Header(3, 1)
+    assert formats.header(tmp_path / "pair.hdr") == formats.Header(3, 1, is_deep=True)
     np.testing.assert_array_equal(
         formats.read(tmp_path / "pair.hdr", 1), as_nibabel_reads(tmp_path / "pair.hdr")
     )
     (tmp_path / "pair.img").unlink()
     with pytest.raises(ValueError, match=r"pair\.img is missing"):
         formats.read(tmp_path / "pair.hdr", 1)
-    assert formats.header(path) == formats.Header(3, 1)
+    assert formats.header(path) == formats.Header(3, 1, is_deep=True)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,9 @@ def test_an_axis_of_one_voxel_is_dropped(tmp_path):
         stored = np.resize(VALUES, shape)[::-1, ::-1].T
         expected = stored.reshape(1, *[n for n in stored.shape if n > 1])
         np.testing.assert_array_equal(formats.read(tmp_path / "a.nii", 1), expected)
-        assert formats.header(tmp_path / "a.nii") == formats.Header(expected.ndim - 1, 1)
+        assert formats.header(tmp_path / "a.nii") == formats.Header(
+            expected.ndim - 1, 1, is_deep=True
+        )
 
 
 def patched(path, offset, form, *values):

@@ -9,7 +9,6 @@ says what a step costs and how long an episode will take.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -21,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from typing import Any
 
 import envs_registry
+from al_gym.config import parsed_setting
 
 PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "SimpleITK")
 """Those that decide results."""
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("settings", nargs="*", metavar="key=value", help="of gymnasium.make")
     given = parser.parse_args(arguments)
     if given.command == "check":
-        return check(given.id, dict(_parsed(setting) for setting in given.settings))
+        return check(given.id, given.settings)
     print("\n".join([*versions(), *device(), "", *ids(), "", *extras()]))
     return 0
 
@@ -111,14 +111,19 @@ def _is_installed(package: str) -> bool:
 # --- whether it works -----------------------------------------------------------------------------
 
 
-def check(env_id: str, settings: dict[str, Any]) -> int:
-    """Make an environment, let two checkers look at it, and time its steps; the exit status."""
+def check(env_id: str, settings: Sequence[str]) -> int:
+    """Make an environment, let two checkers look at it, and time its steps; the exit status.
+
+    Args:
+        env_id: as of ``gymnasium.make``.
+        settings: ``"key=value"`` each.
+    """
     import gymnasium as gym
     from gymnasium.utils import env_checker
     from stable_baselines3.common import env_checker as sb3
 
     try:
-        env = gym.make(env_id, **settings)
+        env = gym.make(env_id, **dict(parsed_setting(each, "check") for each in settings))
     except (gym.error.Error, ValueError, TypeError, OSError, ImportError) as error:
         print(f"{env_id} cannot be made: {error}", file=sys.stderr)
         return 1
@@ -158,15 +163,6 @@ def _costs(env: Any) -> str:
         f"{len(run.episode.pool.labelled)} of {run.n_training} images labelled, more as these "
         f"grow. An episode of {max_steps} steps takes {reset + max_steps * step:.2g} s at least."
     )
-
-
-def _parsed(setting: str) -> tuple[str, Any]:
-    """Key and value of ``key=value``: JSON where it can be read as JSON, otherwise text."""
-    key, _, value = setting.partition("=")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 if __name__ == "__main__":

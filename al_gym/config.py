@@ -1,5 +1,6 @@
 """Settings of the task and of the classifier. Importing them imports no torch."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -268,6 +269,25 @@ def check_between(
     if not (above and below):
         interval = f"{'[' if lower_included else '('}{low}, {high}{']' if upper_included else ')'}"
         raise ValueError(f"{name} must lie in {interval}, not {value}")
+
+
+def parsed_setting(setting: str, taker: str) -> tuple[str, Any]:
+    """Key and value of ``"key=value"``: JSON where the value can be read as JSON, otherwise text.
+
+    Args:
+        setting: from a command line.
+        taker: what takes it, for the error.
+
+    Raises:
+        ValueError: there is no "=" in it.
+    """
+    key, equals, value = setting.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{taker} takes key=value, not {setting!r}")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def plain_number(value: Any) -> Any:

@@ -18,7 +18,7 @@ from al_gym.classifiers import Classifiers, make_classifiers
 from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import ImageDataset
-from al_gym.run import Run
+from al_gym.run import Run, unchanged_if_it_fails
 from al_gym.task import Task
 
 
@@ -67,7 +67,6 @@ class Loop:
             counters.files_decoded = dataset.files_decoded
         return cls([Run(task, classifiers, k, annotator) for k in range(n_runs)], classifiers)
 
-    @own_torch_state()
     def begin(self, seeds: Mapping[int, int | None], labelled: np.ndarray | None = None) -> None:
         """Initialize: pretrain the classifiers on (X_l, Y_l), and compute the first state S.
 
@@ -88,7 +87,6 @@ class Loop:
             for run in runs:
                 run.begin_episode()
 
-    @own_torch_state()
     def step(self, actions: Mapping[int, np.ndarray]) -> None:
         """One epoch of Algorithm 1: from the scores of the pool to the next state and the reward.
 
@@ -133,13 +131,6 @@ class Loop:
 
     @contextlib.contextmanager
     def unchanged_if_it_fails(self, ks: Sequence[int] | Mapping[int, Any]) -> Iterator[None]:
-        """Weights, momentum, generator and episode of some runs go back if the block raises."""
-        # before a run has begun there is nothing to go back to
-        with own_torch_state():
-            ways_back = [self.runs[k].way_back() for k in ks if self.runs[k].has_begun]
-            try:
-                yield
-            except BaseException:
-                for go_back in ways_back:
-                    go_back()
-                raise
+        """See ``run.unchanged_if_it_fails``; the block has a PyTorch state of its own."""
+        with own_torch_state(), unchanged_if_it_fails([self.runs[k] for k in ks]):
+            yield

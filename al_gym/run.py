@@ -1,7 +1,8 @@
 """One run of Algorithm 1: what it knows and remembers."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -350,15 +351,23 @@ class Run:
             )
         # states written before annotators could be asked at the start have but the first two
         start = {"labels": None, "is_drawn": False, **state["start"]}
-        go_back = self.way_back() if self.has_begun else None
-        try:
+        with unchanged_if_it_fails([self]):
             phases.pretrain([self], [start["seed"]], start["labelled"], start["labels"])
             assert self.start is not None
             self.start = replace(self.start, is_drawn=start["is_drawn"])
             self.classifiers.load_state_dict(self.k, state["classifier"])
             self.rng.bit_generator.state = state["np_random"]
             self._episode = Episode.from_tree(state["episode"])
-        except BaseException:
-            if go_back is not None:
-                go_back()
-            raise
+
+
+@contextlib.contextmanager
+def unchanged_if_it_fails(runs: Sequence[Run]) -> Iterator[None]:
+    """Weights, momentum, generator and episode of some runs go back if the block raises."""
+    # before a run has begun there is nothing to go back to
+    ways_back = [run.way_back() for run in runs if run.has_begun]
+    try:
+        yield
+    except BaseException:
+        for go_back in ways_back:
+            go_back()
+        raise

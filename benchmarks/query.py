@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from al_gym.config import check_at_least
+from al_gym.config import check_at_least, parsed_setting
 from benchmarks.matrix import methods
-from benchmarks.matrix.environments import parsed
 from benchmarks.matrix.methods import METHODS, Method
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def environment(config: QueryConfig) -> "ActiveLearningEnv":
     from al_gym.data.dataset import UNKNOWN
     from al_gym.make import ingredients
 
-    given = dict(parsed(setting) for setting in config.set)
+    given = dict(parsed_setting(setting, "--set") for setting in config.set)
     for name in ("initial_set", "query_size", "budget"):
         if name in given:
             raise ValueError(

@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from al_gym.config import check_at_least
+from al_gym.config import check_at_least, parsed_setting
 from benchmarks.matrix import layout, methods, provenance
-from benchmarks.matrix.environments import check_comparable, make_environment, parsed
+from benchmarks.matrix.environments import check_comparable, make_environment
 from benchmarks.matrix.methods import Method
 from benchmarks.matrix.presets import PRESETS, Preset, find
 from benchmarks.reporting import findings, results, statistics, tables
@@ -182,7 +182,7 @@ def _experiment(name: str | None, preset: Preset, config: RunConfig) -> Experime
         "reward": config.reward,
         "validation_fraction": config.validation_fraction,
     }
-    given |= dict(parsed(setting) for setting in config.set)
+    given |= dict(parsed_setting(setting, "--set") for setting in config.set)
     if any(value is not None for key, value in given.items() if key != "root"):
         name = None  # no longer the experiment of that name
     settings = preset.settings | {key: value for key, value in given.items() if value is not None}

@@ -67,7 +67,7 @@ def cache_key(
     """
     if verify:
         identities: list[Any] = in_threads(
-            lambda i: _content_hash(paths[i]), len(paths), f"checking {source}"
+            lambda i: files.content_hash(paths[i]), len(paths), f"checking {source}"
         )
     else:
         identities = [path.stat().st_mtime_ns for path in paths]
@@ -78,14 +78,6 @@ def cache_key(
     known = [source, str(root.resolve()), verify, listing, settings]
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     return f"{source}-{digest.hexdigest()[:24]}"
-
-
-def _content_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def decoded(

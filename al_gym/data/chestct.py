@@ -225,7 +225,7 @@ def read_patch(
     edge = margin * lesion.extent.max()
     spacing = edge / patch_size
     first_voxel = lesion.centre - edge / 2 + spacing / 2
-    reader = metaimage.reader(volume)
+    reader = volumes.reader(volume.header, "MetaImage")
     if len(reader.GetSize()) != 3 or reader.GetNumberOfComponents() != 1:
         raise ValueError(f"a scan has three dimensions and one component, not {reader.GetSize()}")
     start, size = _region(reader, lesion.centre, edge)

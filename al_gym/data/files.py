@@ -1,6 +1,7 @@
 """Source files: where they lie, and label files, which are untrusted: errors name the line."""
 
 import csv
+import hashlib
 import io
 import os
 import re
@@ -199,6 +200,15 @@ def write_table(path: Path, columns: str, rows: Iterable[Sequence[Any]]) -> None
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns.split(","))
         writer.writerows(rows)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def new_folder(path: Path) -> None:

@@ -151,6 +151,11 @@ def check_volume(path: Path) -> None:
         raise _refusal(path, error) from error
 
 
+def is_volume(path: Path) -> bool:
+    """Whether a file is NIfTI, MetaImage or NRRD, by its first bytes."""
+    return _kind(path) in volumes.READERS
+
+
 def _kind(path: Path) -> str | None:
     """Name of the format, by content; None: no image.
 

@@ -4,8 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from al_gym.data import files
 
 LINE = re.compile(r"[ \t]*([^\s=:]+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
@@ -86,16 +84,3 @@ def find(root: Path, header: Path) -> Volume:
     if not voxels.is_file():
         raise ValueError(f"the file {voxels} is missing")
     return Volume(header, voxels)
-
-
-def reader(volume: Volume) -> sitk.ImageFileReader:
-    """A reader of the volume that has read the header.
-
-    Raises:
-        RuntimeError: SimpleITK cannot read it.
-    """
-    opened = sitk.ImageFileReader()
-    opened.SetImageIO("MetaImageIO")  # which would otherwise be chosen by .mhd in lower case
-    opened.SetFileName(str(volume.header))
-    opened.ReadImageInformation()
-    return opened

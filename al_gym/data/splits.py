@@ -1,6 +1,5 @@
 """Which side of the split each image is on: copies on two sides, and the draw of test images."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from al_gym.data.dataset import UNKNOWN
+from al_gym.data.files import content_hash
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -67,7 +67,7 @@ def identical_files(files: Sequence[Sequence[Path]]) -> list[np.ndarray]:
 
     Few files are read: those of one size whose four kilobytes in the middle are the same.
     """
-    by: list[Callable[[Path], Hashable]] = [_size, _middle, _content]
+    by: list[Callable[[Path], Hashable]] = [_size, _middle, content_hash]
     keys = [lambda i, key=key: tuple(sorted(map(key, files[i]))) for key in by]
     return identical(len(files), *keys)
 
@@ -80,14 +80,6 @@ def _middle(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, _size(path) // 2 - 2048))
         return file.read(4096)
-
-
-def _content(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.digest()
 
 
 def divide(

@@ -53,10 +53,10 @@ def kind(start: bytes) -> str | None:
 def header(path: Path, kind: str) -> tuple[int, int, bool]:
     """Dimensions, channels, and whether values are other than 8 bits, unsigned."""
     with tempfile.TemporaryDirectory() as folder:
-        reader = _open(path, kind, Path(folder))
-        n_dims = sum(extent > 1 for extent in reader.GetSize())
-        is_deep = reader.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkVectorUInt8)
-        return n_dims, reader.GetNumberOfComponents(), is_deep
+        opened = _open(path, kind, Path(folder))
+        n_dims = sum(extent > 1 for extent in opened.GetSize())
+        is_deep = opened.GetPixelID() not in (sitk.sitkUInt8, sitk.sitkVectorUInt8)
+        return n_dims, opened.GetNumberOfComponents(), is_deep
 
 
 def read(path: Path, kind: str) -> np.ndarray:
@@ -91,25 +91,30 @@ def _open(path: Path, kind: str, folder: Path) -> sitk.ImageFileReader:
     if kind == "NIfTI":
         _check_orientation(path)
     name = _nifti_name(path, folder) if kind == "NIfTI" else path
-    reader = _reader(name, kind)
-    size, n_channels = reader.GetSize(), reader.GetNumberOfComponents()
+    opened = reader(name, kind)
+    size, n_channels = opened.GetSize(), opened.GetNumberOfComponents()
     if max(size[3:], default=1) > 1:
         raise ValueError(f"it has {len(size)} axes, {size}; save one volume a file")
     if sum(extent > 1 for extent in size) not in (2, 3):
         raise ValueError(f"its size {size} is neither that of an image nor of a volume")
-    voxel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    voxel = sitk.GetPixelIDValueAsString(opened.GetPixelID())
     grey = n_channels == 1 and "complex" not in voxel
     if not grey and not (n_channels == 3 and "unsigned" in voxel):
         raise ValueError(f"{n_channels} components of {voxel} a voxel are neither grey nor RGB")
-    return reader
+    return opened
 
 
-def _reader(path: Path, kind: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(READERS[kind])
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return reader
+def reader(path: Path, kind: str) -> sitk.ImageFileReader:
+    """A reader of a volume that has read the header.
+
+    Raises:
+        RuntimeError: SimpleITK cannot read it.
+    """
+    opened = sitk.ImageFileReader()
+    opened.SetImageIO(READERS[kind])  # which would otherwise be chosen by endings in lower case
+    opened.SetFileName(str(path))
+    opened.ReadImageInformation()
+    return opened
 
 
 def _nifti_name(path: Path, folder: Path) -> Path:
@@ -159,9 +164,9 @@ def _check_meta(path: Path) -> None:
     name = fields.get("ElementDataFile", "")
     if name != "LOCAL":
         _check_beside("ElementDataFile", name)
-    reader = _reader(path, "MetaImage")
-    voxel = sitk.Image([1] * 3, reader.GetPixelID(), reader.GetNumberOfComponents())
-    promised = int(np.prod(reader.GetSize(), dtype=object)) * sitk.GetArrayFromImage(voxel).nbytes
+    opened = reader(path, "MetaImage")
+    voxel = sitk.Image([1] * 3, opened.GetPixelID(), opened.GetNumberOfComponents())
+    promised = int(np.prod(opened.GetSize(), dtype=object)) * sitk.GetArrayFromImage(voxel).nbytes
     packed = metaimage.is_true(fields.get("CompressedData", "False"))
     header_size = max(int(fields.get("HeaderSize", "0")), 0)
     if name == "LOCAL":

@@ -1,6 +1,5 @@
 """The environments that a ``config.json`` or a command line asks for."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -25,21 +24,6 @@ def make_vector_environment(config: dict[str, Any], n: int) -> "ActiveLearningVe
     vector = gym.make_vec(_id(config), n, "vector_entry_point", **config["settings"]).unwrapped
     assert isinstance(vector, ActiveLearningVectorEnv)
     return vector
-
-
-def parsed(setting: str) -> tuple[str, Any]:
-    """Key and value of ``"key=value"``: JSON where the value can be read as JSON, otherwise text.
-
-    Raises:
-        ValueError: there is no "=" in it.
-    """
-    key, equals, value = setting.partition("=")
-    if not key or not equals:
-        raise ValueError(f"--set takes key=value, not {setting!r}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def check_comparable(dataset: "ImageDataset") -> None:

@@ -8,8 +8,8 @@ import shutil
 import pytest
 import tyro
 
+from al_gym.config import parsed_setting
 from benchmarks import run
-from benchmarks.matrix.environments import parsed
 from tests import images_as_folders
 from tests.benchmarks.conftest import without_seconds
 
@@ -123,7 +123,7 @@ def test_a_reader_of_ones_own_can_be_set(tmp_path):
     ],
 )  # fmt: skip
 def test_values_that_are_set_are_json_where_they_can_be(setting, value):
-    assert parsed(setting) == ("a", value)
+    assert parsed_setting(setting, "--set") == ("a", value)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from al_gym.data import formats, metaimage
+from al_gym.data import formats, metaimage, volumes
 
 VOXELS = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype("<i2")
 RAW = VOXELS.tobytes()
@@ -25,7 +25,7 @@ def write(folder, header=HEADER, content=RAW, name="1.mhd", data="1.raw"):
 
 
 def voxels(volume):
-    return sitk.GetArrayFromImage(metaimage.reader(volume).Execute())
+    return sitk.GetArrayFromImage(volumes.reader(volume.header, "MetaImage").Execute())
 
 
 @pytest.mark.parametrize(

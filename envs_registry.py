@@ -22,6 +22,7 @@ DATASETS: dict[str, dict[str, dict[str, Any]]] = {
             "query_size": 5,
             "network": "resnet50_3d",
             "learning_rate": 1e-4,
+            "loss_reduction": "sum",  # Eq. 1
         },
         "embedded": {
             "n_train": 526,
@@ -44,6 +45,7 @@ DATASETS: dict[str, dict[str, dict[str, Any]]] = {
             "network": "resnet50",
             "weights": "IMAGENET1K_V1",
             "learning_rate": 1e-4,
+            "loss_reduction": "sum",  # Eq. 1
         },
         "embedded": {
             "n_train": 556,

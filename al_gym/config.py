@@ -128,9 +128,14 @@ class ClassifierConfig:
     """Of SGD, and without a meaning for Adam; the paper does not say."""
     weight_decay: float = 0.0
     """Part of the gradient, with "adamw" apart from it; the paper does not say."""
+    loss_reduction: Literal["mean", "sum"] = "mean"
+    """The loss of a batch: the mean of its samples' cross-entropies, which is the custom, or their
+    sum, which is Eq. 1. With plain SGD the sum is the mean at a learning rate that is as many times
+    as high as a batch has samples: the paper's 1e-4 is meant for the sum, and with the mean hardly
+    trains."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
-    """Weights of the classes in the cross-entropy, one positive number a class; a batch's loss is
-    the weighted mean over its samples, as PyTorch's. "balanced": n / (m * n_j) for a class with n_j
+    """Weights of the classes in the cross-entropy, one positive number a class; the mean of a batch
+    is then the weighted one, as PyTorch's. "balanced": n / (m * n_j) for a class with n_j
     of the n samples labelled now, m being the number of classes that have one; the others get 1,
     which nothing is multiplied by. None: all count alike."""
     augmentation: Any = ()
@@ -185,6 +190,7 @@ class ClassifierConfig:
         check_one_of("images", self.images, ("auto", "device", "host"))
         check_one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
         check_one_of("schedule", self.schedule, ("constant", "cosine"))
+        check_one_of("loss_reduction", self.loss_reduction, ("mean", "sum"))
         check_at_least("pretrain_passes", self.pretrain_passes, 0)
         check_at_least("update_passes", self.update_passes, 0)
         check_at_least("batch_size", self.batch_size, 3)

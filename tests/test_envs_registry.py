@@ -184,6 +184,8 @@ def test_the_papers_numbers():
     assert (retinopathy["initial_fraction"], retinopathy["query_size"]) == (0.10, 1)
     assert (retinopathy["network"], retinopathy["image_size"]) == ("resnet50", 224)
     assert retinopathy["weights"].startswith("IMAGENET1K")
+    for paper in (chestct, retinopathy):  # Eq. 1 is a sum
+        assert (paper["learning_rate"], paper["loss_reduction"]) == (1e-4, "sum")
 
 
 def test_the_paper_profile_does_not_fall_back():

@@ -251,20 +251,22 @@ class LinearHeads:
                 _drop(each, self.config.dropout, generator)
         weight, bias = trained["weight"], trained["bias"]
         softmax = F.softmax(torch.baddbmm(bias, inputs, weight.transpose(1, 2)), dim=2)
-        # the gradient by the logits of the summed cross-entropy; the step makes it that of the mean
-        error = softmax.sub_(targets)
-        if weights is not None:  # of the weighted mean
-            error.mul_((weights * (size / weights.sum(1, keepdim=True)))[:, :, None])
+        # the gradient by the logits of the summed cross-entropy; the step divides it for the mean
+        error, is_mean = softmax.sub_(targets), self.config.loss_reduction == "mean"
+        if weights is not None:
+            scale = size / weights.sum(1, keepdim=True) if is_mean else 1
+            error.mul_((weights * scale)[:, :, None])
+        divisor = size if is_mean else 1
         gradients = (torch.bmm(error.transpose(1, 2), inputs), error.sum(1, keepdim=True))
         if self.config.optimizer != "sgd":
             trained["steps"].add_(1)
         for name, gradient in zip(("weight", "bias"), gradients, strict=True):
             values, momentum = trained[name], trained[f"{name}_momentum"]
             if self.config.optimizer == "sgd":
-                optimization.sgd_step(values, gradient, momentum, size, rate, self.config)
+                optimization.sgd_step(values, gradient, momentum, divisor, rate, self.config)
             else:
                 moments, steps = (momentum, trained[f"{name}_square"]), trained["steps"]
-                optimization.adam_step(values, gradient, moments, steps, size, rate, self.config)
+                optimization.adam_step(values, gradient, moments, steps, divisor, rate, self.config)
 
     def _validation_losses(self, ks: Sequence[int]) -> list[float]:
         """Cross-entropy of heads on the validation images, in nats."""

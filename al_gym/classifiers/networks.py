@@ -287,7 +287,10 @@ class NetworkClassifier:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         with self.autocast(training=True):
-            loss = F.cross_entropy(self.network(images), labels, self._class_weights)
+            logits = self.network(images)
+            loss = F.cross_entropy(
+                logits, labels, self._class_weights, reduction=self.config.loss_reduction
+            )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()

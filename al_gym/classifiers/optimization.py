@@ -137,7 +137,7 @@ def sgd_step(
     values: Tensor,
     total: Tensor,
     momentum: Tensor,
-    size: int,
+    divisor: int,
     rate: float,
     config: ClassifierConfig,
 ) -> None:
@@ -147,17 +147,17 @@ def sgd_step(
         values: (k, ...) a weight or bias of k heads.
         total: like ``values``, its gradients, summed over the samples of a batch; changed.
         momentum: like ``values``.
-        size: samples in a batch.
+        divisor: what the sum is divided by: the samples in a batch, or 1.
         rate: the learning rate.
         config: with momentum and weight decay.
     """
     if config.weight_decay > 0:
-        total.add_(values, alpha=size * config.weight_decay)
+        total.add_(values, alpha=divisor * config.weight_decay)
     if config.momentum > 0:
-        moving = momentum.mul_(config.momentum).add_(total, alpha=1 / size)
+        moving = momentum.mul_(config.momentum).add_(total, alpha=1 / divisor)
         values.sub_(moving, alpha=rate)
     else:
-        values.sub_(total, alpha=rate / size)
+        values.sub_(total, alpha=rate / divisor)
 
 
 def adam_step(
@@ -165,7 +165,7 @@ def adam_step(
     total: Tensor,
     moments: tuple[Tensor, Tensor],
     steps: Tensor,
-    size: int,
+    divisor: int,
     rate: float,
     config: ClassifierConfig,
 ) -> None:
@@ -174,15 +174,15 @@ def adam_step(
     As ``torch.optim.Adam`` and ``AdamW`` take it.
 
     Args:
-        values: as of ``sgd_step``, like ``total``, ``size`` and ``rate``.
+        values: as of ``sgd_step``, like ``total``, ``divisor`` and ``rate``.
         total: see there.
         moments: like ``values`` each, the moving means of the gradient and of its square.
         steps: (k, 1, 1) float32, each head's number of steps with this one.
-        size: see there.
+        divisor: see there.
         rate: see there.
         config: with optimizer and weight decay.
     """
-    gradient = total.div_(size)
+    gradient = total.div_(divisor)
     if config.optimizer == "adamw":
         values.mul_(1 - rate * config.weight_decay)
     elif config.weight_decay > 0:

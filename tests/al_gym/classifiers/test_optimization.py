@@ -26,6 +26,9 @@ CHANGES = [
     {"optimizer": "adamw", "learning_rate": 0.003, "weight_decay": 0.1},
     {**ADAM, "class_weights": "balanced", "schedule": "cosine", "batch_size": 7},
     {"schedule": "cosine", "momentum": 0.9, "weight_decay": 0.01},
+    {"loss_reduction": "sum", "learning_rate": 0.004, "momentum": 0.9, "weight_decay": 0.01},
+    {"loss_reduction": "sum", "learning_rate": 0.004, "class_weights": "balanced"},
+    {**ADAM, "loss_reduction": "sum", "class_weights": (0.5, 1.0, 3.0), "weight_decay": 0.1},
 ]
 
 
@@ -82,7 +85,12 @@ def plainly_trained(layer, inputs, rows, labels, passes, rng, config, after_pass
     rng.integers(2**63)
     for _ in range(passes):
         for batch in split_evenly(rng.permutation(n), config.batch_size):
-            loss = F.cross_entropy(layer(inputs[rows[batch]]), truth[batch], weights)
+            logits, answers = layer(inputs[rows[batch]]), truth[batch]
+            if config.loss_reduction == "sum":  # Eq. 1, term by term
+                terms = -logits.log_softmax(dim=1)[torch.arange(len(batch)), answers]
+                loss = (terms if weights is None else terms * weights[answers]).sum()
+            else:
+                loss = F.cross_entropy(logits, answers, weights)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -114,6 +122,19 @@ def test_training_is_that_of_a_plain_loop_in_pytorch(dataset, trainable, change)
     found = classifier.predict(dataset.test)
     np.testing.assert_allclose(found, softmax_of(layer, inputs[dataset.test]), atol=2e-5)
     assert np.abs(found - before).max() > 1e-2
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_the_sum_is_the_mean_at_a_rate_as_many_times_as_high_as_a_batch_is_large(
+    dataset, trainable
+):
+    rows, labels = dataset.train[:32], dataset.labels[dataset.train[:32]]
+    (summed,) = make(dataset, trainable, loss_reduction="sum", learning_rate=0.002)
+    (meant,) = make(dataset, trainable, learning_rate=0.032)
+    for classifier in (summed, meant):
+        classifier.fit(rows, labels, 3, np.random.default_rng(1))
+    found, expected = summed.predict(dataset.test), meant.predict(dataset.test)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("trainable", ["all", "head"])

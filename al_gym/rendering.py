@@ -52,9 +52,9 @@ def figure(episode: Episode, dataset: ImageDataset) -> Figure:
         n_skipped = np.count_nonzero(episode.query.labels == UNKNOWN)
         skipped = f", {n_skipped} skipped" if n_skipped else ""
         more = f", the first {MAX_IMAGES} shown" if n_queried > MAX_IMAGES else ""
-        left.suptitle(
-            f"Step {episode.step}: {n_queried - n_skipped} images annotated{skipped}{more}"
-        )
+        n_annotated = n_queried - n_skipped
+        images = "image" if n_annotated == 1 else "images"
+        left.suptitle(f"Step {episode.step}: {n_annotated} {images} annotated{skipped}{more}")
     else:
         left.suptitle("Nothing annotated yet")
     _draw_curve(right.subplots(), episode)
@@ -87,7 +87,7 @@ def _score(value: float) -> str:
     return "not measured" if math.isnan(value) else f"{value:.3f}"
 
 
-def _short(name: str, length: int = 18) -> str:
+def _short(name: str, length: int = 16) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

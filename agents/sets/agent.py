@@ -56,6 +56,7 @@ class PoolDDPG(DDPG):
     """
 
     Config = PoolConfig
+    """Its settings."""
     config: PoolConfig
     encode: PoolEncoder
 

@@ -82,7 +82,9 @@ def test_the_site_is_whole_and_loads_nothing_from_elsewhere(copy):
     public = {
         f"{package.__name__}.{name}" for package in (al_gym, agents) for name in package.__all__
     }
-    assert public <= names
+    assert public - names == {"al_gym.ActiveLearningEnv"}  # which the reference leads to:
+    reference = (site / "docs/api/environment.html").read_text()
+    assert 'href="../specification.html#al_gym.env.ActiveLearningEnv"' in reference
 
 
 def test_what_is_dead_or_undocumented_fails_the_site(copy):

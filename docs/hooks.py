@@ -29,7 +29,7 @@ def on_files(files: Files, config: Any) -> Files:
         if file.src_dir == config.docs_dir:
             files.remove(file)
     for path in sorted(path for pattern in SOURCES for path in ROOT.glob(pattern)):
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
+        if path.is_file() and path != Path(__file__) and "__pycache__" not in path.parts:
             name = path.relative_to(ROOT).as_posix()
             files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files

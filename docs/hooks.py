@@ -67,7 +67,8 @@ class OwnAffairs(griffe.Extension):
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
         """Called by griffe for every attribute it has found."""
-        is_set_by_method = "class-attribute" not in attr.labels and attr.parent.is_class
+        methods = attr.parent.functions.values() if attr.parent.is_class else ()
+        is_set_by_method = any(each.lineno <= attr.lineno <= each.endlineno for each in methods)
         is_type_variable = str(attr.value).startswith("TypeVar(")
         if not attr.docstring and (is_set_by_method or is_type_variable):
             attr.public = False

@@ -10,7 +10,9 @@ from typing import Any
 import gymnasium as gym
 
 ENTRY_POINT = "al_gym.make:make_env"
+"""What ``gymnasium.make`` calls."""
 VECTOR_ENTRY_POINT = "al_gym.make:make_vector_env"
+"""What ``gymnasium.make_vec`` calls."""
 
 DATASETS: dict[str, dict[str, dict[str, Any]]] = {
     "chestCT": {

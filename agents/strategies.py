@@ -15,6 +15,7 @@ from agents.names import lookup
 from agents.policy import ScoringPolicy, softmax_of
 
 Scorer = Callable[[np.ndarray], np.ndarray]
+"""From softmax rows (n, M) to scores (n,) in [0, 1]."""
 
 
 def least_confidence(softmax: np.ndarray) -> np.ndarray:

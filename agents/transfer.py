@@ -35,6 +35,7 @@ from agents.sets.pool_features import (
 )
 
 FORMAT = "drla-transfer 2"
+"""Of a policy's file; raised when an older program could not read it."""
 POLICIES = Path(__file__).parent / "pretrained"
 """Folder of the policies that come with the package; ``README.md`` there is their card."""
 N_RANKED = 64

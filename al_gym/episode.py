@@ -37,12 +37,17 @@ class Episode:
     """
 
     pool: Pool
+    """What has been labelled, skipped and neither."""
     step: int
+    """Steps so far."""
     softmax: np.ndarray
     """(n_u, M) float32, the state S."""
     query: Query
+    """The last one."""
     validation: Evaluation | None
+    """On the images held out for the reward; None if none are held out."""
     test: Evaluation
+    """On the test set, when it was last looked at."""
     evaluated_at: int
     """The step after which ``test`` was measured."""
     curve: tuple[tuple[int, float, float], ...]
@@ -68,6 +73,7 @@ class Start:
     """The beginning of an episode, kept so that the next one need not pretrain again."""
 
     seed: int
+    """Of the initial weights."""
     rows: np.ndarray
     """Ascending images of the initial labelled set."""
     labels: np.ndarray
@@ -79,7 +85,9 @@ class Start:
     softmax: np.ndarray
     """(n_u, M) float32, the first state."""
     validation: Evaluation | None
+    """See ``Episode``."""
     test: Evaluation
+    """See ``Episode``."""
 
     def is_of(self, seed: int, rows: np.ndarray | None, labels: np.ndarray | None) -> bool:
         """Whether it is the start of a seed, and of images and classes where they are given."""

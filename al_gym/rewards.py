@@ -26,6 +26,7 @@ class Outcome:
 
 
 Reward = Callable[[Outcome], float]
+"""What a reward is."""
 
 
 def sample_rewards(softmax: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -68,6 +69,7 @@ REWARDS: dict[str, Reward] = {
     "f1_gain": f1_gain,
     "loss_gain": loss_gain,
 }
+"""Name -> reward, for ``EnvConfig.reward``."""
 
 NEED_VALIDATION = (f1_gain, loss_gain)
 """Rewards for which the environment holds images out of the training set unasked."""

@@ -46,6 +46,7 @@ class TrainConfig:
     embeddings: tuple[bool, ...] = (False, True)
     """Train policies without and with the pool's embeddings."""
     search: tyro.conf.OmitArgPrefixes[Search] = field(default_factory=Search)
+    """The search's own settings."""
     workers: int = 1
     """Processes."""
 

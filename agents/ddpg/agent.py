@@ -66,11 +66,14 @@ class DDPG:
         config: settings; the paper's where omitted.
 
     Attributes:
-        actor, critic: pi(S; theta_a) and Q(S, a; theta_c).
-        actor_target, critic_target: their targets, with theta_a' and theta_c'.
+        actor: pi(S; theta_a).
+        critic: Q(S, a; theta_c).
+        actor_target: the actor's target, with theta_a'.
+        critic_target: the critic's, with theta_c'.
         buffer: the replay buffer.
-        num_timesteps, n_updates, episodes: environment steps, gradient steps and finished
-            episodes so far.
+        num_timesteps: environment steps so far.
+        n_updates: gradient steps so far.
+        episodes: finished episodes so far.
 
     Raises:
         TypeError: ``env`` is a vector of environments, its action space is not a Box, its

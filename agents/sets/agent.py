@@ -56,8 +56,11 @@ class PoolDDPG(DDPG):
     """
 
     Config = PoolConfig
+    """Its settings."""
     config: PoolConfig
+    """Settings."""
     encode: PoolEncoder
+    """From an observation to what the networks see of it."""
 
     def _make_encoder(self) -> PoolEncoder:
         c = self.config

@@ -12,6 +12,7 @@ from al_gym.config import ClassifierConfig
 from al_gym.import_paths import imported
 
 Augmentation = Callable[[Tensor], Tensor]
+"""From normalised images (B, C, [D,] H, W) float32 to as many of the same shape."""
 SHIFT = 8
 """A shift goes up to this fraction of an edge, 1 / ``SHIFT``."""
 INTENSITY = 0.2

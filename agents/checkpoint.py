@@ -24,8 +24,10 @@ all strings."""
 
 
 def with_suffix(path: str | Path) -> Path:
-    """``path``, with .safetensors added where it is missing."""
+    """``path``, with .safetensors added where it is missing, or in place of SB3's suffixes."""
     path = Path(path)
+    if path.suffix in (".zip", ".pkl"):
+        return path.with_suffix(".safetensors")
     return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
 
 

@@ -7,7 +7,6 @@ Gymnasium only and works on any Box action space.
 
 import copy
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -15,12 +14,13 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from agents.ddpg import saving
-from agents.ddpg.callbacks import Hook, TensorBoard
+from agents.ddpg import saving, sb3_names
+from agents.ddpg.callbacks import Report
 from agents.ddpg.config import DDPGConfig
 from agents.ddpg.networks import Actor, Critic
 from agents.ddpg.noise import make_noise
@@ -61,36 +61,43 @@ class DDPG:
     what is seen and by what, ``_in_play`` and ``_scaled`` for scores that do not count and for the
     noise.
 
+    Beside that it has a part of Stable-Baselines3's interface (``agents.ddpg.sb3_names``): its
+    callbacks and logger, ``get_env``, ``set_env``, ``set_random_seed`` and the replay buffer in a
+    file of its own. It has none of SB3's policies, vectors of environments, VecNormalize, HER, zip
+    files, ``get_parameters`` and ``set_parameters``.
+
     Args:
-        env: a single environment (not a vector of them).
+        env: a single environment (not a vector of them), or its id.
         config: settings; the paper's where omitted.
+        **settings: or the fields of ``config`` one by one: ``DDPG(env, learning_rate=1e-4)``.
 
     Attributes:
         actor: pi(S; theta_a).
         critic: Q(S, a; theta_c).
         actor_target: the actor's target, with theta_a'.
         critic_target: the critic's, with theta_c'.
-        buffer: the replay buffer.
+        buffer: the replay buffer; ``replay_buffer`` is the same.
+        logger: Stable-Baselines3's, of what happens in ``learn``; it writes nowhere until
+            ``set_logger``, or while ``learn`` has a ``log_dir``.
         num_timesteps: environment steps so far.
         n_updates: gradient steps so far.
         episodes: finished episodes so far.
 
     Raises:
         TypeError: ``env`` is a vector of environments, its action space is not a Box, its
-            observations are not what the networks take, or the settings are those of another agent.
+            observations are not what the networks take, the settings are those of another agent or
+            unknown, or come both in ``config`` and one by one.
         ValueError: the action space is unbounded or integer, or the settings do not fit it.
     """
 
     Config: ClassVar[type[DDPGConfig]] = DDPGConfig
     """Class of the settings, which ``load`` reads."""
 
-    def __init__(self, env: gym.Env[Any, Any], config: DDPGConfig | None = None) -> None:
-        self.env, self.config = env, self.Config() if config is None else config
-        if type(self.config) is not self.Config:
-            raise TypeError(
-                f"{type(self).__name__} takes a {self.Config.__name__}, not a "
-                f"{type(config).__name__}: agents.sets.agent_from_record chooses by the settings"
-            )
+    def __init__(
+        self, env: gym.Env[Any, Any] | str, config: DDPGConfig | None = None, **settings: Any
+    ) -> None:
+        env = sb3_names.make_env(env)
+        self.env, self.config = env, sb3_names.make_config(self, config, settings)
         self.observation_space, self.action_space = env.observation_space, check_actions(env)
         c = self.config
         cuda = "cuda" if torch.cuda.is_available() else "cpu"
@@ -108,19 +115,28 @@ class DDPG:
         self.critic_optimizer = optimizer(self.critic, self.critic_target, *rates)
 
         capacity = c.buffer_size or int(find_attribute(env, "max_steps", 1_000_000))
-        buffer_seed = int(seeds[1].generate_state(1)[0])
-        self.buffer = ReplayBuffer(capacity, d, k, self.device, buffer_seed)
-        self.noise = make_noise(c.noise, k, c.noise_sigma, c.noise_theta, c.noise_dt, seeds[2])
-        self.warm_up = np.random.default_rng(seeds[3])
+        self.buffer = ReplayBuffer(capacity, d, k, self.device)
+        self._seed(seeds)
         self.num_timesteps = self.n_updates = self.episodes = 0
         self.episode_return = 0.0
         self._state: Tensor | None = None  # S, (d,); None between episodes
         self._env_random: dict[str, Any] | None = None  # to be given to a new environment
+        self.logger = Logger(None, [])
+        self._view: DummyVecEnv | None = None  # the environment as SB3's callbacks know it
+
+    def _seed(self, seeds: list[np.random.SeedSequence]) -> None:
+        """Let batches, noise and warm-up begin anew, from the second seed on."""
+        c, k = self.config, self.buffer.actions.shape[1]
+        self.buffer.generator.manual_seed(int(seeds[1].generate_state(1)[0]))
+        self.noise = make_noise(c.noise, k, c.noise_sigma, c.noise_theta, c.noise_dt, seeds[2])
+        self.warm_up = np.random.default_rng(seeds[3])
 
     def learn(
         self,
         total_timesteps: int,
         callback: Any = None,
+        log_interval: int | None = 1,
+        *,
         progress_bar: bool = False,
         reset_num_timesteps: bool = True,
     ) -> "DDPG":
@@ -128,29 +144,31 @@ class DDPG:
 
         Args:
             total_timesteps: steps to do in this call.
-            callback: called after every step with its training done: a callable taking
-                ``(locals(), globals())``, or an object with ``on_step()``; False from it stops.
+            callback: called after every step with its training done (SB3 trains after its call):
+                one of Stable-Baselines3's callbacks, a callable taking ``(locals(), globals())``,
+                an object with ``on_step()``, or a list of these; False from it stops.
+            log_interval: steps (in SB3 episodes) between two writes of ``logger``; None leaves
+                them to callbacks, such as SB3's LogEveryNTimesteps.
             progress_bar: whether to show one.
             reset_num_timesteps: whether to count steps and episodes from 0 again and begin a new
                 episode. False continues where the last call ended, in the middle of an episode if
                 it was there. Weights and replay buffer stay in either case.
 
         Raises:
+            RuntimeError: the agent was loaded without an environment.
+            TypeError: ``callback`` is none of those.
             ValueError: the environment returned an observation of another shape, or NaN or
                 infinity in it or as a reward. Nothing of that step is kept.
             FloatingPointError: a loss is NaN or infinite. Nothing was updated from there on.
         """
+        report = Report(self, callback, log_interval, progress_bar)
         if reset_num_timesteps:
             self.num_timesteps = self.episodes = 0
             self._state = self._env_random = None
         c, end = self.config, self.num_timesteps + total_timesteps
-        hook = Hook(callback, self)
-        hook.start(locals(), globals())
-        with (
-            closing(TensorBoard(c.log_dir)) as board,
-            tqdm(total=total_timesteps, unit="step", disable=not progress_bar) as bar,
-        ):
+        with report.until(end, locals(), globals()):
             while self.num_timesteps < end:
+                report.before_step()
                 state = self._begin_episode() if self._state is None else self._state
                 self._state = None  # should the environment fail, there is nothing to go on from
                 # Lines 2-6: S is at hand, a = pi(S) plus noise; the environment does the rest.
@@ -174,11 +192,8 @@ class DDPG:
                     scalars |= self._train()
                 scores = {name: info[name] for name in ("macro_f1", "micro_f1") if name in info}
                 scalars |= {f"info/{name}": float(score) for name, score in scores.items()}
-                board.write(scalars, self.num_timesteps)
-                bar.update()
-                if not hook.step(locals(), globals()):
+                if not report.after_step(locals()):
                     break
-        hook.end()
         return self
 
     def _begin_episode(self) -> Tensor:
@@ -308,39 +323,19 @@ class DDPG:
             actions = self._to_action_space(self._act(self.actor, states))
         return actions[0] if single else actions, state
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything of the agent that changes, as a tree that ``agents.checkpoint`` can write."""
-        return saving.state_dict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a ``state_dict`` of an agent of the same configuration.
-
-        ``learn(..., reset_num_timesteps=False)`` then continues, in the middle of an episode if it
-        was there: bring the environment to the same point.
-        """
-        saving.load_state_dict(self, state)
-
-    def save(self, path: str | Path) -> Path:
-        """Write everything the agent's future depends on to a safetensors file; return its path.
-
-        Networks, targets, both optimizers, replay buffer, noise, generators, counters, the current
-        observation and the environment's ``np_random``; not the environment. The file is replaced
-        at once or not at all.
-
-        Args:
-            path: destination; the suffix .safetensors is added if missing.
-        """
-        return saving.save(self, path)
+    state_dict, load_state_dict, save = saving.state_dict, saving.load_state_dict, saving.save
 
     @classmethod
     def load(
         cls: type[Agent],
         path: str | Path,
-        env: gym.Env[Any, Any],
+        env: gym.Env[Any, Any] | str | None = None,
         device: str | None = None,
         force_reset: bool = True,
     ) -> Agent:
         """Rebuild a saved agent on ``env``; ``learn(..., reset_num_timesteps=False)`` continues.
+
+        Without ``env`` it predicts, and learns once ``set_env`` has given it one.
 
         Continuation is exact, bit for bit on the CPU, in two cases, given ``config.seed``. Saved at
         the end of an episode: a new ``env`` will do if all its randomness comes from ``np_random``,
@@ -351,7 +346,7 @@ class DDPG:
 
         Args:
             path: where it was saved, with or without the suffix.
-            env: environment with spaces of the same shapes.
+            env: environment with spaces of the same shapes, or its id.
             device: instead of the saved setting.
             force_reset: whether the next ``learn`` begins a new episode even if the agent was saved
                 within one.
@@ -359,9 +354,24 @@ class DDPG:
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is truncated, of another format or version, was saved for spaces of
-                other shapes, or has settings that this class lacks.
+                other shapes, has settings that this class lacks, or, without ``env``, is of a
+                version that kept no spaces.
         """
         return saving.load(cls, path, env, device, force_reset)
+
+    # --- by Stable-Baselines3's names ---------------------------------------------------------
+
+    get_env, set_env = sb3_names.get_env, sb3_names.set_env
+    get_vec_normalize_env = sb3_names.get_vec_normalize_env
+    set_logger, dump_logs = sb3_names.set_logger, sb3_names.dump_logs
+    set_random_seed = sb3_names.set_random_seed
+    replay_buffer = property(sb3_names.replay_buffer)
+    save_replay_buffer = sb3_names.save_replay_buffer
+    load_replay_buffer = sb3_names.load_replay_buffer
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what to use in place of what SB3 has and this has not."""
+        raise sb3_names.lacks(self, name)
 
     # --- between the environment's spaces and the networks ------------------------------------
 

@@ -1,85 +1,134 @@
-"""What ``learn`` tells the world: callbacks in Stable-Baselines3's two forms, and TensorBoard."""
+"""What ``learn`` tells the world: to Stable-Baselines3's callbacks, its logger, a progress bar."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.logger import Logger, configure
+from tqdm import tqdm
+
+from agents.ddpg.sb3_names import require_env
+
+if TYPE_CHECKING:
+    from agents.ddpg.agent import DDPG
 
 
-class Hook:
-    """One interface to no callback, a callable, or an object with ``on_step``.
+def as_callback(callback: Any) -> BaseCallback:
+    """One of SB3's callbacks for any of the forms that ``DDPG.learn`` takes.
 
-    A callable gets ``(locals(), globals())`` of ``learn`` after every step, as in SB3. An object
-    gets ``on_step()``; where it has them, ``init_callback``, ``on_training_start``,
-    ``update_locals`` and ``on_training_end`` are called as SB3 calls them: so SB3's
-    CheckpointCallback, CallbackList and EveryNTimesteps work, and those that reach into SB3's
-    vector of environments or its logger, such as EvalCallback, do not. Training stops when a step's
-    call returns False (not None).
+    Raises:
+        TypeError: ``callback`` is none of them.
+    """
+    if callback is None:
+        return CallbackList([])
+    if isinstance(callback, BaseCallback):
+        return callback
+    if isinstance(callback, (list, tuple)):
+        return CallbackList([as_callback(each) for each in callback])
+    if hasattr(callback, "on_step"):
+        return ConvertCallback(lambda *_: _goes_on(callback.on_step()))
+    if callable(callback):
+        return ConvertCallback(lambda *both: _goes_on(callback(*both)))
+    raise TypeError(
+        "callback must be one of Stable-Baselines3's, a callable taking (locals, globals), an "
+        f"object with on_step(), or a list of these, got {type(callback).__name__}"
+    )
+
+
+def _goes_on(answer: Any) -> bool:
+    """What a callback means: who says nothing does not want to stop."""
+    return answer is None or bool(answer)
+
+
+class Report:
+    """A call of ``learn``, told to its callback, the agent's logger and a progress bar.
 
     Args:
-        callback: the callback or None.
         agent: the agent that learns.
+        callback: see ``as_callback``.
+        log_interval: steps between two writes of the logger; None leaves them to callbacks.
+        progress_bar: whether to show one.
 
     Raises:
-        TypeError: ``callback`` is neither.
+        RuntimeError: the agent has no environment.
+        TypeError: ``callback`` is of another kind.
     """
 
-    def __init__(self, callback: Any, agent: Any) -> None:
-        if not (callback is None or callable(callback) or hasattr(callback, "on_step")):
-            raise TypeError(
-                "callback must be a callable taking (locals, globals) or an object with on_step(), "
-                f"got {type(callback).__name__}"
-            )
-        self.callback = callback
-        self._call("init_callback", agent)
+    def __init__(
+        self, agent: "DDPG", callback: Any, log_interval: int | None, progress_bar: bool
+    ) -> None:
+        require_env(agent)
+        self._agent, self._callback = agent, as_callback(callback)
+        self._log_interval, self._progress_bar = log_interval, progress_bar
+        self._names: dict[str, Any] = {"tb_log_name": type(agent).__name__}
 
-    def start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        """Announce the first step."""
-        self._call("on_training_start", locals_, globals_)
+    @contextmanager
+    def until(self, end: int, locals_: dict[str, Any], globals_: dict[str, Any]) -> Iterator[None]:
+        """Training up to step ``end``, which is announced, and its end if it ends well.
 
-    def step(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> bool:
-        """Announce a finished step; False asks to stop."""
-        if hasattr(self.callback, "on_step"):
-            self._call("update_locals", locals_)
-            return self.callback.on_step() is not False
-        return self.callback is None or self.callback(locals_, globals_) is not False
+        Meanwhile the agent's logger writes to its ``log_dir``, unless it has one of its own.
+        """
+        agent, before = self._agent, self._agent.logger
+        steps, log_dir = end - agent.num_timesteps, agent.config.log_dir
+        self._names["total_timesteps"] = end
+        with tqdm(total=steps, unit="step", disable=not self._progress_bar) as self._bar:
+            if log_dir is not None and not before.output_formats:
+                agent.logger = tensorboard(log_dir)
+            try:
+                self._callback.init_callback(agent)  # type: ignore[arg-type]
+                self._callback.on_training_start(locals_ | self._names, globals_)
+                yield
+                self._callback.on_training_end()
+            finally:
+                if agent.logger is not before:
+                    agent.logger.close()
+                    agent.logger = before
 
-    def end(self) -> None:
-        """Announce the end of training."""
-        self._call("on_training_end")
+    def before_step(self) -> None:
+        """Announce a step: to SB3 it is a rollout, of one step."""
+        self._callback.on_rollout_start()
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        method: Callable[..., Any] | None = getattr(self.callback, name, None)
-        if method is not None:
-            method(*arguments)
+    def after_step(self, locals_: dict[str, Any]) -> bool:
+        """Announce a finished step with these local variables of ``learn``; False asks to stop."""
+        agent, logger = self._agent, self._agent.logger
+        for name, value in locals_["scalars"].items():
+            logger.record(name, value)
+        self._callback.update_locals(locals_ | self._names | _as_vector_of_one(locals_))
+        goes_on = _goes_on(self._callback.on_step())
+        if self._log_interval is not None and agent.num_timesteps % self._log_interval == 0:
+            agent.dump_logs()
+        self._bar.update()
+        self._callback.on_rollout_end()
+        return goes_on
 
 
-class TensorBoard:
-    """Scalars to TensorBoard, or to nowhere.
+def _as_vector_of_one(locals_: dict[str, Any]) -> dict[str, Any]:
+    """A step by the names and in the shapes that SB3's callbacks know, with one environment."""
+    observation = locals_["observation"]
+    several = isinstance(observation, dict)
+    return {
+        "actions": locals_["executed"][None],
+        "new_obs": {key: np.asarray(part)[None] for key, part in observation.items()}
+        if several
+        else np.asarray(observation)[None],
+        "rewards": np.array([locals_["reward"]], dtype=np.float32),
+        "dones": np.array([locals_["terminated"] or locals_["truncated"]], dtype=bool),
+        "infos": [locals_["info"]],
+    }
 
-    Args:
-        log_dir: folder of the event files; None writes nothing.
+
+def tensorboard(log_dir: str) -> Logger:
+    """A logger that writes TensorBoard's event files to ``log_dir``.
 
     Raises:
-        ImportError: ``log_dir`` is given and tensorboard is not installed.
+        ImportError: tensorboard is not installed.
     """
-
-    def __init__(self, log_dir: str | None) -> None:
-        self.writer: Any = None
-        if log_dir is not None:
-            try:  # imported here because only those who log need it
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ImportError(
-                    "log_dir needs TensorBoard: pip install tensorboard, or set log_dir to None"
-                ) from error
-            self.writer = SummaryWriter(log_dir)
-
-    def write(self, scalars: dict[str, float], step: int) -> None:
-        """Write ``scalars`` at environment step ``step``."""
-        if self.writer is not None:
-            for name, value in scalars.items():
-                self.writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close the event file."""
-        if self.writer is not None:
-            self.writer.close()
+    try:
+        import torch.utils.tensorboard  # noqa: F401  (SB3 would fail without saying how to mend it)
+    except ImportError as error:
+        raise ImportError(
+            "log_dir needs TensorBoard: pip install tensorboard, or set log_dir to None"
+        ) from error
+    return configure(log_dir, ["tensorboard"])

@@ -67,6 +67,34 @@ def find_attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
         return default
 
 
+def space_record(space: gym.Space[Any]) -> dict[str, Any]:
+    """A Box or a dictionary of them as a tree that ``agents.checkpoint`` can write.
+
+    Other parts of a dictionary are left out: no network here sees them.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        boxes = {name: s for name, s in space.spaces.items() if isinstance(s, gym.spaces.Box)}
+        return {"dict": {name: space_record(part) for name, part in boxes.items()}}
+    box = check_box(space)
+    bounds = {"low": _uniform(box.low), "high": _uniform(box.high)}
+    return bounds | {"shape": list(box.shape), "dtype": np.dtype(box.dtype).name}
+
+
+def _uniform(bound: NDArray[Any]) -> Any:
+    """The one number of a bound that is the same everywhere, as most are; else the bound."""
+    return bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound
+
+
+def space_from_record(record: dict[str, Any]) -> gym.Space[Any]:
+    """Undo ``space_record``."""
+    if "dict" in record:
+        parts = {name: space_from_record(part) for name, part in record["dict"].items()}
+        return gym.spaces.Dict(parts)
+    dtype = np.dtype(record["dtype"])
+    low, high = (np.full(record["shape"], record[name], dtype=dtype) for name in ("low", "high"))
+    return gym.spaces.Box(low, high, dtype=dtype.type)
+
+
 def flatten_observations(observation: ArrayLike, space: gym.spaces.Box) -> NDArray[np.float32]:
     """Flatten one observation of shape ``space.shape``, or n of them stacked, to (1, d) or (n, d).
 

@@ -30,7 +30,7 @@ def test_what_was_skipped_is_said_and_shown(dataset):
     n = len(env.run.episode.pool.labelled)
     assert f"labelled {n} ({n / 80:.1%})  skipped 3  macro F1 0." in env.render()
     texts = [text.get_text() for text in figure(env.run.episode, dataset).findobj(Text)]
-    assert "Step 1: 1 images annotated, 3 skipped" in texts
+    assert "Step 1: 1 image annotated, 3 skipped" in texts
     assert sum(text.startswith("skipped\npredicted class ") for text in texts) == 3
 
 

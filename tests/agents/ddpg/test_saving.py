@@ -272,13 +272,17 @@ def test_saved_again_before_it_went_on(tmp_path: Path) -> None:
 
 
 def test_a_file_of_an_earlier_version_goes_on(score_env: Any, tmp_path: Path) -> None:
-    """It has settings that are gone, with values that asked for nothing, and empty credits."""
+    """It has settings that are gone, and asked for nothing; empty credits; and no spaces."""
     agent = DDPG(score_env(), DDPGConfig(width=16, seed=3, buffer_size=40)).learn(5)
     path = agent.save(tmp_path / "agent")
     saved = checkpoint.read(path)
     saved["config"] |= {"storage": "float32", "credit": False, "base": "none", "mask": False}
     saved["buffer"]["credits"] = torch.zeros(5, 0)
+    saved = {name: part for name, part in saved.items() if name not in ("spaces", "query_size")}
+    saved["version"] = 2
     checkpoint.write(tmp_path / "old", saved)
+    with pytest.raises(ValueError, match=r"version 2, which kept no spaces.*load\(path, env\)"):
+        DDPG.load(tmp_path / "old")
     new, old = (DDPG.load(tmp_path / name, score_env()) for name in ("agent", "old"))
     for each in (new, old):
         each.learn(6, reset_num_timesteps=False)

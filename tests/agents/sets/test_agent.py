@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 
 from agents import checkpoint
 from agents.ddpg import DDPG, DDPGConfig
@@ -249,6 +250,53 @@ def test_it_goes_on_within_an_episode(make_agent, make_env, tmp_path, change):
         assert torch.equal(weights(getattr(loaded, name)), weights(getattr(agent, name)))
     for one, other in zip(everything(loaded), everything(agent), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("networks", ["mlp", "set"])
+def test_it_is_loaded_without_an_environment(make_agent, make_env, tmp_path, networks):
+    agent = make_agent(networks=networks, mask=True)
+    observation = learn(agent, 3)[-1]["observation"]
+    loaded = PoolDDPG.load(agent.save(tmp_path / "saved"))
+    assert loaded.observation_space == agent.observation_space
+    np.testing.assert_array_equal(loaded.predict(observation)[0], agent.predict(observation)[0])
+    with pytest.raises(RuntimeError, match="set_env"):
+        loaded.learn(1)
+    loaded.set_env(make_env(networks))
+    other = PoolDDPG.load(tmp_path / "saved", make_env(networks))
+    found = (learn(each, 2, reset_num_timesteps=False) for each in (loaded, other))
+    for one, expected in zip(*found, strict=True):
+        assert one["scalars"] == expected["scalars"]
+
+
+@pytest.mark.parametrize("networks", ["mlp", "set"])
+def test_the_callbacks_of_sb3(make_agent, make_env, tmp_path, networks):
+    """Above all the vector of one around observations that are dictionaries."""
+    callback = EvalCallback(
+        *(make_env(networks), None, CheckpointCallback(1, str(tmp_path), save_replay_buffer=True)),
+        n_eval_episodes=1,
+        eval_freq=2,
+        best_model_save_path=str(tmp_path),
+        verbose=0,
+        warn=False,
+    )
+    seen = []
+    make_agent(networks=networks).learn(
+        3, [callback, lambda local, _: seen.append(local["new_obs"])]
+    )
+    best = PoolDDPG.load(tmp_path / "best_model")
+    assert best.num_timesteps == 2
+    assert {path.name for path in tmp_path.glob("rl_*")} == {
+        f"rl_model_{name}2_steps.safetensors" for name in ("", "replay_buffer_")
+    }
+    many, _ = best.predict(seen[-1])
+    assert many.shape == (1, *best.action_space.shape)
+
+
+def test_settings_one_by_one(make_env):
+    agent = PoolDDPG(make_env("mlp"), mask=True, width=16, seed=0)
+    assert agent.config == PoolConfig(mask=True, width=16, seed=0)
+    with pytest.raises(TypeError, match="PoolDDPG has no setting 'maks'; did you mean 'mask'?"):
+        PoolDDPG(make_env("mlp"), maks=True)
 
 
 # --- predict ------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 1}  # noqa: RUF012
     spec = PlainSpec()
+    """What ``gymnasium.make`` was given, in words that JSON has."""
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
     """
 
     spec = PlainSpec()
+    """What ``gymnasium.make_vec`` was given, in words that JSON has."""
 
     def __init__(
         self,

@@ -58,7 +58,10 @@ def undocumented(html: str) -> list[str]:
 
 
 class OwnAffairs(griffe.Extension):
-    """Hides dunder methods, type variables, and undocumented attributes that a method sets."""
+    """Hides dunder methods, type variables, and undocumented attributes that a method sets.
+
+    Also functions of other modules that a class has as methods: they are shown where they are.
+    """
 
     def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
         """Called by griffe for every function it has found."""
@@ -70,5 +73,6 @@ class OwnAffairs(griffe.Extension):
         methods = attr.parent.functions.values() if attr.parent.is_class else ()
         is_set_by_method = any(each.lineno <= attr.lineno <= each.endlineno for each in methods)
         is_type_variable = str(attr.value).startswith("TypeVar(")
-        if not attr.docstring and (is_set_by_method or is_type_variable):
+        is_taken = bool(re.fullmatch(r"(property\()?[a-z_]\w*\.[a-z_]\w*\)?", str(attr.value)))
+        if not attr.docstring and (is_set_by_method or is_type_variable or is_taken):
             attr.public = False

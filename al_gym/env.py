@@ -77,17 +77,18 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
 
     | key | value |
     |---|---|
-    | `labelled_fraction` | labelled share of the training set (held-out images apart) |
-    | `n_labelled` | number of labelled samples |
-    | `n_skipped` | number of samples that the annotator skipped |
-    | `macro_f1`, `micro_f1` | on the test set, when it was last looked at; NaN without one |
-    | `evaluated_at` | the step after which they were measured |
+    | `labelled_fraction` | float64, labelled share of the training set (held-out images apart) |
+    | `n_labelled` | int64, number of labelled samples |
+    | `n_skipped` | int64, number of samples that the annotator skipped |
+    | `macro_f1`, `micro_f1` | float64, on the test set, when last looked at; NaN without one |
+    | `evaluated_at` | int64, the step after which they were measured |
     | `selected` | (n_s,) int64, pool rows just asked about, best score first |
     | `sample_rewards` | (n_s,) float32, their summands of Eq. 3; 0 where skipped |
     | `available` | (n_u,) bool, pool rows not asked about yet |
 
-    Shapes and types are the same in every step, so that infos can be stacked: after `reset`, and at
-    the end of a query of fewer than n_s samples, `selected` is -1 and `sample_rewards` NaN.
+    Values are arrays and scalars of NumPy. Their shapes and types are the same in every step, so
+    that infos can be stacked: after `reset`, and at the end of a query of fewer than n_s samples,
+    `selected` is -1 and `sample_rewards` NaN.
 
     Beyond the standard API, reached with `get_wrapper_attr`, there are `max_steps`, the length of
     an episode; `query_size`, n_s; `selected_names`, which files were just asked about, best score
@@ -233,12 +234,12 @@ def outcome(run: Run) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
     episode = run.episode
     n_labelled = len(episode.pool.labelled)
     info = {
-        "labelled_fraction": n_labelled / run.n_training,
-        "n_labelled": n_labelled,
-        "macro_f1": episode.test.macro_f1,
-        "micro_f1": episode.test.micro_f1,
-        "evaluated_at": episode.evaluated_at,
-        "n_skipped": len(episode.pool.skipped),
+        "labelled_fraction": np.float64(n_labelled / run.n_training),
+        "n_labelled": np.int64(n_labelled),
+        "macro_f1": np.float64(episode.test.macro_f1),
+        "micro_f1": np.float64(episode.test.micro_f1),
+        "evaluated_at": np.int64(episode.evaluated_at),
+        "n_skipped": np.int64(len(episode.pool.skipped)),
         "selected": _filled(episode.query.rows, run.config.query_size, -1),
         "sample_rewards": _filled(episode.query.sample_rewards, run.config.query_size, np.nan),
         "available": episode.pool.available.copy(),

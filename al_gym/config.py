@@ -55,15 +55,13 @@ class EnvConfig:
     the last query may exceed the budget."""
 
     def __post_init__(self) -> None:
-        """Check every value; numbers of NumPy become Python's.
+        """Check every value; numbers of NumPy become Python's, and paths strings.
 
         Raises:
             ValueError: naming the setting and what it may be.
         """
         for field in fields(self):
-            object.__setattr__(self, field.name, plain_number(getattr(self, field.name)))
-        if isinstance(self.initial_set, os.PathLike):
-            object.__setattr__(self, "initial_set", os.fspath(self.initial_set))
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         check_between("initial_fraction", self.initial_fraction, 0, 1)
         if self.initial_size is not None:
             check_at_least("initial_size", self.initial_size, 0)
@@ -296,10 +294,12 @@ def parsed_setting(setting: str, taker: str) -> tuple[str, Any]:
         return key, value
 
 
-def plain_number(value: Any) -> Any:
-    """A number of NumPy's as Python's, which JSON can hold; anything else as it is."""
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's and a path as a string, for JSON; anything else as it is."""
     if isinstance(value, bool):
         return value
     if isinstance(value, Integral):
         return int(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return float(value) if isinstance(value, Real) else value

@@ -4,17 +4,36 @@ Wang, Yan, Zhang, Cao, Yang, Ng, "Deep Reinforcement Active Learning for Medical
 Classification", MICCAI 2020, https://doi.org/10.1007/978-3-030-59710-8_4.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from al_gym.annotators import Annotator
-from al_gym.config import ClassifierConfig, EnvConfig
+from al_gym.config import ClassifierConfig, EnvConfig, plain
 from al_gym.data.dataset import ImageDataset
 from al_gym.loop import Loop
 from al_gym.run import Run
+
+
+class PlainSpec:
+    """The attribute ``spec``, in which ``gymnasium.make`` leaves what it was given.
+
+    Paths and numbers of NumPy's among the keywords become what JSON can hold.
+    """
+
+    def __get__(self, env: Any, kind: type | None = None) -> EnvSpec | None:
+        """The spec of an environment; None without one, and of the class."""
+        return None if env is None else vars(env).get("spec")
+
+    def __set__(self, env: Any, spec: EnvSpec | None) -> None:
+        """Keep a spec."""
+        if spec is not None:
+            spec = replace(spec, kwargs={name: plain(value) for name, value in spec.kwargs.items()})
+        vars(env)["spec"] = spec
 
 
 class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
@@ -80,7 +99,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     | `labelled_fraction` | float64, labelled share of the training set (held-out images apart) |
     | `n_labelled` | int64, number of labelled samples |
     | `n_skipped` | int64, number of samples that the annotator skipped |
-    | `macro_f1`, `micro_f1` | float64, on the test set, when last looked at; NaN without one |
+    | `macro_f1`, `micro_f1` | float64, on the test set when last looked at; NaN without one |
     | `evaluated_at` | int64, the step after which they were measured |
     | `selected` | (n_s,) int64, pool rows just asked about, best score first |
     | `sample_rewards` | (n_s,) float32, their summands of Eq. 3; 0 where skipped |
@@ -120,6 +139,7 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 1}  # noqa: RUF012
+    spec = PlainSpec()
 
     def __init__(
         self,

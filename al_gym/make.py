@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+from gymnasium import wrappers
 from gymnasium.vector import AutoresetMode
 
 import envs_registry
@@ -23,6 +25,9 @@ Reader = Callable[..., ImageDataset]
 logger = logging.getLogger(__name__)
 """Says the notes of a reader, on the standard error output unless logging is set up otherwise."""
 
+OF_MAKE_VEC = ("vectorization_mode", "vector_kwargs", "wrappers")
+"""Arguments that ``gymnasium.make`` takes for settings."""
+
 
 def make_env(
     dataset: str,
@@ -32,9 +37,10 @@ def make_env(
     annotator: Annotator | str | None = None,
     reader: Reader | str | None = None,
     n_phantoms: int | None = None,
+    flatten: bool = False,
     render_mode: str | None = None,
     **overrides: Any,
-) -> ActiveLearningEnv:
+) -> gym.Env[Any, Any]:
     """Read the data and build the environment.
 
     Args:
@@ -49,7 +55,11 @@ def make_env(
             its import path; it then gets the keywords that its signature names.
         n_phantoms: scans or photographs to generate where there is no ``root``; None: as many as
             the embedded profile needs.
-        render_mode: see ``ActiveLearningEnv``.
+        flatten: give S as a vector, (n_u * M,), through Gymnasium's ``FlattenObservation``: for
+            RLlib, which takes no matrices.
+        render_mode: see ``ActiveLearningEnv``; also "human", a window (extra ``render``), and
+            "rgb_array_list" or "ansi_list", all since the last call, through Gymnasium's
+            ``HumanRendering`` and ``RenderCollection``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
 
     Networks and rewards of one's own can be given by import path too, so that an environment can be
@@ -63,10 +73,16 @@ def make_env(
     images, config, classifier_config = ingredients(
         dataset, profile, root, reader, n_phantoms, overrides
     )
-    return ActiveLearningEnv(
+    own_mode, in_a_window, collected = _rendering(render_mode)
+    env: gym.Env[Any, Any] = ActiveLearningEnv(
         images, config, classifier_config,
-        annotator=_annotator(annotator, images), render_mode=render_mode,
+        annotator=_annotator(annotator, images), render_mode=own_mode,
     )  # fmt: skip
+    if flatten:
+        env = wrappers.FlattenObservation(env)
+    if in_a_window:
+        env = wrappers.HumanRendering(env)
+    return wrappers.RenderCollection(env) if collected else env
 
 
 def make_vector_env(
@@ -78,10 +94,11 @@ def make_vector_env(
     annotator: Annotator | str | None = None,
     reader: Reader | str | None = None,
     n_phantoms: int | None = None,
+    flatten: bool = False,
     render_mode: str | None = None,
     autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     **overrides: Any,
-) -> ActiveLearningVectorEnv:
+) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Read the data once and build ``num_envs`` environments on it.
 
     Args:
@@ -92,6 +109,7 @@ def make_vector_env(
         annotator: see ``make_env``; one for all of them.
         reader: see ``make_env``.
         n_phantoms: see ``make_env``.
+        flatten: give S as a vector, see ``make_env``.
         render_mode: see ``ActiveLearningEnv``.
         autoreset_mode: see ``ActiveLearningVectorEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
@@ -99,11 +117,12 @@ def make_vector_env(
     images, config, classifier_config = ingredients(
         dataset, profile, root, reader, n_phantoms, overrides
     )
-    return ActiveLearningVectorEnv(
+    envs: gym.vector.VectorEnv[Any, Any, Any] = ActiveLearningVectorEnv(
         num_envs, images, config, classifier_config,
         annotator=_annotator(annotator, images), render_mode=render_mode,
         autoreset_mode=autoreset_mode,
     )  # fmt: skip
+    return wrappers.vector.FlattenObservation(envs) if flatten else envs
 
 
 def ingredients(
@@ -138,6 +157,15 @@ def ingredients(
     for note in images.notes:
         logger.warning("%s: %s", images.source, note)
     return images, config, classifier_config
+
+
+def _rendering(render_mode: str | None) -> tuple[str | None, bool, bool]:
+    """The environment's own mode, whether it is shown in a window, and whether it is collected."""
+    if render_mode == "human":
+        return "rgb_array", True, False
+    if render_mode is not None and render_mode.endswith("_list"):
+        return render_mode.removesuffix("_list"), False, True
+    return render_mode, False, False
 
 
 def _annotator(annotator: Annotator | str | None, images: ImageDataset) -> Annotator | None:
@@ -184,7 +212,8 @@ def _choose(
 def _refuse_unknown(settings: Iterable[str], known: list[str]) -> None:
     for name in settings:
         if name not in known:
-            suggestion = hint(name, known) or f"; known are {sorted(known)}"
+            belongs = "; it is an argument of gymnasium.make_vec" if name in OF_MAKE_VEC else ""
+            suggestion = belongs or hint(name, known) or f"; known are {sorted(known)}"
             raise TypeError(f"make_env() got an unexpected keyword argument {name!r}{suggestion}")
 
 

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from al_gym.annotators import Annotator
 from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import ImageDataset
-from al_gym.env import ActiveLearningEnv, outcome
+from al_gym.env import ActiveLearningEnv, PlainSpec, outcome
 from al_gym.loop import Loop
 
 
@@ -42,6 +42,8 @@ class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.nd
     Raises:
         ValueError: no environments, an unknown mode, or settings that do not fit the data set.
     """
+
+    spec = PlainSpec()
 
     def __init__(
         self,

@@ -182,7 +182,7 @@ class NetworkClassifier:
             self.network.load_state_dict(network.state_dict())
             optimization.set_moments(self._optimizer, {})
             return
-        self.network = network.to(self.device).to(memory_format=self._layout)
+        self.network = _laid_out(network.to(self.device), self._layout)
         self._normalisation = self._normalisation_for(network)
         self._parameters = list(self.network.parameters())
         self._optimizer = optimization.optimizer_over(self._parameters, self.config)
@@ -418,6 +418,18 @@ NO_DROPOUT = (
     "the network has no dropout to draw from: set dropout above 0, or choose a network that has "
     "some"
 )
+
+
+def _laid_out(network: architectures.Network, layout: torch.memory_format) -> architectures.Network:
+    """The network with its weights in a layout, those that have one for it.
+
+    ``nn.Module.to`` refuses a network over volumes that has two-dimensional layers, for planes.
+    """
+    rank = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(layout)
+    for parameter in network.parameters():
+        if parameter.dim() == rank:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return network
 
 
 def _memory_layout(images: DeviceImages, config: ClassifierConfig) -> torch.memory_format:

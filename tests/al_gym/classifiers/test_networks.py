@@ -165,6 +165,29 @@ def test_inference_does_not_depend_on_the_batch_size_or_the_layout(dataset):
         np.testing.assert_allclose(other.predict(dataset.train), expected, atol=1e-5)
 
 
+class Planes(nn.Module):
+    """Two-dimensional layers over volumes."""
+
+    def __init__(self, channels, n_classes):
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(channels, 4, 3), nn.Linear(4, n_classes)
+
+    def forward(self, volumes):
+        return self.head(self.convolution(volumes[:, :, 6]).mean((2, 3)))
+
+
+def test_a_network_of_planes_has_a_layout_where_there_is_one(dataset):
+    volumes = replace(dataset, images=np.repeat(dataset.images[:, :, None], 12, axis=2))
+    found = []
+    for channels_last in (True, False):
+        config = replace(CONFIG, network=Planes, channels_last=channels_last)
+        classifier = make_classifier(volumes, config)
+        fit(classifier, volumes)
+        found.append(classifier.predict(volumes.test))
+    np.testing.assert_allclose(*found, atol=1e-5)
+    assert found[0].std() > 1e-3
+
+
 def test_bf16_stays_close_to_fp32(dataset):
     exact, rounded = (
         make_classifier(dataset, replace(CONFIG, precision=p)) for p in ("fp32", "bf16")

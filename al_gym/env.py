@@ -22,7 +22,9 @@ from al_gym.run import Run
 class PlainSpec:
     """The attribute ``spec``, in which ``gymnasium.make`` leaves what it was given.
 
-    Paths and numbers of NumPy's among the keywords become what JSON can hold.
+    Paths and numbers of NumPy's among the keywords become what JSON can hold. Wrappers around the
+    environment keep what they were given, so that ``RescaleAction(env, -1, 1)`` goes through JSON,
+    and ``RescaleAction(env, np.float32(-1), np.float32(1))`` does not.
     """
 
     def __get__(self, env: Any, kind: type | None = None) -> EnvSpec | None:

@@ -66,6 +66,7 @@ def softmax_of(observation: Any) -> np.ndarray:
 
     Raises:
         TypeError: a dictionary without softmax values.
+        ValueError: they are neither a matrix (n, M) nor stacked ones (m, n, M).
     """
     if isinstance(observation, Mapping) and "softmax" not in observation:
         raise TypeError(
@@ -73,6 +74,11 @@ def softmax_of(observation: Any) -> np.ndarray:
             "al_gym.wrappers.ContextObservation(env)"
         )
     softmax = observation["softmax"] if isinstance(observation, Mapping) else observation
+    if np.ndim(softmax) not in (2, 3):
+        raise ValueError(
+            f"softmax values must be (n, M) or (m, n, M), not {np.shape(softmax)}; strategies do "
+            "without FlattenObservation and without flatten=True"
+        )
     return np.asarray(softmax)
 
 
@@ -86,11 +92,6 @@ def unstacked(observation: Any) -> tuple[list[Any], bool]:
     softmax = softmax_of(observation)
     if np.ndim(softmax) == 2:
         return [observation], False
-    if np.ndim(softmax) != 3:
-        raise ValueError(
-            f"softmax values must be (n, M) or (m, n, M), not {np.shape(softmax)}; strategies do "
-            "without FlattenObservation"
-        )
     if not isinstance(observation, Mapping):
         return list(observation), True
     return [

@@ -128,8 +128,8 @@ def check(env_id: str, settings: Sequence[str]) -> int:
         print(f"{env_id} cannot be made: {error}", file=sys.stderr)
         return 1
     checkers = {
-        "Gymnasium": lambda: env_checker.check_env(env.unwrapped, skip_render_check=True),
-        "Stable-Baselines3": lambda: sb3.check_env(env.unwrapped),
+        "Gymnasium": lambda: env_checker.check_env(env, skip_render_check=True),
+        "Stable-Baselines3": lambda: sb3.check_env(env),
     }
     failed = False
     for name, run in checkers.items():

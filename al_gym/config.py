@@ -4,8 +4,11 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from enum import Enum
 from numbers import Integral, Real
 from typing import Any, Literal
+
+import numpy as np
 
 STARTS = ("stratified", "random", "typical", "known")
 """Ways to choose the initial labelled set, see ``EnvConfig.initial_set``."""
@@ -177,11 +180,13 @@ class ClassifierConfig:
     rate, as others keep numbers outside the device."""
 
     def __post_init__(self) -> None:
-        """Check every value.
+        """Check every value; numbers of NumPy become Python's.
 
         Raises:
             ValueError: naming the setting and what it may be.
         """
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         check_one_of("trainable", self.trainable, ("all", "head"))
         check_one_of("update", self.update, ("warm", "scratch"))
         check_one_of("precision", self.precision, ("fp32", "tf32", "bf16"))
@@ -295,9 +300,18 @@ def parsed_setting(setting: str, taker: str) -> tuple[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy's as Python's and a path as a string, for JSON; anything else as it is."""
-    if isinstance(value, bool):
-        return value
+    """What JSON can hold, also within lists, tuples and dictionaries; anything else as it is.
+
+    Numbers of NumPy's become Python's, paths strings, and members of an enumeration their values.
+    """
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list(map(plain, value)) if isinstance(value, list) else tuple(map(plain, value))
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, os.PathLike):

@@ -22,7 +22,9 @@ from al_gym.run import Run
 class PlainSpec:
     """The attribute ``spec``, in which ``gymnasium.make`` leaves what it was given.
 
-    Paths and numbers of NumPy's among the keywords become what JSON can hold.
+    Paths and numbers of NumPy's among the keywords become what JSON can hold. Wrappers around the
+    environment keep what they were given, so that ``RescaleAction(env, -1, 1)`` goes through JSON,
+    and ``RescaleAction(env, np.float32(-1), np.float32(1))`` does not.
     """
 
     def __get__(self, env: Any, kind: type | None = None) -> EnvSpec | None:
@@ -105,8 +107,9 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
     | `sample_rewards` | (n_s,) float32, their summands of Eq. 3; 0 where skipped |
     | `available` | (n_u,) bool, pool rows not asked about yet |
 
-    Shapes and types are the same in every step, so that infos can be stacked: after `reset`, and at
-    the end of a query of fewer than n_s samples, `selected` is -1 and `sample_rewards` NaN.
+    Values are arrays and scalars of NumPy. Their shapes and types are the same in every step, so
+    that infos can be stacked: after `reset`, and at the end of a query of fewer than n_s samples,
+    `selected` is -1 and `sample_rewards` NaN.
 
     Beyond the standard API, reached with `get_wrapper_attr`, there are `max_steps`, the length of
     an episode; `query_size`, n_s; `selected_names`, which files were just asked about, best score

@@ -1,5 +1,6 @@
 """From a data set's name and flat keywords to an environment: what ``gymnasium.make`` calls."""
 
+import importlib.util
 import inspect
 import logging
 import warnings
@@ -16,7 +17,7 @@ import envs_registry
 from al_gym.annotators import Annotator
 from al_gym.config import ClassifierConfig, EnvConfig, check_at_least
 from al_gym.data import READERS, ImageDataset, files, phantoms
-from al_gym.env import ActiveLearningEnv
+from al_gym.env import ActiveLearningEnv, check_render_mode
 from al_gym.import_paths import imported
 from al_gym.names import hint, lookup
 from al_gym.vector import ActiveLearningVectorEnv
@@ -25,8 +26,13 @@ Reader = Callable[..., ImageDataset]
 logger = logging.getLogger(__name__)
 """Says the notes of a reader, on the standard error output unless logging is set up otherwise."""
 
-OF_MAKE_VEC = ("vectorization_mode", "vector_kwargs", "wrappers")
-"""Arguments that ``gymnasium.make`` takes for settings."""
+OF_MAKE = "of gymnasium.make, and of make_vec with vectorization_mode='sync' or 'async'"
+OF_MAKE_VEC = "of gymnasium.make_vec"
+OF_GYMNASIUM = {
+    "max_episode_steps": OF_MAKE, "disable_env_checker": OF_MAKE,
+    "vectorization_mode": OF_MAKE_VEC, "vector_kwargs": OF_MAKE_VEC, "wrappers": OF_MAKE_VEC,
+}  # fmt: skip
+"""Arguments that Gymnasium hands on as settings where they are not its own."""
 
 
 def make_env(
@@ -56,7 +62,8 @@ def make_env(
         n_phantoms: scans or photographs to generate where there is no ``root``; None: as many as
             the embedded profile needs.
         flatten: give S as a vector, (n_u * M,), through Gymnasium's ``FlattenObservation``: for
-            RLlib, which takes no matrices.
+            RLlib, which takes no matrices. Strategies and ``ContextObservation`` need the matrix,
+            and Gymnasium's wrapper cannot be pickled.
         render_mode: see ``ActiveLearningEnv``; also "human", a window (extra ``render``), and
             "rgb_array_list" or "ansi_list", all since the last call, through Gymnasium's
             ``HumanRendering`` and ``RenderCollection``.
@@ -69,11 +76,12 @@ def make_env(
         TypeError: an unknown keyword; names the nearest.
         ValueError: an unknown data set or profile, or values that do not fit.
         FileNotFoundError: the data is not there.
+        gymnasium.error.DependencyNotInstalled: a window without pygame.
     """
+    own_mode, in_a_window, collected = _rendering(render_mode)  # before minutes of reading
     images, config, classifier_config = ingredients(
         dataset, profile, root, reader, n_phantoms, overrides
     )
-    own_mode, in_a_window, collected = _rendering(render_mode)
     env: gym.Env[Any, Any] = ActiveLearningEnv(
         images, config, classifier_config,
         annotator=_annotator(annotator, images), render_mode=own_mode,
@@ -109,17 +117,29 @@ def make_vector_env(
         annotator: see ``make_env``; one for all of them.
         reader: see ``make_env``.
         n_phantoms: see ``make_env``.
-        flatten: give S as a vector, see ``make_env``.
-        render_mode: see ``ActiveLearningEnv``.
+        flatten: give each S as a vector, see ``make_env``; not with "SameStep", for which
+            Gymnasium's wrapper is not made.
+        render_mode: see ``ActiveLearningEnv``; a window, or a list, is of one environment.
         autoreset_mode: see ``ActiveLearningVectorEnv``.
         **overrides: fields of ``EnvConfig`` and ``ClassifierConfig``, arguments of the reader.
+
+    Raises:
+        ValueError: ``flatten`` with "SameStep", a window or a list, or what ``make_env`` refuses.
     """
+    if flatten and AutoresetMode(autoreset_mode) is AutoresetMode.SAME_STEP:
+        raise ValueError("flatten=True goes with autoreset_mode 'NextStep' or 'Disabled' only")
+    own_mode, in_a_window, collected = _rendering(render_mode)
+    if in_a_window or collected:
+        raise ValueError(
+            f"render_mode={render_mode!r} is of one environment: take vectorization_mode='sync', "
+            f"or one of {ActiveLearningEnv.metadata['render_modes']}"
+        )
     images, config, classifier_config = ingredients(
         dataset, profile, root, reader, n_phantoms, overrides
     )
     envs: gym.vector.VectorEnv[Any, Any, Any] = ActiveLearningVectorEnv(
         num_envs, images, config, classifier_config,
-        annotator=_annotator(annotator, images), render_mode=render_mode,
+        annotator=_annotator(annotator, images), render_mode=own_mode,
         autoreset_mode=autoreset_mode,
     )  # fmt: skip
     return wrappers.vector.FlattenObservation(envs) if flatten else envs
@@ -162,10 +182,14 @@ def ingredients(
 def _rendering(render_mode: str | None) -> tuple[str | None, bool, bool]:
     """The environment's own mode, whether it is shown in a window, and whether it is collected."""
     if render_mode == "human":
+        if importlib.util.find_spec("pygame") is None:
+            raise gym.error.DependencyNotInstalled(
+                "render_mode='human' opens a window of pygame's: pip install al-gym[render]"
+            )
         return "rgb_array", True, False
-    if render_mode is not None and render_mode.endswith("_list"):
-        return render_mode.removesuffix("_list"), False, True
-    return render_mode, False, False
+    own = None if render_mode is None else render_mode.removesuffix("_list")
+    check_render_mode(own)
+    return own, False, own != render_mode
 
 
 def _annotator(annotator: Annotator | str | None, images: ImageDataset) -> Annotator | None:
@@ -212,7 +236,7 @@ def _choose(
 def _refuse_unknown(settings: Iterable[str], known: list[str]) -> None:
     for name in settings:
         if name not in known:
-            belongs = "; it is an argument of gymnasium.make_vec" if name in OF_MAKE_VEC else ""
+            belongs = f"; it is an argument {OF_GYMNASIUM[name]}" if name in OF_GYMNASIUM else ""
             suggestion = belongs or hint(name, known) or f"; known are {sorted(known)}"
             raise TypeError(f"make_env() got an unexpected keyword argument {name!r}{suggestion}")
 

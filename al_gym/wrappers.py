@@ -33,7 +33,7 @@ class ContextObservation(
     """
 
     def __init__(self, env: gym.Env[np.ndarray, np.ndarray], *, embeddings: bool = False) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, embeddings=embeddings)
+        gym.utils.RecordConstructorArgs.__init__(self, embeddings=bool(embeddings))
         gym.Wrapper.__init__(self, env)
         softmax = env.observation_space
         if not env.has_wrapper_attr("run"):
@@ -42,7 +42,7 @@ class ContextObservation(
             raise ValueError(
                 f"ContextObservation needs the softmax matrix as the environment gives it, not "
                 f"{softmax}: put it before wrappers that change observations, such as "
-                "FlattenObservation, which takes its dictionary, too"
+                "FlattenObservation, which takes its dictionary, too, and do without flatten=True"
             )
         self._embeddings = embeddings
         n_u, n_classes = softmax.shape

@@ -50,4 +50,6 @@ def check_comparable(dataset: "ImageDataset") -> None:
 
 def _id(config: dict[str, Any]) -> str:
     envs_registry.profiles(config["dataset"])  # raises for a data set that is not known
+    if config["settings"].get("flatten"):
+        raise ValueError("methods take the softmax matrix: leave out flatten, which is for RLlib")
     return envs_registry.env_id(config["dataset"])

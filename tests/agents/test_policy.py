@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.policy import ScoringPolicy, unstacked
+from agents.policy import ScoringPolicy, softmax_of, unstacked
 
 
 class First(ScoringPolicy):
@@ -57,3 +57,9 @@ def test_a_softmax_of_another_shape_is_refused(shape):
 def test_what_reset_returns_is_no_observation():
     with pytest.raises(TypeError, match=r"observation, info = env.reset\(\)"):
         First().predict((softmax(6, 3), {}))
+
+
+def test_softmax_values_in_a_row_are_refused_with_what_to_do():
+    for flat in (np.ones(12), {"softmax": np.ones(12)}):
+        with pytest.raises(ValueError, match=r"not \(12,\).*without flatten=True"):
+            softmax_of(flat)

@@ -46,6 +46,20 @@ def test_infos_of_an_episode_can_be_stacked_as_collectors_do(dataset):
             assert type(now[key]) is type(value)
 
 
+def test_values_are_of_numpy_as_torchrls_readers_want_them(dataset):
+    """They look for a shape and a type, and make a specification of these for each key."""
+    types = {
+        "labelled_fraction": np.float64, "n_labelled": np.int64, "n_skipped": np.int64,
+        "macro_f1": np.float64, "micro_f1": np.float64, "evaluated_at": np.int64,
+        "selected": np.int64, "sample_rewards": np.float32, "available": np.bool_,
+    }  # fmt: skip
+    for info in whole_episode(make(dataset, **SHORT)):
+        assert {key: value.dtype.type for key, value in info.items()} == types
+        for key, value in info.items():
+            array = key in ("selected", "sample_rewards", "available")
+            assert isinstance(value, np.ndarray if array else np.generic)
+
+
 def test_names_of_what_was_selected_best_first():
     dataset = make_dataset()
     named = replace(dataset, names=np.array([f"scans/{i}.png" for i in range(110)]))

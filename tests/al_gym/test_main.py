@@ -50,6 +50,18 @@ def test_an_environment_that_works(images, capsys):
     assert "of 28 images labelled" in said and "An episode of 4 steps takes" in said
 
 
+def test_a_flat_one_is_checked_as_it_is_made(images, monkeypatch, capsys):
+    from stable_baselines3.common import env_checker
+
+    shapes = []
+    monkeypatch.setattr(
+        env_checker, "check_env", lambda env: shapes.append(env.observation_space.shape)
+    )
+    command = ["check", "ActiveLearning-Folder-v0", f"root={images}", "flatten=true", *FAST]
+    assert program.main(command) == 0
+    assert [len(shape) for shape in shapes] == [1]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [(["root=/nowhere"], "there is no folder"), (["querysize=3"], "did you mean 'query_size'")],

@@ -1,6 +1,8 @@
 """What ``gymnasium.make`` makes of keywords: vectors, windows, specs that JSON can hold."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import gymnasium as gym
@@ -65,6 +67,14 @@ def test_several_flat_ones(settings):
     assert envs.single_observation_space.shape == observations.shape[1:]
 
 
+def test_flat_ones_are_not_reset_in_the_same_step_nor_given_a_context(settings):
+    how = {"num_envs": 2, "vectorization_mode": "vector_entry_point"}
+    with pytest.raises(ValueError, match="flatten=True goes with"):
+        gym.make_vec(ID, flatten=True, autoreset_mode="SameStep", **how, **settings)
+    with pytest.raises(ValueError, match="do without flatten=True"):
+        ContextObservation(gym.make(ID, flatten=True, **settings))
+
+
 # --- windows --------------------------------------------------------------------------------------
 
 
@@ -88,10 +98,18 @@ def test_a_window(settings, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["human", "rgb_array_list"])
-def test_windows_are_for_one(settings, mode):
+def test_windows_are_for_one(settings, mode, monkeypatch):
     how = {"num_envs": 2, "vectorization_mode": "vector_entry_point"}
-    with pytest.raises(ValueError, match="render_mode must be one of"):
+    monkeypatch.setattr("al_gym.make.importlib.util.find_spec", lambda _: "there")
+    with pytest.raises(ValueError, match=f"'{mode}' is of one environment: .*'sync'"):
         gym.make_vec(ID, render_mode=mode, **how, **settings)
+
+
+def test_without_pygame_a_window_is_refused_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("al_gym.make.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("al_gym.make.ingredients", lambda *_: pytest.fail("read"))
+    with pytest.raises(gym.error.DependencyNotInstalled, match=r"al-gym\[render\]"):
+        gym.make(ID, render_mode="human")
 
 
 @pytest.mark.parametrize("mode", ["rgb_array_list", "ansi_list"])
@@ -102,6 +120,15 @@ def test_all_pictures_since_the_last_call(settings, mode):
     assert len(shown) == 3 and all(isinstance(each, type(shown[0])) for each in shown)
     assert len({str(each) for each in shown}) == 3 if mode == "ansi_list" else shown[0].ndim == 3
     assert env.render() == []
+
+
+def test_gymnasiums_own_vectors_collect_pictures_of_each(settings):
+    envs = gym.make_vec(
+        ID, num_envs=2, vectorization_mode="sync", render_mode="rgb_array_list", **settings
+    )
+    envs.reset(seed=0)
+    envs.step(envs.action_space.sample())
+    assert [len(pictures) for pictures in envs.render()] == [2, 2]
 
 
 def test_an_unknown_mode(settings):
@@ -146,14 +173,51 @@ def test_what_make_wraps_is_wrapped_once(settings, more):
     assert str(gym.make(env.spec)) == str(env)
 
 
-def test_the_spec_of_several(settings):
+def test_settings_in_lists_and_switches_of_numpys_too(settings):
+    given = {"class_weights": [np.float32(1), np.float32(2)], "resample_initial": np.bool_(True)}
+    env = gym.make(ID, **given, deterministic=np.bool_(True), **settings)
+    kept = json.loads(env.spec.to_json())["kwargs"]
+    assert kept["class_weights"] == [1.0, 2.0] and kept["resample_initial"] is True
+    run = env.get_wrapper_attr("run")
+    assert run.config.resample_initial is True and run.classifier_config.deterministic is True
+    assert run.classifier_config.class_weights == (1.0, 2.0)
+
+
+def test_what_wrappers_were_given_is_gymnasiums_to_keep(settings):
+    """Ours makes of it what JSON can hold; of Gymnasium's, numbers of NumPy's stay as they are."""
+    ours = ContextObservation(gym.make(ID, **settings), embeddings=np.bool_(True))
+    assert json.loads(ours.spec.to_json())["additional_wrappers"][-1]["kwargs"] == {
+        "embeddings": True
+    }
+    theirs = gym.wrappers.RescaleAction(gym.make(ID, **settings), np.float32(-1), np.float32(1))
+    with pytest.raises(TypeError, match="float32 is not JSON serializable"):
+        theirs.spec.to_json()
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_the_spec_of_several(settings, flatten):
     envs = gym.make_vec(
-        ID, num_envs=2, vectorization_mode="vector_entry_point",
+        ID, num_envs=2, vectorization_mode="vector_entry_point", flatten=flatten,
+        autoreset_mode=gym.vector.AutoresetMode.DISABLED,
         **{**settings, "root": Path(settings["root"])},
     )  # fmt: skip
-    assert json.loads(envs.spec.to_json())["kwargs"]["root"] == settings["root"]
-    again = gym.make_vec(envs.spec)
+    text = envs.unwrapped.spec.to_json()
+    assert json.loads(text)["kwargs"]["root"] == settings["root"]
+    again = gym.make_vec(EnvSpec.from_json(text))
     assert again.num_envs == 2 and again.observation_space == envs.observation_space
+    assert again.metadata["autoreset_mode"] is gym.vector.AutoresetMode.DISABLED
+
+
+def test_the_spec_is_copied_and_pickled_with_the_environment(settings):
+    env = gym.make(ID, **settings)
+    envs = gym.make_vec(ID, num_envs=2, vectorization_mode="vector_entry_point", **settings)
+    for each in (env, envs):
+        assert each.unwrapped.spec is not None
+        assert copy.deepcopy(each).unwrapped.spec == each.unwrapped.spec
+        assert pickle.loads(pickle.dumps(each)).unwrapped.spec == each.unwrapped.spec
+    flat = gym.make(ID, flatten=True, **settings)
+    (seen, *_), (again, *_) = trajectory(flat), trajectory(copy.deepcopy(flat))
+    np.testing.assert_array_equal(seen, again)
 
 
 def test_the_class_has_no_spec():
@@ -188,3 +252,11 @@ def test_wrappers_and_vector_kwargs_are_for_gymnasiums_own_vectors(settings, mor
 def test_keywords_of_make_vec_say_where_they_belong(settings, keyword):
     with pytest.raises(TypeError, match=rf"unexpected keyword argument '{keyword}'.*make_vec"):
         gym.make(ID, **{keyword: ()}, **settings)
+
+
+@pytest.mark.parametrize("keyword", ["max_episode_steps", "disable_env_checker"])
+def test_keywords_of_make_say_with_which_vectors_they_go(settings, keyword):
+    more = {keyword: 2, **settings}
+    with pytest.raises(TypeError, match=rf"'{keyword}'; .* vectorization_mode='sync'"):
+        gym.make_vec(ID, num_envs=2, vectorization_mode="vector_entry_point", **more)
+    assert gym.make_vec(ID, num_envs=2, vectorization_mode="sync", **more).num_envs == 2

@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.matrix.environments import check_comparable
+from benchmarks.matrix.environments import (
+    check_comparable,
+    make_environment,
+    make_vector_environment,
+)
 from tests.samples import make_dataset
 
 
@@ -23,3 +27,10 @@ def test_without_test_images_or_labels_it_is_refused_with_what_to_do():
     message = r"the labels of 2 of 20 training images are not known, that of 7 .*benchmarks\.query"
     with pytest.raises(ValueError, match=message):
         check_comparable(replace(images, labels=labels))
+
+
+def test_methods_do_not_take_flat_observations():
+    config = {"dataset": "chestCT", "settings": {"profile": "embedded", "flatten": True}}
+    for make in (make_environment, lambda config: make_vector_environment(config, 2)):
+        with pytest.raises(ValueError, match="leave out flatten"):
+            make(config)

@@ -49,7 +49,7 @@ def main(settings: Settings) -> int:
         Image.fromarray(picture)
         .resize(SIZE, Image.Resampling.LANCZOS)
         .quantize(40, Image.Quantize.FASTOCTREE, dither=0)
-        for picture in env.render()
+        for picture in env.render()[1:]  # the first is of a start, without a query
     ]
     durations = [int(1000 * SECONDS)] * (len(pictures) - 1) + [int(3000 * SECONDS)]
     pictures[0].save(

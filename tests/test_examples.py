@@ -45,7 +45,7 @@ def test_two_strategies_begin_alike_and_go_on_differently(monkeypatch, capsys):
 def test_pictures_of_an_episode(monkeypatch, tmp_path):
     _, n = run("episode_as_gif", monkeypatch, out=tmp_path / "episode.gif")
     with Image.open(tmp_path / "episode.gif") as picture:
-        assert picture.n_frames == n == 3  # the start and two queries
+        assert picture.n_frames == n == 2
         assert np.asarray(picture.convert("L")).std() > 5
 
 

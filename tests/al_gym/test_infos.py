@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common import env_checker as sb3
 
+from al_gym import ActiveLearningVectorEnv
 from al_gym.data.dataset import UNKNOWN
-from tests.al_gym.episodes import Clerk, make, scores_for
-from tests.samples import make_dataset
+from tests.al_gym.episodes import TASK, Clerk, make, scores_for
+from tests.samples import FAST, make_dataset
 
 SHORT = {"budget": 0.2, "query_size": 5}
 """16 labels, of which 8 or 9 are the start: queries of 5 and of what is left."""
@@ -116,6 +119,86 @@ def test_in_processes_of_their_own_it_is_the_same():
         assert infos.keys() == others.keys()
         for key, values in infos.items():
             np.testing.assert_array_equal(values, others[key], err_msg=key)
+
+
+# --- Gymnasium's wrappers over ours ---------------------------------------------------------------
+
+
+def ours(mode):
+    task = replace(TASK, **SHORT)
+    return ActiveLearningVectorEnv(2, make_dataset(), task, FAST, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_ours_out_of_step_tells_what_gymnasiums_does(mode):
+    theirs = out_of_step(SyncVectorEnv([small, small], autoreset_mode=mode))
+    for infos, others in zip(out_of_step(ours(mode)), theirs, strict=True):
+        assert infos.keys() == others.keys()
+        for key in ("n_labelled", "evaluated_at", "available", "_selected", "_n_labelled"):
+            np.testing.assert_array_equal(infos[key], others[key], err_msg=key)
+            assert infos[key].dtype == others[key].dtype
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_statistics_of_episodes_that_end_at_different_steps(mode):
+    """Gymnasium's own takes the mask out of the caller's options: the wrapper forgets both."""
+    vector = vector_wrappers.RecordEpisodeStatistics(ours(mode))
+    vector.reset(seed=3)
+    actions = np.ones(vector.action_space.shape, np.float32)
+    vector.step(actions)
+    vector.reset(options={"reset_mask": np.array([True, False])})
+    returns, lengths, ended, over = np.zeros(2), np.zeros(2, int), 0, np.zeros(2, bool)
+    # the second has made a step: its reward is not known here, and its first episode not summed
+    first = np.array([False, True])
+    for _ in range(7):
+        begins = over & (mode is AutoresetMode.NEXT_STEP)
+        _, rewards, over, _, infos = vector.step(actions)
+        returns, lengths = returns + np.where(begins, 0, rewards), lengths + ~begins
+        for k in np.flatnonzero(over):
+            said = infos["episode"]
+            assert infos["_episode"][k]
+            assert said["l"][k] == lengths[k] + first[k] == 2
+            if not first[k]:
+                assert said["r"][k] == pytest.approx(returns[k])
+            returns[k], lengths[k], first[k], ended = 0, 0, False, ended + 1
+        if mode is AutoresetMode.DISABLED and over.any():
+            vector.reset(options={"reset_mask": over})
+    assert ended >= 4
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_infos_as_a_list_are_those_of_each(mode):
+    for together, each in zip(
+        out_of_step(ours(mode)),
+        out_of_step(vector_wrappers.DictInfoToList(ours(mode))),
+        strict=True,
+    ):
+        assert [set(one) for one in each] == [
+            {key for key in together if not key.startswith("_") and together[f"_{key}"][k]}
+            for k in range(2)
+        ]
+        for k, one in enumerate(each):
+            for key in one.keys() - {"final_info"}:
+                np.testing.assert_array_equal(one[key], together[key][k])
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_everything_becomes_a_tensor(mode):
+    """Also last observations with "SameStep"; those of Gymnasium's own are arrays of objects."""
+    pytest.importorskip("array_api_compat", reason="Gymnasium's NumpyToTorch needs it")
+    vector = vector_wrappers.NumpyToTorch(ours(mode))
+    observations, infos = vector.reset(seed=3)
+    ended = 0
+    for _ in range(5):
+        actions = torch.ones(vector.action_space.shape)
+        observations, rewards, over, _, infos = vector.step(actions)
+        assert observations.shape == vector.observation_space.shape
+        assert all(isinstance(value, torch.Tensor) for value in (observations, rewards, over))
+        assert isinstance(infos["selected"], torch.Tensor)
+        ended += int(over.sum())
+        if mode is AutoresetMode.DISABLED and over.any():
+            vector.reset(options={"reset_mask": over.numpy()})
+    assert ended >= 2
 
 
 # --- environment checkers -------------------------------------------------------------------------

@@ -1,8 +1,18 @@
-"""What an environment shows beyond ``gymnasium.Env``: as little as this, held here."""
+"""What an environment shows beyond ``gymnasium.Env``: as little as this, held here.
+
+And Gymnasium's own functions for whoever writes an environment, called as they are shipped.
+"""
 
 import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils import env_checker, performance
+from gymnasium.utils.env_match import check_environments_match
+from gymnasium.vector import AutoresetMode
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
+from al_gym.wrappers import ContextObservation
+from tests.al_gym.episodes import make
 from tests.samples import FAST, make_dataset
 
 RUN = {
@@ -45,3 +55,70 @@ def test_a_run_has_what_is_documented():
     env = ActiveLearningEnv(make_dataset(), classifier_config=FAST)
     assert public(env.run) == RUN
     assert all(getattr(type(env.run), name).__doc__ for name in RUN & set(dir(type(env.run))))
+
+
+# --- Gymnasium's functions ------------------------------------------------------------------------
+
+
+KEYS = {"info_comparison": "keys-equivalence"}
+"""To the function NaN, of ``sample_rewards`` after a reset, is not equal to NaN."""
+
+
+def small(render_mode=None):
+    return make(make_dataset(), render_mode=render_mode, budget=0.3)
+
+
+def test_environments_match_to_the_last_picture():
+    check_environments_match(small("rgb_array"), small("rgb_array"), num_steps=4, seed=1, **KEYS)
+
+
+def test_wrapped_ones_match_but_for_what_is_wrapped():
+    flat = gym.wrappers.FlattenObservation(small())
+    check_environments_match(small(), flat, num_steps=4, skip_obs=True, **KEYS)
+    with pytest.raises(AssertionError):
+        check_environments_match(small(), flat, num_steps=4, **KEYS)
+
+
+def test_one_of_several_matches_a_single_one():
+    single, several = small(), ActiveLearningVectorEnv(2, make_dataset(), single_task(), FAST)
+    check_environments_match(single, several.envs[1], num_steps=4, **KEYS)
+
+
+def single_task():
+    return small().run.config
+
+
+@pytest.mark.parametrize("wrapped", [gym.wrappers.FlattenObservation, ContextObservation])
+@pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
+def test_the_checker_takes_what_is_wrapped(wrapped):
+    env_checker.check_env(wrapped(small()), skip_render_check=True)
+
+
+def after_a_step(env):
+    env.reset(seed=0)
+    return env.step(np.ones(env.action_space.shape))[4]
+
+
+def test_equal_infos_are_equal_to_the_checker():
+    one, other = after_a_step(small()), after_a_step(small())
+    assert env_checker.data_equivalence(one, other, exact=True)
+    other["n_labelled"] += 1
+    assert not env_checker.data_equivalence(one, other)
+
+
+def test_their_clocks_run():
+    env = small("ansi")
+    assert performance.benchmark_step(env, target_duration=0, seed=0) > 0
+    assert performance.benchmark_render(env, target_duration=0) > 0
+    assert performance.benchmark_init(small, target_duration=0, seed=0) > 0
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_their_clock_for_several_runs_over_the_end_of_episodes(mode, monkeypatch):
+    envs = ActiveLearningVectorEnv(2, make_dataset(), single_task(), FAST, autoreset_mode=mode)
+    ticks = iter(range(100))
+    monkeypatch.setattr(performance.time, "time", lambda: next(ticks))
+    n_steps = envs.max_steps + 3
+    rate = performance.benchmark_vector_step(envs, target_duration=n_steps - 0.5, seed=0)
+    lost = 2 if mode is AutoresetMode.NEXT_STEP else 0
+    assert rate * n_steps == pytest.approx(2 * n_steps - lost)

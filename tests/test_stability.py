@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agents import transfer
-from agents.ddpg import saving
+from agents.ddpg import saving, sb3_names
 from al_gym.data.phantoms import VERSIONS
 from benchmarks.matrix import layout
 
@@ -17,6 +17,8 @@ def test_formats_are_those_of_the_code():
         rows["checkpoint of an agent, `DDPG.save`"]
         == f"`{saving.FORMAT}`, version {saving.VERSION}"
     )
+    buffer = rows["replay buffer, `DDPG.save_replay_buffer`"]
+    assert buffer == f"`{sb3_names.REPLAY_BUFFER}`, version 1"
     assert rows["policy, `TransferPolicy.save`"] == f"`{transfer.FORMAT}`"
     assert rows["folder of a cell, `config.json` of `benchmarks.run`"] == str(layout.FORMAT)
     phantoms = ", ".join(f"{name} {number}" for name, number in VERSIONS.items())

@@ -8,7 +8,7 @@ Gymnasium only and works on any Box action space.
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -369,9 +369,11 @@ class DDPG:
     save_replay_buffer = sb3_names.save_replay_buffer
     load_replay_buffer = sb3_names.load_replay_buffer
 
-    def __getattr__(self, name: str) -> Any:
-        """Say what to use in place of what SB3 has and this has not."""
-        raise sb3_names.lacks(self, name)
+    if not TYPE_CHECKING:  # a type checker is to know what is not there
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to use in place of what SB3 has and this has not."""
+            raise sb3_names.lacks(self, name)
 
     # --- between the environment's spaces and the networks ------------------------------------
 

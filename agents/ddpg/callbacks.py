@@ -105,7 +105,10 @@ class Report:
 
 
 def _as_vector_of_one(locals_: dict[str, Any]) -> dict[str, Any]:
-    """A step by the names and in the shapes that SB3's callbacks know, with one environment."""
+    """A step by the names and in the shapes that SB3's callbacks know, with one environment.
+
+    ``new_obs`` is S', also where an episode ends and SB3 would have the first of the next.
+    """
     observation = locals_["observation"]
     several = isinstance(observation, dict)
     return {

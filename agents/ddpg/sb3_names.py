@@ -42,6 +42,7 @@ OF_THE_MODEL = {
     "get_parameters": "use state_dict()",
     "set_parameters": "use load_state_dict(state)",
     "action_noise": "see noise",
+    "ep_info_buffer": "the logger has rollout/episode_return",
     "n_envs": "it is always one environment",
     "train": "use learn, or train_step(batch)",
     "collect_rollouts": "use learn",
@@ -201,7 +202,9 @@ def set_env(agent: "DDPG", env: gym.Env[Any, Any] | str, force_reset: bool = Tru
 
 def lacks(agent: "DDPG", name: str) -> AttributeError:
     """The error for an attribute that is not there; what to use if SB3's models have it."""
-    advice = f": {OF_THE_MODEL[name]}" if name in OF_THE_MODEL else ""
+    settings = {field.name: f"see config.{field.name}" for field in fields(agent.Config)}
+    instead = settings | OF_THE_MODEL
+    advice = f": {instead[name]}" if name in instead else ""
     return AttributeError(f"{type(agent).__name__} has no attribute {name!r}{advice}")
 
 

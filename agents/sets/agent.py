@@ -46,8 +46,9 @@ class PoolDDPG(DDPG):
     otherwise they are (n_u, M), with rows of zeros where a sample has left the pool.
 
     Args:
-        env: a single environment; with set networks one that has a ``query_size``.
+        env: a single environment, or its id; with set networks one that has a ``query_size``.
         config: settings.
+        **settings: or the fields of ``config`` one by one.
 
     Raises:
         TypeError: as for ``DDPG``, or observations that lack what set networks need.

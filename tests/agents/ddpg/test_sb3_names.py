@@ -67,6 +67,8 @@ def test_attributes_that_sb3_has(score_env: Any) -> None:
     agent = DDPG(score_env(), config())
     with pytest.raises(AttributeError, match="'get_parameters': use state_dict()"):
         agent.get_parameters()
+    with pytest.raises(AttributeError, match="'learning_rate': see config.learning_rate"):
+        _ = agent.learning_rate
     with pytest.raises(AttributeError, match="no attribute 'polcy'$"):
         _ = agent.polcy
     assert not hasattr(agent, "policy")

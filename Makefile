@@ -1,13 +1,14 @@
 # make demo   which method is better on generated CT? three minutes on two cores
 # make test   the quick tests;  make slow  the long ones
 # make lint   ruff and mypy
+# make clients   other people's programs drive the environment; writes the table of docs/clients.md
 # Each makes .venv first when it is missing or older than setup.cfg.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test slow lint format clean
+.PHONY: install demo test slow lint format clean clients force
 
 install: $(INSTALLED)
 
@@ -40,5 +41,29 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# the newest of all; what RLlib asks for; the lowest of Gymnasium and Stable-Baselines3, and d3rlpy
+CLIENTS := newest rllib oldest
+newest_PACKAGES := ".[clients]"
+rllib_PACKAGES := "ray[rllib]"
+oldest_PACKAGES := gymnasium==1.0.0 stable-baselines3==2.4.0 sb3-contrib==2.4.0 d3rlpy
+newest_TESTS := tests/clients
+rllib_TESTS := tests/clients/test_rllib.py tests/clients/test_page.py
+oldest_TESTS := tests/clients
+
+.PRECIOUS: .venv-%/.installed
+.venv-%/.installed: setup.cfg
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --upgrade pip
+	.venv-$*/bin/python -m pip install --quiet --editable . pytest $($*_PACKAGES)
+	@touch $@
+
+# what fails stands in the table, which then says so
+runs/clients/%.json: .venv-%/.installed force
+	-.venv-$*/bin/python -m pytest -m slow $($*_TESTS) --record $@
+
+clients: export OMP_NUM_THREADS := 1
+clients: $(CLIENTS:%=runs/clients/%.json)
+	.venv-newest/bin/python -m tests.clients.table $^
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build *.egg-info .pytest_cache .mypy_cache .ruff_cache

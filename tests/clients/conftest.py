@@ -1,5 +1,6 @@
 """Other people's programs drive the environment; what came of it is kept for docs/clients.md."""
 
+import contextlib
 import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,7 +67,7 @@ def pytest_sessionfinish(session):
 
 
 def installed(distribution):
-    try:
+    """Its version, or nothing where there is no such distribution."""
+    with contextlib.suppress(PackageNotFoundError, ValueError):
         return version(distribution)
-    except PackageNotFoundError:
-        return ""
+    return ""

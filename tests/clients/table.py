@@ -77,7 +77,11 @@ def main(*records: str) -> None:
     text = PAGE.read_text()
     begin, end = "<!-- table: begin -->\n", "\n<!-- table: end -->"
     before, after = text.partition(begin)[0], text.partition(end)[2]
-    PAGE.write_text(before + begin + table(merged(runs)) + end + after)
+    rows = merged(runs)
+    PAGE.write_text(before + begin + table(rows) + end + after)
+    failed = [f"{row.client} {row.version}: {row.what}" for row in rows if row.verdict == "failed"]
+    if failed:
+        sys.exit("failed:\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":

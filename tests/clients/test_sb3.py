@@ -83,7 +83,7 @@ def test_vec_normalize_and_monitor():
 
 
 def test_checker_and_evaluation():
-    """`check_env` finds nothing to mend, and `evaluate_policy` sums the rewards of episodes."""
+    """`check_env` finds no error, and `evaluate_policy` sums the rewards of episodes."""
     from stable_baselines3 import DDPG
     from stable_baselines3.common.env_checker import check_env
     from stable_baselines3.common.evaluation import evaluate_policy

@@ -43,9 +43,9 @@ format: $(INSTALLED)
 
 # the newest of all; what RLlib asks for; the lowest of Gymnasium and Stable-Baselines3, and d3rlpy
 CLIENTS := newest rllib oldest
-newest_PACKAGES := ".[clients]"
-rllib_PACKAGES := "ray[rllib]"
-oldest_PACKAGES := gymnasium==1.0.0 stable-baselines3==2.4.0 sb3-contrib==2.4.0 d3rlpy
+newest_PACKAGES := --editable ".[clients]"
+rllib_PACKAGES := --editable . "ray[rllib]"
+oldest_PACKAGES := --editable . gymnasium==1.0.0 stable-baselines3==2.4.0 sb3-contrib==2.4.0 d3rlpy
 newest_TESTS := tests/clients
 rllib_TESTS := tests/clients/test_rllib.py tests/clients/test_page.py
 oldest_TESTS := tests/clients
@@ -54,7 +54,7 @@ oldest_TESTS := tests/clients
 .venv-%/.installed: setup.cfg
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --upgrade pip
-	.venv-$*/bin/python -m pip install --quiet --editable . pytest $($*_PACKAGES)
+	.venv-$*/bin/python -m pip install --quiet pytest $($*_PACKAGES)
 	@touch $@
 
 # what fails stands in the table, which then says so

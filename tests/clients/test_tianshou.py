@@ -36,6 +36,7 @@ def ddpg(env):
 
 def test_ddpg():
     """A collector fills a buffer, and DDPG is trained with finite losses."""
+    from tianshou.algorithm.algorithm_base import policy_within_training_step
     from tianshou.data import Collector, VectorReplayBuffer
     from tianshou.env import DummyVectorEnv
     from tianshou.trainer import OffPolicyTrainerParams
@@ -57,7 +58,8 @@ def test_ddpg():
     assert np.isfinite(after).all() and (before != after).any()
     assert result.update_step > 0 and len(collector.buffer) == 32
     batch, _ = collector.buffer.sample(20)
-    losses = algorithm.update(collector.buffer, 8).get_loss_stats_dict()
+    with policy_within_training_step(algorithm.policy):
+        losses = algorithm.update(collector.buffer, 8).get_loss_stats_dict()
     assert losses and np.isfinite(list(losses.values())).all()
     assert batch.info.selected.shape == (20, 4) and (batch.info.selected >= 0).all()
 

@@ -32,7 +32,7 @@ def test_agents(name):
     )
     losses = learned(agent, 25, log_interval=100)
     assert losses and np.isfinite(list(losses.values())).all()
-    assert len(agent.ep_info_buffer) == 25 // N_STEPS or agent.num_timesteps > 25
+    assert len(agent.ep_info_buffer) == agent.num_timesteps // N_STEPS >= 6
     assert all(episode["l"] == N_STEPS for episode in agent.ep_info_buffer)
     observation, _ = env.reset(seed=0)
     action, _ = agent.predict(observation, deterministic=True)

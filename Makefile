@@ -2,13 +2,14 @@
 # make test   the quick tests;  make slow  the long ones
 # make lint   ruff and mypy
 # make docs   the documentation as a site, into site/; fails at what is dead or undocumented
+# make clients   other people's programs drive the environment; writes the table of docs/clients.md
 # Each makes .venv first when it is missing or older than setup.cfg.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test slow lint docs format clean
+.PHONY: install demo test slow lint docs clients format clean force
 
 install: $(INSTALLED)
 
@@ -46,5 +47,29 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# the newest of all; what RLlib asks for; the lowest of Gymnasium and Stable-Baselines3, and d3rlpy
+CLIENTS := newest rllib oldest
+newest_PACKAGES := --editable ".[clients]"
+rllib_PACKAGES := --editable . "ray[rllib]"
+oldest_PACKAGES := --editable . gymnasium==1.0.0 stable-baselines3==2.4.0 sb3-contrib==2.4.0 d3rlpy
+newest_TESTS := tests/clients
+rllib_TESTS := tests/clients/test_rllib.py tests/clients/test_page.py
+oldest_TESTS := tests/clients
+
+.PRECIOUS: .venv-%/.installed
+.venv-%/.installed: setup.cfg
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --upgrade pip
+	.venv-$*/bin/python -m pip install --quiet pytest $($*_PACKAGES)
+	@touch $@
+
+# what fails stands in the table, which then says so
+runs/clients/%.json: .venv-%/.installed force
+	-.venv-$*/bin/python -m pytest -m slow $($*_TESTS) --record $@
+
+clients: export OMP_NUM_THREADS := 1
+clients: $(CLIENTS:%=runs/clients/%.json)
+	.venv-newest/bin/python -m tests.clients.table $^
+
 clean:
-	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,7 +11,6 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import wrappers
-from gymnasium.vector import AutoresetMode
 
 import envs_registry
 from al_gym.annotators import Annotator
@@ -20,7 +19,7 @@ from al_gym.data import READERS, ImageDataset, files, phantoms
 from al_gym.env import ActiveLearningEnv, check_render_mode
 from al_gym.import_paths import imported
 from al_gym.names import hint, lookup
-from al_gym.vector import ActiveLearningVectorEnv
+from al_gym.vector import ActiveLearningVectorEnv, AutoresetMode
 
 Reader = Callable[..., ImageDataset]
 logger = logging.getLogger(__name__)

@@ -1,11 +1,11 @@
 """Many active-learning environments side by side on one device, over one copy of the images."""
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from al_gym.annotators import Annotator
@@ -13,6 +13,17 @@ from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import ImageDataset
 from al_gym.env import ActiveLearningEnv, PlainSpec, outcome
 from al_gym.loop import Loop
+
+try:
+    from gymnasium.vector import AutoresetMode as AutoresetMode
+except ImportError:  # Gymnasium 1.0, which always resets at the next step
+
+    class AutoresetMode(Enum):  # type: ignore[no-redef]
+        """Gymnasium's of 1.1 and later."""
+
+        NEXT_STEP = "NextStep"
+        SAME_STEP = "SameStep"
+        DISABLED = "Disabled"
 
 
 class ActiveLearningVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):

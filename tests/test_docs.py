@@ -1,4 +1,7 @@
-"""What README and docs/ show is run, in order: Python whole, commands as small as they can be."""
+"""What README and docs/ show is run, in order: Python whole, commands as small as they can be.
+
+tests/clients does this for docs/clients.md, whose programs are not all installed.
+"""
 
 import os
 import re
@@ -51,7 +54,7 @@ def blocks(page: str) -> list[tuple[str, str | None, str]]:
     return [(language, name or None, text) for language, name, text in found]
 
 
-@pytest.mark.parametrize("page", TEXT)
+@pytest.mark.parametrize("page", [page for page in TEXT if page != "clients.md"])
 def test_a_page_does_what_it_says(page, folder):
     namespace: dict = {"__name__": "page"}
     for language, name, text in blocks(page):

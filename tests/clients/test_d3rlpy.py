@@ -1,0 +1,53 @@
+"""d3rlpy, which learns from recorded episodes and online. It wants Gymnasium 1.0."""
+
+import numpy as np
+import pytest
+
+from tests.clients.tasks import N_STEPS, actions, make, parameters, walk
+
+pytestmark = pytest.mark.slow
+
+
+def agent(env):
+    """TD3 with BC, with small networks, told that scores are in [0, 1]."""
+    import d3rlpy
+
+    encoder = d3rlpy.models.VectorEncoderFactory([16])
+    return d3rlpy.algos.TD3PlusBCConfig(
+        batch_size=8,
+        actor_encoder_factory=encoder,
+        critic_encoder_factory=encoder,
+        action_scaler=d3rlpy.preprocessing.MinMaxActionScaler(
+            minimum=env.action_space.low, maximum=env.action_space.high
+        ),
+    ).create(device="cpu:0")
+
+
+def test_offline(tmp_path):
+    """TD3+BC learns from recorded episodes, with finite losses, and acts in the environment."""
+    import d3rlpy
+
+    episodes = [walk(make(flatten=True), actions(N_STEPS, seed), seed=seed) for seed in range(5)]
+    dataset = d3rlpy.dataset.MDPDataset(
+        observations=np.concatenate([each.observations[:-1] for each in episodes]),
+        actions=np.concatenate([actions(N_STEPS, seed) for seed in range(5)]),
+        rewards=np.concatenate([each.rewards for each in episodes]),
+        terminals=np.concatenate([each.terminated for each in episodes]).astype(float),
+    )
+    env = make(flatten=True)
+    learner = agent(env)
+    learner.build_with_dataset(dataset)
+    before = parameters(learner.impl.policy)
+    adapter = d3rlpy.logging.NoopAdapterFactory()
+    ((_, metrics),) = learner.fit(
+        dataset, n_steps=10, n_steps_per_epoch=10, logger_adapter=adapter, show_progress=False
+    )
+    assert len(dataset.episodes) == 5
+    losses = [value for name, value in metrics.items() if "loss" in name]
+    assert losses and np.isfinite(losses).all()
+    assert (before != parameters(learner.impl.policy)).any()
+    observation, _ = env.reset(seed=0)
+    action = learner.predict(observation[None])[0]
+    assert env.action_space.contains(np.clip(action, 0, 1).astype(np.float32))
+    assert np.abs(np.clip(action, 0, 1) - action).max() < 1e-5
+    assert env.step(action)[1] >= 0

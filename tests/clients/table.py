@@ -68,7 +68,7 @@ def table(rows: list[Row]) -> str:
     made += f"PyTorch {version('torch').partition('+')[0]}"
     lines = ["| client | version | Gymnasium | what was run | verdict |", "|---|---|---|---|---|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return f"Made by `make clients` on {made}.\n\n" + "\n".join(lines)
+    return f"Last run on {made}; `make clients` runs it anew.\n\n" + "\n".join(lines)
 
 
 def main(*records: str) -> None:

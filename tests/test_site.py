@@ -84,7 +84,7 @@ def test_the_site_is_whole_and_loads_nothing_from_elsewhere(copy):
     }
     assert public - names == {"al_gym.ActiveLearningEnv"}  # which the reference leads to:
     reference = (site / "docs/api/environment.html").read_text()
-    assert 'href="../specification.html#al_gym.env.ActiveLearningEnv"' in reference
+    assert 'href="../specification.html"' in reference
 
 
 def test_what_is_dead_or_undocumented_fails_the_site(copy):

@@ -22,6 +22,11 @@ from benchmarks.matrix import methods, side_by_side
 from benchmarks.matrix.environments import make_vector_environment
 from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, RESULT, read_config
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""What processes are started with, unless the caller has said otherwise: their threads sleep while
+they wait for one another. Spinning ones would take the cores of other cells; see
+``benchmarks.waiting``."""
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -119,7 +124,7 @@ class Worker:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in close)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.cell", cell.FROM_STDIN],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)}, text=True, bufsize=1,
+            env=WAITING | os.environ | {"OMP_NUM_THREADS": str(threads)}, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
 
@@ -169,8 +174,8 @@ def _on_ray(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | N
         import ray  # an extra: imported where it is needed
     except ImportError:
         raise ValueError("--ray needs Ray: pip install 'al-gym[distributed]'") from None
-    names = [name for name in ("AL_GYM_DATA", "AL_GYM_CACHE") if name in os.environ]
-    variables = {name: os.environ[name] for name in names}
+    names = ("AL_GYM_DATA", "AL_GYM_CACHE", *WAITING)
+    variables = WAITING | {name: os.environ[name] for name in names if name in os.environ}
     options: dict[str, Any] = {"include_dashboard": False} if how.ray == "local" else {}
     options |= {"configure_logging": False, "runtime_env": {"env_vars": variables}}
     try:

@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 
+import pytest
+
 from benchmarks import cell, run
 from benchmarks.matrix import executors, layout
 from tests.benchmarks.conftest import curves
@@ -52,3 +54,15 @@ def test_cells_of_one_experiment_share_one_environment(settings, tmp_path):
     environments = [env for _, env in made]
     assert environments[0] is environments[1] is not environments[2]
     assert environments[-1] is None  # the cell itself says what is wrong
+
+
+@pytest.mark.parametrize("wanted", [None, "ACTIVE"])
+def test_threads_of_processes_sleep_while_they_wait_unless_told_otherwise(monkeypatch, wanted):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", wanted)
+    seen = {}
+    monkeypatch.setattr(executors.subprocess, "Popen", lambda *_, env, **__: seen.update(env))
+    executors.Worker(2)._errors.close()
+    assert seen["OMP_WAIT_POLICY"] == (wanted or "PASSIVE")
+    assert seen["OMP_NUM_THREADS"] == "2" and seen["PATH"] == os.environ["PATH"]

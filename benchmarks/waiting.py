@@ -18,19 +18,15 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import pandas as pd
 import tyro
 from tqdm import tqdm
-
-import envs_registry
 
 WAITING: dict[str, dict[str, str]] = {
     "as it is": {},
@@ -112,16 +108,11 @@ def busy() -> Iterator[None]:
 
 def time_steps(dataset: str, n_timed: int, **settings: Any) -> float:
     """Median seconds of a step with random scores, in an embedded environment."""
-    env = gym.make(envs_registry.env_id(dataset), profile="embedded", **settings)
+    from benchmarks.timing import paper  # here, as whoever starts the processes needs no PyTorch
+
+    env = paper.make(dataset, {"profile": "embedded", **settings})
     env.reset(seed=0)
-    env.action_space.seed(0)
-    times = []
-    for _ in range(N_WARM + n_timed):
-        action = env.action_space.sample()
-        before = time.perf_counter()
-        env.step(action)
-        times.append(time.perf_counter() - before)
-    return statistics.median(times[N_WARM:])
+    return paper.seconds_of_a_step(env, N_WARM, n_timed)
 
 
 if __name__ == "__main__":

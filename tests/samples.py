@@ -1,8 +1,10 @@
 """Small things that tests make for themselves."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from al_gym import ClassifierConfig, ImageDataset
@@ -34,6 +36,17 @@ def make_dataset(
         test=np.arange(n_train, n),
         source="generated",
     )
+
+
+def draw_folder(root: Path) -> Path:
+    """Write 40 images of 12 pixels, dark and light ones, a folder each; returns the root."""
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        folder = root / ("dark", "light")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 100, (12, 12)) + 100 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
 
 
 class One:

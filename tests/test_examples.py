@@ -1,7 +1,6 @@
 """Every file in examples/ is run, as small as it can be, and does what it says."""
 
 import importlib
-import os
 import re
 from pathlib import Path
 
@@ -97,7 +96,7 @@ def test_the_notebook_runs_from_beginning_to_end(tmp_path, monkeypatch):
     notebook = nbformat.read(FOLDER / "first_steps.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parent), *os.sys.path]))
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": tmp_path}}
     ).execute()

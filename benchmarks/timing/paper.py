@@ -91,7 +91,7 @@ def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     for fraction in tqdm(fractions, desc=f"{dataset} {settings['precision']}", unit="point"):
         env = make(dataset, settings | {"initial_fraction": fraction})
         env.reset(seed=0)
-        seconds.append(_seconds_of_a_step(env))
+        seconds.append(seconds_of_a_step(env))
         peak = peak or _peak(env)
         floors.append(_flops_of_a_step(env) / peak)
     n_steps = (1 - first) * env.run.n_training / env.query_size
@@ -108,13 +108,16 @@ def _run_of(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _seconds_of_a_step(env: ActiveLearningEnv | ActiveLearningVectorEnv) -> float:
+def seconds_of_a_step(
+    env: ActiveLearningEnv | ActiveLearningVectorEnv, n_warm: int = N_WARM, n_timed: int = N_TIMED
+) -> float:
+    """Median of some steps with random scores, after some that are not timed."""
     times = []
     step = step_of(env)
-    for turn in range(N_WARM + N_TIMED):
+    for turn in range(n_warm + n_timed):
         before = time.perf_counter()
         step()  # ends with a transfer
-        if turn >= N_WARM:
+        if turn >= n_warm:
             times.append(time.perf_counter() - before)
     return statistics.median(times)
 
@@ -172,7 +175,7 @@ def _side_by_side(dataset: str, settings: dict[str, Any]) -> dict[str, float]:
     for n in (1, 2, 4, 8):
         vector = make_vector_environment(record, n)
         vector.reset(seed=0)
-        table[f"{n} at once, steps a second"] = n / _seconds_of_a_step(vector)
+        table[f"{n} at once, steps a second"] = n / seconds_of_a_step(vector)
         del vector
     table["8 over 1"] = table["8 at once, steps a second"] / table["1 at once, steps a second"]
     return table

@@ -1,24 +1,17 @@
 """``python -m al_gym``: what is here, and whether it works."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import al_gym.__main__ as program
 import envs_registry
+from tests.samples import draw_folder
 
 FAST = ("image_size=12", "pretrain_passes=1", "query_size=2", "initial_fraction=0.2")
 
 
 @pytest.fixture
 def images(tmp_path):
-    rng = np.random.default_rng(0)
-    for i in range(40):
-        folder = tmp_path / "images" / ("dark", "light")[i % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 100, (12, 12)) + 100 * (i % 2)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
-    return tmp_path / "images"
+    return draw_folder(tmp_path / "images")
 
 
 def test_it_lists_ids_places_versions_and_extras(monkeypatch, tmp_path, capsys):

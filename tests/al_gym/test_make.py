@@ -9,24 +9,18 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from PIL import Image
 from stable_baselines3.common.env_checker import check_env
 
 import al_gym
 from al_gym.wrappers import ContextObservation
+from tests.samples import draw_folder
 
 ID = "ActiveLearning-Folder-v0"
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("images")
-    for i in range(40):
-        folder = root / ("dark", "light")[i % 2]
-        folder.mkdir(exist_ok=True)
-        pixels = rng.integers(0, 100, (12, 12)) + 100 * (i % 2)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    root = draw_folder(tmp_path_factory.mktemp("images"))
     return {
         "root": str(root), "image_size": 12, "pretrain_passes": 1, "query_size": 2,
         "initial_fraction": 0.2, "budget": 0.5,

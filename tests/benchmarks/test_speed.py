@@ -159,7 +159,7 @@ def test_a_run_is_projected_from_steps_on_the_way(monkeypatch, chestct_root):
     monkeypatch.setattr(paper, "FRACTIONS", (0.5, 0.9))
     monkeypatch.setattr(paper, "N_WARM", 1)
     monkeypatch.setattr(paper, "N_TIMED", 1)
-    monkeypatch.setattr(paper, "_seconds_of_a_step", lambda env: env.step(
+    monkeypatch.setattr(paper, "seconds_of_a_step", lambda env: env.step(
         np.ones(env.action_space.shape)) and 2.0)  # fmt: skip
     settings = {
         "profile": "embedded", "root": str(chestct_root), "n_train": 60, "n_test": 20,

@@ -55,6 +55,16 @@ def actions(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((n, N_POOL), np.float32)
 
 
+def learned(agent: Any, steps: int) -> dict[str, float]:
+    """Let an agent of SB3's kind learn; the losses that it logged. Its policy must have changed."""
+    before = parameters(agent.policy)
+    agent.learn(steps, log_interval=100)
+    after = parameters(agent.policy)
+    assert np.isfinite(after).all() and (before != after).any()
+    names = agent.logger.name_to_value
+    return {name: value for name, value in names.items() if "loss" in name}
+
+
 def parameters(module: Any) -> np.ndarray:
     """All parameters of a module, copied into one vector."""
     return np.concatenate([p.detach().cpu().numpy().ravel().copy() for p in module.parameters()])

@@ -71,6 +71,10 @@ def make_env(
     Networks and rewards of one's own can be given by import path too, so that an environment can be
     made from a specification in JSON.
 
+    PyTorch's threads are as the caller has them. Where other processes want the cores, a
+    step takes half the time if ``OMP_WAIT_POLICY=PASSIVE`` was set before Python started, or with
+    one thread (``benchmarks.waiting``).
+
     Raises:
         TypeError: an unknown keyword; names the nearest.
         ValueError: an unknown data set or profile, or values that do not fit.

@@ -1,6 +1,6 @@
 """How PyTorch's threads should wait for one another, on a quiet machine and on a busy one.
 
-    python -m benchmarks.waiting --rounds 3
+    python -m benchmarks.waiting --rounds 2
 
 The threads of a step wait at the end of every operation. GNU OpenMP, which PyTorch's builds for
 Linux bring, lets them spin by default, as on a machine of one's own that is quickest; where another
@@ -57,7 +57,7 @@ class WaitingConfig:
     rounds: int = 3
     """Turns of each way."""
     json: Path | None = None
-    """File for every time."""
+    """File for every time, written as each comes."""
     tasks: tuple[Task, ...] = ("head", "small3d", "small2d", "resnet50")
     """What is timed."""
     alone: bool = False
@@ -75,12 +75,12 @@ def main(config: WaitingConfig) -> int:
     for _, (task, load), way in tqdm(turns, unit="process"):
         with busy() if load == "busy" else nullcontext():
             seconds[task, load][way].append(in_a_process(task, way))
+        if config.json is not None:
+            record = [{"task": task, "load": load, **seconds[task, load]} for task, load in rows]
+            config.json.write_text(json.dumps(record, indent=1))
     medians = pd.DataFrame(seconds).T.map(statistics.median)
     print(f"\nmilliseconds a step, {os.cpu_count()} cores\n")
     print((1e3 * medians).round(1).to_string())
-    if config.json is not None:
-        record = [{"task": task, "load": load, **seconds[task, load]} for task, load in rows]
-        config.json.write_text(json.dumps(record, indent=1))
     return 0
 
 

@@ -17,7 +17,7 @@ import torch
 import tyro
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.utils import polyak_update, set_random_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -53,23 +53,28 @@ def mlp(n_in: int, n_out: int, *last: nn.Module) -> nn.Sequential:
     return nn.Sequential(*hidden, nn.Linear(256, n_out), *last)
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One gradient step."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train; returns the actor and what was printed of each episode."""
     torch.set_num_threads(1)  # networks as small as these gain nothing by more
     set_random_seed(args.seed)
     settings = {"profile": "embedded", "trainable": "head", "budget": args.budget, **settings}
-    env = gym.make(args.env_id, flatten=True, **settings)
+    env = gym.wrappers.RecordEpisodeStatistics(gym.make(args.env_id, flatten=True, **settings))
     (n_observed,), (n_scores,) = env.observation_space.shape, env.action_space.shape
     actor, critic = mlp(n_observed, n_scores, nn.Sigmoid()), mlp(n_observed + n_scores, 1)
     actor_target, critic_target = copy.deepcopy(actor), copy.deepcopy(critic)
     actor_optimizer = torch.optim.Adam(actor.parameters(), args.learning_rate)
     critic_optimizer = torch.optim.Adam(critic.parameters(), args.learning_rate)
-    buffer = ReplayBuffer(
-        args.total_steps, env.observation_space, env.action_space, "cpu",
-        handle_timeout_termination=False,
-    )  # fmt: skip
+    spaces = env.observation_space, env.action_space
+    buffer = ReplayBuffer(args.total_steps, *spaces, "cpu", handle_timeout_termination=False)
     rng = np.random.default_rng(args.seed)
-    episodes, earned, critic_loss = [], 0.0, torch.tensor(torch.nan)
+    episodes, critic_loss = [], torch.tensor(torch.nan)
     observation, _ = env.reset(seed=args.seed)
     for step in range(1, args.total_steps + 1):
         action = rng.random(n_scores, np.float32)
@@ -80,14 +85,12 @@ def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]
         following, reward, terminated, truncated, info = env.step(action)
         # only a true end has no future: a truncated episode would have gone on
         buffer.add(observation, following, action, reward, np.array([terminated]), [info])
-        observation, earned = following, earned + float(reward)
+        observation = following
         if terminated or truncated:
-            episodes.append({
-                "step": step, "reward": earned, "macro_f1": float(info["macro_f1"]),
-                "critic_loss": critic_loss.item(),
-            })  # fmt: skip
+            scores = {"reward": info["episode"]["r"], "macro_f1": info["macro_f1"]}
+            episodes.append({"step": step, **scores, "critic_loss": critic_loss.item()})
             print("  ".join(f"{name} {value:.4g}" for name, value in episodes[-1].items()))
-            observation, earned = env.reset()[0], 0.0
+            observation, _ = env.reset()
         if step <= args.learning_starts:
             continue
         batch = buffer.sample(args.batch_size)
@@ -97,14 +100,10 @@ def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]
             target = batch.rewards + (1 - batch.dones) * args.gamma * future
         value = critic(torch.cat([batch.observations, batch.actions], 1))
         critic_loss = F.mse_loss(value, target)
-        critic_optimizer.zero_grad()
-        critic_loss.backward()
-        critic_optimizer.step()
+        descend(critic_optimizer, critic_loss)
         own = torch.cat([batch.observations, actor(batch.observations)], 1)
         actor_loss = -critic(own).mean()
-        actor_optimizer.zero_grad()
-        actor_loss.backward()
-        actor_optimizer.step()
+        descend(actor_optimizer, actor_loss)
         polyak_update(actor.parameters(), actor_target.parameters(), args.tau)
         polyak_update(critic.parameters(), critic_target.parameters(), args.tau)
     env.close()

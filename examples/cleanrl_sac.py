@@ -60,12 +60,19 @@ def sample(actor: nn.Module, observations: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(z), (normal.log_prob(z) - log_slope).sum(1, keepdim=True)
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One gradient step."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train; returns the actor and what was printed of each episode."""
     torch.set_num_threads(1)  # networks as small as these gain nothing by more
     set_random_seed(args.seed)
     settings = {"profile": "embedded", "trainable": "head", "budget": args.budget, **settings}
-    env = gym.make(args.env_id, flatten=True, **settings)
+    env = gym.wrappers.RecordEpisodeStatistics(gym.make(args.env_id, flatten=True, **settings))
     (n_observed,), (n_scores,) = env.observation_space.shape, env.action_space.shape
     actor = mlp(n_observed, 2 * n_scores)
     critics = nn.ModuleList(mlp(n_observed + n_scores, 1) for _ in range(2))
@@ -74,12 +81,10 @@ def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]
     actor_optimizer = torch.optim.Adam(actor.parameters(), args.learning_rate)
     critic_optimizer = torch.optim.Adam(critics.parameters(), args.learning_rate)
     alpha_optimizer = torch.optim.Adam([log_alpha], args.learning_rate)
-    buffer = ReplayBuffer(
-        args.total_steps, env.observation_space, env.action_space, "cpu",
-        handle_timeout_termination=False,
-    )  # fmt: skip
+    spaces = env.observation_space, env.action_space
+    buffer = ReplayBuffer(args.total_steps, *spaces, "cpu", handle_timeout_termination=False)
     rng = np.random.default_rng(args.seed)
-    episodes, earned, critic_loss = [], 0.0, torch.tensor(torch.nan)
+    episodes, critic_loss = [], torch.tensor(torch.nan)
     observation, _ = env.reset(seed=args.seed)
     for step in range(1, args.total_steps + 1):
         action = rng.random(n_scores, np.float32)
@@ -89,14 +94,12 @@ def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]
         following, reward, terminated, truncated, info = env.step(action)
         # only a true end has no future: a truncated episode would have gone on
         buffer.add(observation, following, action, reward, np.array([terminated]), [info])
-        observation, earned = following, earned + float(reward)
+        observation = following
         if terminated or truncated:
-            episodes.append({
-                "step": step, "reward": earned, "macro_f1": float(info["macro_f1"]),
-                "critic_loss": critic_loss.item(),
-            })  # fmt: skip
+            scores = {"reward": info["episode"]["r"], "macro_f1": info["macro_f1"]}
+            episodes.append({"step": step, **scores, "critic_loss": critic_loss.item()})
             print("  ".join(f"{name} {value:.4g}" for name, value in episodes[-1].items()))
-            observation, earned = env.reset()[0], 0.0
+            observation, _ = env.reset()
         if step <= args.learning_starts:
             continue
         batch, alpha = buffer.sample(args.batch_size), log_alpha.detach().exp()
@@ -107,20 +110,14 @@ def main(args: Args, **settings: Any) -> tuple[nn.Module, list[dict[str, float]]
             target = batch.rewards + (1 - batch.dones) * args.gamma * future
         done = torch.cat([batch.observations, batch.actions], 1)
         critic_loss = sum(F.mse_loss(critic(done), target) for critic in critics)
-        critic_optimizer.zero_grad()
-        critic_loss.backward()
-        critic_optimizer.step()
+        descend(critic_optimizer, critic_loss)
         scores, log_density = sample(actor, batch.observations)
         own = torch.cat([batch.observations, scores], 1)
         actor_loss = (alpha * log_density - torch.min(*(critic(own) for critic in critics))).mean()
-        actor_optimizer.zero_grad()
-        actor_loss.backward()
-        actor_optimizer.step()
+        descend(actor_optimizer, actor_loss)
         # towards an entropy of -n_u, one nat a score below that of the uniform distribution
         alpha_loss = -log_alpha.exp() * (log_density.detach().mean() - n_scores)
-        alpha_optimizer.zero_grad()
-        alpha_loss.backward()
-        alpha_optimizer.step()
+        descend(alpha_optimizer, alpha_loss)
         polyak_update(critics.parameters(), critics_target.parameters(), args.tau)
     env.close()
     return actor, episodes

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from tests.clients.tasks import N_CLASSES, N_POOL, N_STEPS, actions, learned, make, maker, walk
+from tests.clients.tasks import (
+    N_CLASSES,
+    N_POOL,
+    N_STEPS,
+    actions,
+    learned,
+    make,
+    maker,
+    parameters,
+    walk,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +37,22 @@ def test_agents(name):
     observation, _ = env.reset(seed=0)
     action, _ = agent.predict(observation, deterministic=True)
     assert env.action_space.contains(action)
+
+
+@pytest.mark.parametrize("name", ["ddpg", "td3", "sac", "ppo", "a2c"])
+def test_our_settings(name):
+    """`agents.sb3` makes all five, and another agent takes over a state to the bit."""
+    from agents import sb3
+
+    agent = sb3.make(name, make(), seed=0)
+    learned(agent, 20)
+    other = sb3.make(name, make(), seed=1)
+    sb3.load_state_dict(other, sb3.state_dict(agent))
+    np.testing.assert_array_equal(parameters(other.policy), parameters(agent.policy))
+    assert other.num_timesteps == agent.num_timesteps >= 20
+    observation, _ = make().reset(seed=0)
+    chosen = [each.predict(observation, deterministic=True)[0] for each in (agent, other)]
+    np.testing.assert_array_equal(*chosen)
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])

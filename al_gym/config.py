@@ -120,7 +120,7 @@ class ClassifierConfig:
     of each training, be it pretraining or an update, which is a warm restart (Loshchilov and
     Hutter, SGDR, 2017)."""
     pretrain_passes: int = 30
-    """Passes over the initial labelled set; also those of ``update="scratch"`` and of ALL."""
+    """Passes over the initial labelled set; also those of ``update="scratch"``."""
     update_passes: int = 1
     """Passes over the labelled set after a query, with ``update="warm"``."""
     learning_rate: float = 1e-4

@@ -77,6 +77,7 @@ def _run(
     method = methods.find(config["method"])
     recorder = Recorder(env, config, folder, one_point=not method.facts.has_curve)
     player = method.make(recorder, config["seed"], config["agent"])
+    recorder.health = getattr(player, "health", dict)
     if (folder / CHECKPOINT).exists():
         saved = checkpoint.read(folder / CHECKPOINT)
         lines = saved["recorder"]["lines"]

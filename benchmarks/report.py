@@ -76,7 +76,7 @@ def write_chapter(experiment: Experiment, folder: Path) -> Chapter:
     if not experiment.curves.empty:
         chapter.sections.extend([
             _differences(experiment, folder), *_curves(experiment, folder),
-            _classes(experiment, folder),
+            _classes(experiment, folder), _health(experiment, folder),
         ])  # fmt: skip
     chapter.files.extend(first_files.first_files(experiment))
     if chapter.files:
@@ -156,6 +156,26 @@ def _classes(experiment: Experiment, folder: Path) -> Section:
     caption = "Share of each class in what every method labelled"
     picture = _picture("class_balance", caption, figure, folder)
     return Section("Which classes were labelled?", "Mean over seeds.", [picture])
+
+
+def _health(experiment: Experiment, folder: Path) -> Section:
+    """A figure for each agent that learned on the episode; none if no cell has its health."""
+    curves = experiment.curves
+    pictures = []
+    for method in curves["method"].unique():
+        own = curves[curves["method"] == method]
+        if "saturated" in own and own["saturated"].notna().any():
+            caption = f"How {experiment.label(method)} did while it learned"
+            name = f"health_{tables.file_name(method)}"
+            pictures.append(_picture(name, caption, figures.health(curves, method), folder))
+    text = (
+        "Outputs that are all 0 or 1, and choices that are left to the order of ties, are random "
+        "choices; so are those of executed scores that have no rank correlation with the actor's "
+        "own, which the noise then swamps. A mean Q above the largest return, that of the greatest "
+        "reward seen at every step, is none that a critic has learned. Gradients are the means "
+        "that Adam keeps."
+    )
+    return Section("Do the agents learn?", text, pictures)
 
 
 def _picture(name: str, caption: str, figure: Figure, folder: Path) -> Picture:

@@ -221,6 +221,8 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
         1 - run.task.n_pool / run.n_training, run.task.n_budget / run.n_training
     )
     shared["retrain_at"] = sorted({*fractions, 1.0}) if config.retrain_eval else []
+    if config.retrain_eval:
+        shared["retraining"] = provenance.retraining(env)
     # what is compared with earlier files is what JSON makes of it
     shared = json.loads(
         json.dumps(shared | provenance.describe_task(env) | provenance.describe_program(env))

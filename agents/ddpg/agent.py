@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from agents.ddpg import saving, sb3_names
 from agents.ddpg.callbacks import Report
 from agents.ddpg.config import DDPGConfig
+from agents.ddpg.health import Health
 from agents.ddpg.networks import Actor, Critic
 from agents.ddpg.noise import make_noise
 from agents.ddpg.optimizers import OPTIMIZERS
@@ -51,13 +52,25 @@ class Losses(NamedTuple):
     """1 as long as every loss was finite, else 0: then nothing was updated from there on."""
 
 
+class Choice(NamedTuple):
+    """An action as the agent explores, squashed, on its device."""
+
+    action: Tensor
+    """What is executed and kept, (k,)."""
+    intended: Tensor
+    """The same without noise, (k,)."""
+    noise_scale: float
+    """Root mean square of the noise."""
+
+
 class DDPG:
     """Deep deterministic policy gradient on one Gymnasium environment.
 
     Observations of any Box shape are flattened to d numbers; actions of any bounded floating-point
     Box are k numbers. Nothing reads or writes a global generator.
 
-    A subclass may override the four hooks at the end: ``_make_encoder`` and ``_make_networks`` for
+    A subclass may override ``_next_q`` and ``_actor_loss``, the halves of Eq. 6 and Eq. 4 that
+    involve the actor, and the four hooks at the end: ``_make_encoder`` and ``_make_networks`` for
     what is seen and by what, ``_in_play`` and ``_scaled`` for scores that do not count and for the
     noise.
 
@@ -77,6 +90,7 @@ class DDPG:
         actor_target: the actor's target, with theta_a'.
         critic_target: the critic's, with theta_c'.
         buffer: the replay buffer; ``replay_buffer`` is the same.
+        health: numbers on how the agent does, which ``logger`` has too; it warns of what is amiss.
         logger: Stable-Baselines3's, of what happens in ``learn``; it writes nowhere until
             ``set_logger``, or while ``learn`` has a ``log_dir``.
         num_timesteps: environment steps so far.
@@ -116,6 +130,7 @@ class DDPG:
 
         capacity = c.buffer_size or int(find_attribute(env, "max_steps", 1_000_000))
         self.buffer = ReplayBuffer(capacity, d, k, self.device)
+        self.health = Health(env, actor.low, actor.high, c.gamma)
         self._seed(seeds)
         self.num_timesteps = self.n_updates = self.episodes = 0
         self.episode_return = 0.0
@@ -172,17 +187,18 @@ class DDPG:
                 state = self._begin_episode() if self._state is None else self._state
                 self._state = None  # should the environment fail, there is nothing to go on from
                 # Lines 2-6: S is at hand, a = pi(S) plus noise; the environment does the rest.
-                action, noise_scale = self._explore(state)
-                executed = self._to_action_space(action[None])[0]
+                choice = self._explore(state)
+                self.health.of_choice(choice.intended.cpu().numpy(), choice.action.cpu().numpy())
+                executed = self._to_action_space(choice.action[None])[0]
                 observation, reward, terminated, truncated, info = self.env.step(executed)
                 # Line 7: keep (S, a, S', r).
                 next_state = self._to_state(observation)
                 reward = check_reward(reward, self.num_timesteps + 1)
-                self.buffer.add(action, reward, next_state, bool(terminated))
+                self.buffer.add(choice.action, reward, next_state, bool(terminated))
                 self._state = next_state
                 self.num_timesteps += 1
                 self.episode_return += reward
-                scalars = {"rollout/reward": reward, "rollout/noise_scale": noise_scale}
+                scalars = {"rollout/reward": reward, "rollout/noise_scale": choice.noise_scale}
                 if terminated or truncated:
                     scalars["rollout/episode_return"] = self.episode_return
                     self.episodes += 1
@@ -190,6 +206,9 @@ class DDPG:
                 # Lines 8-12.
                 if self.num_timesteps > c.learning_starts and c.gradient_steps != 0:
                     scalars |= self._train()
+                self.health.see(info)
+                self.health.of_step(reward)
+                scalars |= {f"health/{name}": n for name, n in self.health.known().items()}
                 scores = {name: info[name] for name in ("macro_f1", "micro_f1") if name in info}
                 scalars |= {f"info/{name}": float(score) for name, score in scores.items()}
                 if not report.after_step(locals()):
@@ -204,7 +223,8 @@ class DDPG:
             self.env.reset(seed=self.config.seed)
             self.env.unwrapped.np_random.bit_generator.state = self._env_random
             self._env_random = None
-        observation, _ = self.env.reset(seed=self.config.seed if first else None)
+        observation, info = self.env.reset(seed=self.config.seed if first else None)
+        self.health.see(info)
         state = self._to_state(observation)
         self.buffer.start(state)
         self.noise.reset()
@@ -212,13 +232,13 @@ class DDPG:
         return state
 
     @torch.no_grad()
-    def _explore(self, state: Tensor) -> tuple[Tensor, float]:
-        """Noisy, squashed action at S, (d,) -> (k,), and the root mean square of its noise."""
+    def _explore(self, state: Tensor) -> Choice:
+        """The action at S, (d,): that of the actor with noise, or in the warm-up a random one."""
         c, actor = self.config, self.actor
         if self.num_timesteps < c.learning_starts:
             uniform = self.warm_up.uniform(actor.low, actor.high, self.buffer.actions.shape[1])
             action = torch.from_numpy(uniform.astype(np.float32)).to(self.device)
-            return self._in_play(action, state), 0.0
+            return Choice(self._in_play(action, state), self._act(actor, state), 0.0)
         noise = torch.from_numpy(self.noise()).to(self.device)
         logits = actor.logits(state)
         scores = logits if c.noise_space == "logit" else actor.squash(logits)
@@ -227,7 +247,8 @@ class DDPG:
             action = actor.squash(scores + noise)
         else:
             action = (scores + noise).clamp(actor.low, actor.high)
-        return self._in_play(action, state), float(noise.square().mean().sqrt())
+        scale = float(noise.square().mean().sqrt())
+        return Choice(self._in_play(action, state), actor.squash(logits), scale)
 
     def _train(self) -> dict[str, float]:
         """The gradient steps after an environment step; means over them, fetched in one go."""
@@ -254,6 +275,8 @@ class DDPG:
                 "Check the size of the environment's rewards, or lower learning_rate"
             )
         critic, actor, q, _ = table.mean(dim=0).tolist()
+        optimizers = self.actor_optimizer, self.critic_optimizer
+        self.health.of_training(q, *(float(each.mean_gradient()) for each in optimizers))
         return {"train/critic_loss": critic, "train/actor_loss": actor, "train/q": q}
 
     def train_step(self, batch: Batch, finite: Tensor | None = None) -> Losses:
@@ -268,8 +291,7 @@ class DDPG:
         """
         # Eq. 6: theta_c minimises (gamma Q'(S', pi'(S')) + r - Q(S, a))^2; a terminal S' has Q' 0.
         with torch.no_grad():
-            next_actions = self._act(self.actor_target, batch.next_observations)
-            next_q = self.critic_target(batch.next_observations, next_actions)
+            next_q = self._next_q(batch.next_observations)
             target = batch.rewards + (1 - batch.terminated) * self.config.gamma * next_q
         q = self.critic(batch.observations, batch.actions)
         critic_loss = F.mse_loss(q, target)
@@ -279,8 +301,7 @@ class DDPG:
 
         # Eq. 4: theta_a maximises Q(S, pi(S)), with the critic held still.
         self.critic.requires_grad_(False)
-        actions = self._act(self.actor, batch.observations)
-        actor_loss = -self.critic(batch.observations, actions).mean()
+        actor_loss = self._actor_loss(batch.observations)
         self.critic.requires_grad_(True)
         finite = finite * torch.isfinite(actor_loss.detach())
         self.actor_optimizer.minimize(actor_loss, finite)
@@ -290,6 +311,14 @@ class DDPG:
             self._update_targets(finite)
         self.n_updates += 1
         return Losses(critic_loss.detach(), actor_loss.detach(), q.detach().mean(), finite)
+
+    def _next_q(self, states: Tensor) -> Tensor:
+        """Q'(S', pi'(S')) of states (B, d), (B, 1): the target networks' value of what follows."""
+        return self.critic_target(states, self._act(self.actor_target, states))
+
+    def _actor_loss(self, states: Tensor) -> Tensor:
+        """Minus the mean of Q(S, pi(S)) over states (B, d)."""
+        return -self.critic(states, self._act(self.actor, states)).mean()
 
     def _update_targets(self, finite: Tensor) -> None:
         """Eq. 7 for critic and actor, if ``finite``."""

@@ -42,6 +42,20 @@ class Optimizer(ABC):
         self._step(finite)
         self.adam.zero_grad()  # the other network's gradients take the memory of these
 
+    @torch.no_grad()
+    def mean_gradient(self) -> Tensor:
+        """Length of the mean gradient that Adam keeps, over about ten steps; NaN before the first.
+
+        Unlike the gradient of a step it is at hand whenever it is asked for.
+        """
+        found = map(self.adam.state.get, self.weights)  # [] would make empty entries
+        moments = [each for each in found if each]
+        if not moments:
+            return torch.tensor(torch.nan)
+        beta, _ = self.adam.param_groups[0]["betas"]
+        lengths = torch.stack(torch._foreach_norm([each["exp_avg"] for each in moments]))
+        return torch.linalg.vector_norm(lengths) / (1 - beta ** moments[0]["step"])
+
     @abstractmethod
     def update_target(self, finite: Tensor) -> None:
         """Theta' := tau theta + (1 - tau) theta' (Eq. 7), if ``finite`` is not 0."""

@@ -32,6 +32,7 @@ def state_dict(agent: "DDPG") -> dict[str, Any]:
         "warm_up": agent.warm_up.bit_generator.state,
         "counters": {name: getattr(agent, name) for name in COUNTERS},
         "state": agent._state,
+        "health": agent.health.state_dict(),
     }
 
 
@@ -47,6 +48,8 @@ def load_state_dict(agent: "DDPG", state: dict[str, Any]) -> None:
     for name in COUNTERS:
         setattr(agent, name, state["counters"][name])
     agent._state = None if state["state"] is None else state["state"].to(agent.device)
+    if "health" in state:  # files of earlier versions have none
+        agent.health.load_state_dict(state["health"])
 
 
 def save(agent: "DDPG", path: str | Path) -> Path:

@@ -198,6 +198,7 @@ def set_env(agent: "DDPG", env: gym.Env[Any, Any] | str, force_reset: bool = Tru
             before.unwrapped.np_random.bit_generator.state
         )
     agent.env, agent._view = env, None
+    agent.health.set_env(env)
 
 
 def lacks(agent: "DDPG", name: str) -> AttributeError:

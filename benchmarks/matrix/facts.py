@@ -30,7 +30,10 @@ BUILT_IN = {
     "ms": Facts("smallest margin"),
     "en": Facts("largest entropy"),
     "fusion": Facts("the tops of LC, MS and EN, thinned at random"),
-    "all": Facts("trained on the whole training set", has_curve=False),
+    "all": Facts(
+        "a new classifier on all training images, for as many gradient steps as an episode takes",
+        has_curve=False,
+    ),
     "drla": Facts("the paper's DDPG agent, learning online", control="frozen"),
     "drla-fixed": Facts("DRLA with a mask, and noise in proportion to the spread of the scores"),
     "drla-set": Facts(

@@ -10,10 +10,16 @@ from typing import Any
 
 FORMAT = 3
 """Of a cell's folder; raised when an older program could not go on with it: 3 named the files."""
+HEALTH = (
+    "saturated", "tied", "rank_correlation", "q", "q_limit", "actor_gradient", "critic_gradient",
+)  # fmt: skip
+"""Columns of ``curve.csv`` that say how an agent does that learns on the episode: what
+``agents.ddpg.health`` knew of it when it had chosen, empty for all other methods."""
 COLUMNS = (
     "step", "n_labelled", "labelled_fraction", "macro_f1", "micro_f1", "reward",
     "selected", "class_counts", "retrained_macro_f1", "retrained_micro_f1",
     "acquisition_seconds", "training_seconds", "n_skipped", "selected_names",
+    *HEALTH,
 )  # fmt: skip
 """Of ``curve.csv``. The line of step 0 is the start: it has no reward, and its training seconds are
 those of the reset. ``selected`` are the data-set rows just annotated, best score first, and
@@ -30,6 +36,7 @@ LOCK = "lock"
 """Names of a cell's files."""
 SHARED = (
     "dataset", "fingerprint", "environment", "initial_file", "classifier", "threads", "retrain_at",
+    "retraining",
 )  # fmt: skip
 """Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
 

@@ -159,7 +159,12 @@ def _fully_supervised(name: str) -> Method:
 
         return FullySupervised(env, seed)
 
-    return Method(name, BUILT_IN[name], make, chooses=False)
+    def settings(env: Env, seed: int, changes: Record) -> Record:
+        from benchmarks.matrix.provenance import retraining
+
+        return {"retraining": retraining(env)}  # there are cells that were trained for less
+
+    return Method(name, BUILT_IN[name], make, settings, chooses=False)
 
 
 FIXED: Record = {"mask": True, "noise_space": "logit", "noise_scale": "spread"}

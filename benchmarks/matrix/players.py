@@ -142,6 +142,10 @@ class Online:
         self._agent = agent_from_record(self._env, record)
         self._run = env.get_wrapper_attr("run")
 
+    def health(self) -> dict[str, float]:
+        """How the agent does, by the names of ``layout.HEALTH``."""
+        return self._agent.health.known()
+
     def reset(self) -> None:
         """Reset with the seed."""
         self._env.reset(seed=self._seed)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -12,7 +12,7 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
-from benchmarks.matrix.layout import COLUMNS, CURVE, START, write_text
+from benchmarks.matrix.layout import COLUMNS, CURVE, HEALTH, START, write_text
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -23,6 +23,10 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         config: the cell's.
         folder: of the cell.
         one_point: whether, instead of a curve, it is the evaluation of full supervision, ALL.
+
+    Attributes:
+        over: whether the episode has ended.
+        health: asked at every step for the columns of ``layout.HEALTH``.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._start_is_checked = False
         self._since = time.perf_counter()
         self.over = False
+        self.health: Callable[[], Mapping[str, float]] = dict
 
     @property
     def n_steps(self) -> int:
@@ -100,6 +105,8 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
             "acquisition_seconds": f"{acquisition:.4f}",
             "training_seconds": f"{training:.4f}",
             "selected_names": json.dumps(dataset.names[rows].tolist()),
+            **dict.fromkeys(HEALTH, ""),
+            **{name: f"{n:.6g}" for name, n in self.health().items()},
         }
         self._append([values[name] for name in self._columns])
 

@@ -242,6 +242,52 @@ def smooth_rewards(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.assign(reward=smooth)
 
 
+# --- how an agent does ----------------------------------------------------------------------------
+
+
+HEALTH_PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("share", (("saturated", "outputs all but 0 or 1"), ("tied", "choices left to ties"))),
+    ("rank correlation", (("rank_correlation", "executed and intended scores"),)),
+    ("value", (("q", "size of mean Q"), ("q_limit", "largest return"))),
+    ("gradient", (("actor_gradient", "actor"), ("critic_gradient", "critic"))),
+)
+"""Name of each axis -> the columns of ``curve.csv`` that it has, and what they are called."""
+
+
+@mpl.rc_context(STYLE)
+def health(curves: pd.DataFrame, method: str) -> Figure:
+    """What ``agents.ddpg.health`` saw of an agent that learned: means over seeds, by step.
+
+    Args:
+        curves: with the columns of ``layout.HEALTH``.
+        method: one that has values there.
+    """
+    own = curves[curves["method"] == method].groupby("step").mean(numeric_only=True)
+    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    panels = figure.subplots(len(HEALTH_PANELS), sharex=True)
+    for axes, (axis, lines) in zip(panels, HEALTH_PANELS, strict=True):
+        for (column, name), style in zip(lines, HIGHLIGHTS, strict=False):
+            values = own[column].abs() if axis == "value" else own[column]
+            axes.plot(
+                own.index, values, label=name, gid=f"{column}:{method}", linewidth=1.6,
+                color=style["color"], linestyle=style["linestyle"],
+            )  # fmt: skip
+        if axis in ("value", "gradient"):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(-0.04, 1.04)
+        axes.set_ylabel(axis)
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, frameon=False, fontsize=8,
+            borderpad=0, handlelength=2, borderaxespad=0.1,
+        )  # fmt: skip
+    panels[-1].set_xlabel("query")
+    figure.align_ylabels()
+    return figure
+
+
 # --- classes --------------------------------------------------------------------------------------
 
 

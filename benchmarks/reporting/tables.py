@@ -60,7 +60,11 @@ def all_tables(experiment: Experiment) -> list[Table]:
     for metric, title in METRICS.items():
         name = f"retrained_{metric}"
         if everything[name].notna().any():
-            caption = f"{title} of a classifier trained from scratch on what each method labelled"
+            passes = experiment.config["classifier"]["pretrain_passes"]
+            how = experiment.config.get("retraining") or f"{passes} passes"  # of older programs
+            caption = (
+                f"{title} of a classifier trained from scratch on what each method labelled ({how})"
+            )
             at = [f for f in experiment.config["retrain_at"] if f <= fractions[-1] + 1e-9]
             tables.append(score_table(name, caption, experiment, name, at))
     tables.append(_overview(experiment))

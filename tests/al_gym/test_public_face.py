@@ -23,7 +23,7 @@ RUN = {
     "start_fingerprint",
     # what the classifier makes of images, and of other labelled sets
     "embed", "predict_with_dropout", "evaluate_retrained", "fully_labelled",
-    "evaluate_fully_supervised",
+    "evaluate_fully_supervised", "online_gradient_steps", "retraining_passes",
     # going on in another process
     "state_dict", "last_layer", "load_state_dict",
     # for the loop

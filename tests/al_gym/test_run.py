@@ -1,12 +1,13 @@
 """What a run offers beyond the standard API, variants of its classifier, and going on elsewhere."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from agents import checkpoint
-from al_gym import ActiveLearningEnv, EnvConfig
+from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
 from al_gym.classifiers import make_classifiers
 from tests.al_gym.episodes import assert_equal, assert_unchanged, make, run, state_of
 from tests.samples import FAST, One
@@ -36,7 +37,8 @@ def test_fully_supervised_is_trained_on_everything(dataset):
     twin.initialize(np.random.default_rng(children[1]))
     pool = env.run.episode.pool
     order = np.concatenate([pool.labelled, pool.indices])
-    twin.fit(order, dataset.labels[order], 12, np.random.default_rng(children[2]))
+    passes = env.run.retraining_passes(len(order))
+    twin.fit(order, dataset.labels[order], passes, np.random.default_rng(children[2]))
     predicted = twin.predict(dataset.test).argmax(1)
     assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
     assert scores.macro_f1 > info["macro_f1"]
@@ -76,10 +78,55 @@ def test_retraining_is_that_of_a_fresh_classifier(env, dataset):
     children = np.random.SeedSequence(env.run.start.seed).spawn(4)
     twin.initialize(np.random.default_rng(children[1]))
     rows, labels = env.run.episode.pool.labelled, env.run.episode.pool.labels
-    passes = env.run.classifier_config.pretrain_passes
+    passes = env.run.retraining_passes(len(rows))
     twin.fit(rows, labels, passes, np.random.default_rng(children[2]))
     predicted = twin.predict(dataset.test).argmax(1)
     assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
+
+
+@pytest.mark.parametrize("budget", [1.0, 0.5])
+@pytest.mark.parametrize(("passes", "pretrain_passes"), [(1, 2), (3, 12)])
+def test_retraining_takes_as_many_gradient_steps_as_an_episode(
+    dataset, budget, passes, pretrain_passes
+):
+    """Counted batch by batch; samples_trained are those that the classifier really saw."""
+    classifier = replace(FAST, update_passes=passes, pretrain_passes=pretrain_passes)
+    env = make(dataset, classifier, budget=budget)
+    _, info = env.reset(seed=0)
+    n, terminated = info["n_labelled"], False
+    steps = pretrain_passes * -(-n // 16)
+    while not terminated:
+        *_, terminated, _, info = env.step(np.ones(env.action_space.shape))
+        steps += passes * -(-int(info["n_labelled"]) // 16)
+    assert env.run.online_gradient_steps == steps
+    for n, retrain in (
+        (int(info["n_labelled"]), env.run.evaluate_retrained),
+        (len(dataset.train), env.run.evaluate_fully_supervised),
+    ):
+        expected = next(p for p in range(1000) if p * -(-n // 16) >= steps)
+        before = env.run.counters.samples_trained
+        retrain()
+        assert env.run.counters.samples_trained - before == n * expected
+
+
+def test_retraining_from_scratch_is_what_an_episode_does(dataset):
+    classifier = replace(FAST, update="scratch", pretrain_passes=3)
+    env = make(dataset, classifier, budget=1.0)
+    env.reset(seed=0)
+    env.step(np.ones(env.action_space.shape))
+    before = env.run.counters.samples_trained
+    env.run.evaluate_retrained()
+    assert env.run.counters.samples_trained - before == 3 * len(env.run.episode.pool.labelled)
+
+
+def test_retraining_at_the_papers_size(dataset):
+    """3,500 lesions, 5 % at the start, 5 per query: 330 + 76,787 gradient steps, 353 passes."""
+    env = make(dataset, ClassifierConfig(device="cpu"))
+    run = env.run
+    sizes = {"n_initial": 175, "n_budget": 3500, "max_steps": 665, "config": EnvConfig()}
+    run.task = SimpleNamespace(**sizes)
+    assert run.online_gradient_steps == 330 + 76_787
+    assert run.retraining_passes(3500) == 353
 
 
 def test_the_fingerprint_of_a_start(dataset):

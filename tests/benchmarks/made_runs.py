@@ -27,7 +27,8 @@ CONFIG: dict[str, Any] = {
     "fingerprint": "1f3a", "class_names": ["nodule", "cord", "arteriosclerosis", "lymph node"],
     "n_training": 526, "max_steps": 20,
     "environment": {"query_size": 10, "budget": 0.43, "initial_fraction": 0.05},
-    "classifier": {"network": "efficientnet_lite0", "learning_rate": 0.001, "update_passes": 10},
+    "classifier": {"network": "efficientnet_lite0", "learning_rate": 0.001, "update_passes": 10,
+                   "pretrain_passes": 30},
     "versions": {"python": "3.12", "torch": "2.9"}, "commit": "abc1234", "device": "CPU, x86_64",
     "agent": {},
 }  # fmt: skip
@@ -63,12 +64,12 @@ def write(
             (cell / layout.RESULT).write_text("{}")
             steps = n_steps if facts_of(method, config).has_curve else 0
             with (cell / layout.CURVE).open("w") as file:
-                lines = _lines(gain, seed, number, steps)
+                lines = _lines(gain, seed, number, steps, learns=method in ("drla", "frozen"))
                 csv.writer(file, lineterminator="\n").writerows([layout.COLUMNS, *lines])
     return folder
 
 
-def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[list[str]]:
+def _lines(gain: float, seed: int, number: int, n_steps: int, learns: bool) -> list[list[str]]:
     """A curve that saturates; its level and start are the seed's, its luck and noise the cell's."""
     level = np.random.default_rng(seed).normal(0, 0.012)
     own = np.random.default_rng((seed, number))
@@ -87,9 +88,17 @@ def _lines(gain: float, seed: int, number: int, n_steps: int) -> list[list[str]]
             f"{f1[step] + 0.06:.6f}", f"{0.25 - 2 * gain + 3 * noise[step]:.6f}" if step else "",
             "", " ".join(str(round(n)) for n in counts[step]), "", "", "0.0100", "0.2000", "0",
             json.dumps(_names(own, number) if step else []),
+            *(_health(step) if learns and step else [""] * len(layout.HEALTH)),
         ]
         for step in range(n_steps + 1)
     ]  # fmt: skip
+
+
+def _health(step: int) -> list[str]:
+    """An agent that saturates, and whose critic diverges; before it trained there is no Q."""
+    share = min(1.0, step / 12)
+    numbers = [share, 0.8 + 0.2 * share, 0.3 * (1 - share), 2.0**step, 20.0, 0.1, 0.02 * step]
+    return [f"{n:.6g}" if step > 1 or i < 3 else "" for i, n in enumerate(numbers)]
 
 
 def _names(rng: np.random.Generator, number: int) -> list[str]:

@@ -51,7 +51,8 @@ def test_every_cell_has_a_folder_with_config_and_curve(finished):
             assert record["notes"] == []
             assert len(record["fingerprint"]) == 32 and record["versions"]["torch"]
             assert record["device"].startswith("CPU") and "commit" in record
-            assert (record["agent"] != {}) == (method.startswith(("drla", "sb3-")))
+            has_settings = method.startswith(("drla", "sb3-")) or method == "all"
+            assert (record["agent"] != {}) == has_settings
             assert tuple(lines(folder / "curve.csv")[0]) == layout.COLUMNS
             assert sorted(p.name for p in folder.iterdir() if p.name != "lock") == [
                 "config.json", "curve.csv", "result.json", "start.txt",

@@ -36,6 +36,18 @@ def test_a_budget_is_a_share_or_a_number_of_images(settings, tmp_path):
     assert type(tyro.cli(run.RunConfig, args=["--out", "x", "--budget", "1.0"]).budget) is float
 
 
+def test_all_that_was_trained_for_less_is_not_gone_on_with(settings, tmp_path):
+    """As by a program that gave ALL the passes of a start, and an episode many more steps."""
+    config = settings(tmp_path, methods=("ms", "all"), seeds=1)
+    assert run.main(config) == 0
+    path = tmp_path / "Folder" / "all" / "seed0" / "config.json"
+    record = json.loads(path.read_text())
+    assert record["agent"]["retraining"].endswith("gradient steps, as an episode takes")
+    path.write_text(json.dumps(record | {"agent": {}}))
+    with pytest.raises(ValueError, match=r"all.*other settings \(agent.retraining None there"):
+        run.main(config)
+
+
 def test_any_keyword_of_make_can_be_set(settings, tmp_path):
     config = settings(
         tmp_path, methods=("ms",), seeds=1,

@@ -43,12 +43,28 @@ def test_names_are_those_of_the_rows(recorder, named):
     selected = [int(row) for row in step["selected"].split()]
     assert selected == named.run.episode.pool.indices[named.run.episode.query.rows].tolist()
     assert json.loads(step["selected_names"]) == named.run.dataset.names[selected].tolist()
-    assert layout.COLUMNS[-1] == "selected_names"
+    assert all(step[name] == "" for name in layout.HEALTH)  # nobody said how it does
+
+
+def test_how_the_agent_does_is_asked_at_every_step(recorder, named):
+    known = {}
+    recorder.health = known.copy
+    recorder.reset(seed=0)
+    action = np.linspace(0, 1, named.action_space.shape[0])
+    known.update(saturated=0.25)
+    recorder.step(action)
+    known.update(saturated=1 / 3, q=8464.125, q_limit=100.0)
+    recorder.step(action)
+    start, first, second = rows(recorder)
+    assert [start[name] for name in layout.HEALTH] == [""] * 7
+    assert (first["saturated"], first["q"]) == ("0.25", "")
+    assert (second["saturated"], second["q"], second["q_limit"]) == ("0.333333", "8464.12", "100")
+    assert first["tied"] == second["tied"] == ""
 
 
 def test_a_curve_goes_on_with_the_columns_it_began_with(recorder, named):
     recorder.reset(seed=0)
-    older = layout.COLUMNS[:-2]
+    older = layout.COLUMNS[:12]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([older, [rows(recorder)[0][name] for name in older]])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from benchmarks.matrix import layout
 from benchmarks.reporting import figures, statistics
 
 
@@ -91,6 +92,17 @@ def test_the_diagram_of_ranks_has_every_method_and_a_bar_a_group(experiment):
     assert first < group.min() and last > group.max()
 
 
+def test_how_an_agent_does_is_drawn_from_the_curves(experiment):
+    """Means over seeds; a value below 0 is as far out of bounds as one above."""
+    curves = experiment.curves.assign(q=-experiment.curves["q"])
+    figure = figures.health(curves, "drla")
+    own = experiment.curves.query("method == 'drla'").groupby("step")
+    for column in layout.HEALTH:
+        (line,) = lines(figure, column).values()
+        np.testing.assert_allclose(line.get_ydata(), own[column].mean(), rtol=1e-12)
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear", "log", "log"]
+
+
 def test_classes_stand_beside_those_of_the_training_set(experiment):
     names = experiment.config["class_names"]
     figure = figures.class_balance(
@@ -111,6 +123,7 @@ def test_every_text_has_a_colour_that_a_page_can_exchange(experiment, tmp_path):
         figures.critical_difference(ranking, experiment.label),
         figures.forest(tests, list(tests.index), "random", experiment.label),
         panels(experiment)[0][1],
+        figures.health(experiment.curves, "drla"),
     ]
     known = {light for light, _ in figures.THEME.values()}
     for figure in drawn:

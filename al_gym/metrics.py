@@ -1,7 +1,8 @@
 """Macro and micro F1 (paper, 3.1), and the cross-entropy, of a set of predictions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,12 +19,24 @@ class Evaluation:
     """The same over summed counts; with one label an image this is the accuracy."""
     cross_entropy: float
     """Mean of -log of the true class's probability, in nats."""
+    predicted: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """(n,) the class that each image was given, uint8, or int16 of more than 256 classes; None
+    unless it was asked for, see ``Run.keep_predictions``."""
 
 
 NOT_MEASURED = Evaluation(float("nan"), float("nan"), float("nan"))
 """On no images."""
 N_BYTES = 12
 """What one classifier's evaluation takes on their way from the device."""
+
+
+def classes(softmax: Tensor) -> Tensor:
+    """The most probable class of each row of (n, M); of equal ones the first, as in ``evaluate``.
+
+    Returns:
+        (n,) uint8, or int16 of more than 256 classes.
+    """
+    return softmax.argmax(1).to(torch.uint8 if softmax.shape[1] <= 256 else torch.int16)
 
 
 def evaluate(softmax: Tensor, labels: Tensor) -> list[Evaluation]:

@@ -4,6 +4,7 @@ All runs of a call belong to one loop: their classifiers do the same work togeth
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,7 +135,7 @@ def evaluations(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[Ev
     """How well each classifier predicts images of the data set; None where there are none to do.
 
     Runs with the same images, as on the test set, are evaluated together, and only the three
-    numbers of each leave the device.
+    numbers of each leave the device, and the predicted classes of runs that keep them.
     """
     found: list[Evaluation | None] = [None] * len(runs)
     asked = [i for i, each in enumerate(indices) if len(each)]
@@ -149,9 +150,14 @@ def evaluations(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[Ev
         truth = torch.as_tensor(labels[group[0]], device=classifiers.device)
         evaluations = metrics.evaluate(torch.stack([predicted[j] for j in group]), truth)
         for j, evaluation in zip(group, evaluations, strict=True):
-            classifiers.counters[runs[asked[j]].k].bytes_to_host += metrics.N_BYTES
+            run = runs[asked[j]]
+            counters = classifiers.counters[run.k]
+            counters.bytes_to_host += metrics.N_BYTES
             if not np.isfinite(evaluation.cross_entropy):
                 raise _diverged(classifiers.config)
+            if run.keeps_predictions:
+                classes = to_host(metrics.classes(predicted[j]), counters)
+                evaluation = replace(evaluation, predicted=classes)
             found[asked[j]] = evaluation
     return found
 

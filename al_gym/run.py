@@ -40,6 +40,7 @@ class Run:
         task: with ``dataset`` and ``config``, and the sizes that hold for every seed.
         rng: the generator of everything that is drawn after the start.
         start: the beginning of the episode; None before there is one.
+        keeps_predictions: whether evaluations say what class each image was given.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Run:
         self.rng = np.random.default_rng()
         self.start: Start | None = None
         self._episode: Episode | None = None
+        self.keeps_predictions = False
 
     @property
     def dataset(self) -> ImageDataset:
@@ -238,6 +240,15 @@ class Run:
             self.start, self.annotator, self._episode = kept
 
         return go_back
+
+    def keep_predictions(self) -> None:
+        """From the next reset on let evaluations say what class each image was given.
+
+        ``episode.test.predicted`` has it for the test images. A byte an image leaves the device at
+        each look at them. What the run has done so far is forgotten.
+        """
+        if not self.keeps_predictions:
+            self.keeps_predictions, self.start, self._episode = True, None, None
 
     # --- beyond the episode -----------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ and in the first, second and last third of the budget, beside MS; and for the po
 transfer the question that was put beforehand: above MS on data they have not seen? There Holm's
 correction is over both policies and all data sets; in the tables of the data sets it is over the
 methods. Whether a policy is *below* MS is judged without correction, which would be to its favour.
-Tests and intervals are over seeds, that is over starts and initial weights, on one test set each.
+Tests are over seeds, that is over starts and initial weights, and over the groups of the test set,
+where its cells have kept their predictions. AULC and label saving have intervals over seeds alone.
 """
 
 import sys
@@ -51,7 +52,9 @@ def main(config: LadderConfig) -> int:
         ValueError: results that cannot be compared.
     """
     experiments = results.load(config.folders)
-    parts = [f"{each.name}:\n\n{markdown(table(each))}" for each in experiments]
+    parts = [
+        f"{each.name}:\n\n{markdown(table(each))}\n\n{basis(each)}".rstrip() for each in experiments
+    ]
     answer = question({each.name: each.curves for each in experiments})
     if not answer.empty:
         parts.append(f"Above MS on data not seen?\n\n{markdown(answer)}")
@@ -81,9 +84,17 @@ def table(experiment: Experiment) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
 
+def basis(experiment: Experiment) -> str:
+    """What the tests of ``table`` are over, and what they could find."""
+    tests = statistics.paired_tests(experiment.compared, METRIC, REFERENCE)
+    over = f"Paired t-tests over {tables.sampled([tests])}. {tables.power([tests], DIGITS)}"
+    return "" if tests.empty else over
+
+
 def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """For each policy that transfers and each data set: difference to MS, corrected, and saving.
 
+    "power 0.8 at" is the difference that would be found with that probability, uncorrected.
     The saving is the labels that MS needs, over those that the policy needs, to first reach
     RANDOM's final score: medians over seeds, with a bootstrap interval over them.
 
@@ -104,6 +115,7 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
             if tests.empty:
                 continue
             row = tables.paired_row(tests, method, "- MS", DIGITS)
+            row["power 0.8 at"] = f"{tests.loc[method, 'detectable']:.{DIGITS}f}"
             rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:

@@ -97,8 +97,9 @@ def _differences(experiment: Experiment, folder: Path) -> Section:
             caption = f"Difference of each method's AULC to {experiment.label(baseline)}'s"
             pictures.append(_picture(f"forest_{baseline}", caption, figure, folder))
     text = (
-        "Dots are mean differences over seeds, lines their 95 % intervals. Filled, coloured and "
-        "with a triangle: significant after Holm's correction; hollow and grey: not significant."
+        "Dots are mean differences, lines their 95 % intervals over "
+        f"{tables.sampled(list(tests.values()))}. Filled, coloured and with a triangle: "
+        "significant after Holm's correction; hollow and grey: not significant."
     )
     ranking = statistics.ranking(compared, "macro_f1")
     if ranking is not None:
@@ -106,8 +107,8 @@ def _differences(experiment: Experiment, folder: Path) -> Section:
         pictures.append(_picture("critical_difference", "Mean ranks by AULC", figure, folder))
         text += (
             " In the diagram of ranks, a bar joins methods that are not significantly different "
-            f"(Nemenyi's test over {ranking.n_seeds} seeds, which is stricter than the paired "
-            "tests, as it compares all pairs; Friedman's test that all are alike: p "
+            f"(Nemenyi's test over {ranking.n_seeds} seeds alone, which is stricter than paired "
+            "tests over seeds, as it compares all pairs; Friedman's test that all are alike: p "
             f"{_equation(tables.p_value(ranking.p))}; Demšar, JMLR 7, 2006)."
         )
     return Section("How large are the differences?", text, pictures)

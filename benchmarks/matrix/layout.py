@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FORMAT = 3
-"""Of a cell's folder; raised when an older program could not go on with it: 3 named the files."""
+FORMAT = 4
+"""Of a cell's folder; raised when an older program could not go on with it: 3 named the files, 4
+kept what was predicted."""
 HEALTH = (
     "saturated", "tied", "rank_correlation", "q", "q_limit", "actor_gradient", "critic_gradient",
 )  # fmt: skip
@@ -33,6 +34,7 @@ commas. A curve that an older program began goes on without the columns it began
 CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
 LOCK = "lock"
+PREDICTIONS, TEST_IMAGES = "predictions.bin", "test_images.npz"
 """Names of a cell's files."""
 SHARED = (
     "dataset", "fingerprint", "environment", "initial_file", "classifier", "threads", "retrain_at",

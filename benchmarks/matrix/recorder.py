@@ -12,11 +12,15 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
+from al_gym.metrics import Evaluation
+from benchmarks.matrix import predictions
 from benchmarks.matrix.layout import COLUMNS, CURVE, HEALTH, START, write_text
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
     """Writes a line of ``curve.csv`` for the start and for every step of the first episode.
+
+    Beside it ``predictions.bin`` gets what the classifier predicted of the test images.
 
     Args:
         env: the environment.
@@ -35,6 +39,9 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._folder, self._one_point = folder, one_point
         self._run = env.get_wrapper_attr("run")
+        self._run.keep_predictions()
+        truth = predictions.Truth.of(self._run.dataset)
+        self._predictions = predictions.Writer(folder, truth)
         self._retrain_at = list(config["retrain_at"])
         self._lines: list[str] = []
         self._columns: Sequence[str] = COLUMNS
@@ -57,6 +64,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._lines, self._retrain_at = state["lines"], state["retrain_at"]
         self._columns = next(csv.reader(self._lines))  # an older program may have had fewer
         (self._folder / CURVE).write_text("".join(self._lines))
+        self._predictions.go_on(len(self._lines) - 1)
 
     def start_clock(self) -> None:
         """Count the method's seconds from now."""
@@ -72,9 +80,12 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         if not self._lines:
             (self._folder / CURVE).write_text("")
             self._append(COLUMNS)
+            self._predictions.begin()
+            scores = self._run.episode.test
             if self._one_point:
-                info = self._fully_supervised()
+                info, scores = self._fully_supervised()
                 self.over = True
+            self._predictions.append(scores.predicted)
             self._record(info, "", 0.0, time.perf_counter() - before)
         self.start_clock()
         return observation, info
@@ -85,6 +96,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         if not self.over:
             self.over = terminated
+            self._predictions.append(self._run.episode.test.predicted)
             self._record(info, reward, before - self._since, time.perf_counter() - before)
         self.start_clock()
         return observation, reward, terminated, truncated, info
@@ -120,11 +132,11 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         scores = info if self._one_point else asdict(self._run.evaluate_retrained())
         return {f"retrained_{name}": scores[name] for name in names}
 
-    def _fully_supervised(self) -> dict[str, Any]:
-        """The ``info`` of ALL: what a classifier trained on everything scores."""
+    def _fully_supervised(self) -> tuple[dict[str, Any], Evaluation]:
+        """The ``info`` of ALL, and its evaluation: of a classifier trained on everything."""
         pool = self._run.fully_labelled()
         scores = self._run.evaluate_retrained(pool)
-        return {
+        info = {
             "n_labelled": len(pool.labels),
             "labelled_fraction": 1.0,  # all there is has been asked about
             "macro_f1": scores.macro_f1,
@@ -132,6 +144,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
             "class_counts": np.bincount(pool.labels, minlength=self._run.dataset.n_classes),
             "n_skipped": len(pool.skipped),
         }
+        return info, scores
 
     def _append(self, values: Sequence[Any]) -> None:
         text = io.StringIO()

@@ -6,6 +6,7 @@ from al_gym.config import STARTS
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import statistics, tables
 from benchmarks.reporting.results import Experiment
+from benchmarks.reporting.twoway import Scores
 
 NAMED = 5
 """More methods than this are counted in a headline, not named."""
@@ -52,12 +53,13 @@ def basis(experiment: Experiment) -> str:
     said = f"{experiment.label(standing.best)}'s {areas[standing.best].mean():.3f}"
     if random in standing.methods and random != standing.best:
         said += f", {experiment.label(random)}'s {areas[random].mean():.3f}"
+    tests = statistics.paired_tests(experiment.compared, "macro_f1", standing.best)
     counts = sorted({areas[method].size for method in standing.methods})
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     return (
         f"Score: area under the learning curve (AULC), the mean of macro F1 over it; {said}. "
-        f"Paired t-tests over {seeds} seeds, Holm's correction, 5 %. The best is chosen on the "
-        "seeds that it is tested on, which favours it a little."
+        f"Paired t-tests over {seeds} {tables.sampled([tests])}; Holm's correction, 5 %. The best "
+        "is chosen on the seeds that it is tested on, which favours it a little."
     )
 
 
@@ -86,8 +88,8 @@ def comparisons(experiment: Experiment) -> list[str]:
         fewest, most = tests["seeds"].min(), tests["seeds"].max()
         n_seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
         said.append(
-            f"Against {experiment.label(baseline)} by AULC of macro F1 over {n_seeds} seeds "
-            f"(paired t-test, Holm, 5 %): {'; '.join(parts)}."
+            f"Against {experiment.label(baseline)} by AULC of macro F1 over {n_seeds} "
+            f"{tables.sampled([tests])} (paired t-test, Holm, 5 %): {'; '.join(parts)}."
         )
     return said
 
@@ -128,6 +130,13 @@ def notes(experiment: Experiment) -> list[str]:
             "The cells were run by different versions, or on different machines; they are listed "
             "under “Program”"
         )
+    without = experiment.without_predictions
+    if without and len(without) < experiment.compared["method"].nunique():
+        listed = ", ".join(map(experiment.label, without))
+        said.append(
+            f"Tests are over seeds only, as cells of {listed} have not kept what was predicted of "
+            "the test images"
+        )
     frame = experiment.everything
     seeds_of = {m: tuple(sorted(frame[frame["method"] == m]["seed"].unique()))
                 for m in experiment.methods}  # fmt: skip
@@ -140,7 +149,7 @@ def notes(experiment: Experiment) -> list[str]:
 def _standing(experiment: Experiment) -> statistics.Standing | None:
     compared = experiment.compared
     methods = list(compared["method"].unique())
-    return statistics.standing(statistics.aulc(compared, "macro_f1"), methods)
+    return statistics.standing(Scores.of(compared, "macro_f1"), methods)
 
 
 def _listed(experiment: Experiment, methods: list[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.matrix import layout
+from benchmarks.matrix import layout, predictions
 from benchmarks.matrix.facts import REFERENCES, Facts, facts_of, order
 from benchmarks.matrix.provenance import completed
 
@@ -45,7 +45,7 @@ class Experiment:
     """Of the first cell; what decides the curves is the same in all of them."""
     curves: pd.DataFrame
     """Finished cells of methods that have a learning curve: ``method``, ``seed`` and the columns of
-    ``curve.csv``, a row a step."""
+    ``curve.csv``, a row a step; and ``predictions``, what a cell has kept of them."""
     supervised: pd.DataFrame
     """The same of methods that are one point, such as ALL."""
     facts: dict[str, Facts]
@@ -71,6 +71,13 @@ class Experiment:
         """The curves of methods that are tested and ranked, which bounds are not."""
         bounds = [method for method, facts in self.facts.items() if not facts.compared]
         return self.curves[~self.curves["method"].isin(bounds)]
+
+    @property
+    def without_predictions(self) -> list[str]:
+        """Methods that are compared, with a cell that has not kept its predictions."""
+        compared = self.compared
+        lacking = compared["predictions"].isna() if "predictions" in compared else slice(None)
+        return list(compared[lacking]["method"].unique())
 
     @property
     def methods(self) -> list[str]:
@@ -143,6 +150,7 @@ def _experiment(name: str, cells: list[Cell]) -> Experiment:
         if different:
             raise ValueError(f"{cell.folder} cannot be compared with {first.folder}: {different}")
     _check_starts(cells)
+    truth: predictions.Truth | None = None
     facts = {cell.method: facts_of(cell.method, cell.config) for cell in cells}
     curves: list[pd.DataFrame] = []
     supervised: list[pd.DataFrame] = []
@@ -151,7 +159,17 @@ def _experiment(name: str, cells: list[Cell]) -> Experiment:
         curve = read_curve(cell.folder / layout.CURVE)
         if (cell.folder / layout.RESULT).exists():
             part = curves if facts[cell.method].has_curve else supervised
-            part.append(curve.assign(method=cell.method, seed=cell.seed))
+            curve = curve.assign(method=cell.method, seed=cell.seed)
+            kept = predictions.read(cell.folder, len(curve))
+            if kept is not None:
+                truth = truth or kept.truth
+                if not kept.truth.is_of(truth):
+                    raise ValueError(
+                        f"{cell.folder} has other test images, or other groups of them, than the "
+                        "cells before it: they cannot be compared"
+                    )
+                curve = curve.assign(predictions=kept)
+            part.append(curve)
         else:
             steps = max(0, len(curve) - 1)
             unfinished.append(Unfinished(cell.method, cell.seed, steps, _error(cell.folder)))

@@ -1,8 +1,9 @@
 """Numbers of a report: means with intervals, paired tests, label saving. The formulas are SciPy's.
 
 Everything takes the ``curves`` of ``benchmarks.reporting.results.Experiment``: a row a step, with
-``method`` and ``seed``. Seeds are what is averaged over and tested on; methods on one seed share
-their start, so the tests are paired.
+``method`` and ``seed``. Seeds are what is averaged over; methods on one seed share their start, so
+the tests are paired. They are over seeds and groups of the test set where all cells have kept what
+they predicted of it, and otherwise over seeds alone: ``benchmarks.reporting.twoway``.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.matrix.facts import REFERENCES
+from benchmarks.reporting.twoway import LEVEL, Scores, paired_test
 
 PAPER_FRACTIONS = (0.26, 0.40, 0.54, 0.68, 0.82, 1.0)
 """Labelled fractions of the paper's Tables 1 and 2."""
 ENOUGH_SEEDS = 5
 """With fewer, a report draws no conclusion."""
-LEVEL = 0.05
-"""Of significance."""
 
 
 def interval(values: np.ndarray) -> tuple[Any, Any]:
@@ -56,10 +56,14 @@ def at_fraction(curves: pd.DataFrame, metric: str, fraction: float) -> pd.Series
 
     Cells whose curve does not span the fraction, or whose metric is empty there, are left out.
     """
+    return rows_at(curves, metric, fraction).set_index(["method", "seed"])[metric]
+
+
+def rows_at(curves: pd.DataFrame, metric: str, fraction: float) -> pd.DataFrame:
+    """The rows of ``at_fraction``, at most one of each cell."""
     starts = curves.groupby(["method", "seed"])["labelled_fraction"].transform("first")
     reached = curves[(curves["labelled_fraction"] >= fraction - 1e-9) & (starts <= fraction + 1e-9)]
-    first = reached.groupby(["method", "seed"]).head(1)
-    return first.set_index(["method", "seed"])[metric].dropna()
+    return reached.groupby(["method", "seed"]).head(1).dropna(subset=[metric])
 
 
 def aulc(curves: pd.DataFrame, metric: str) -> pd.Series:
@@ -73,11 +77,15 @@ def aulc_by_thirds(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     Returns:
         Columns "early", "middle" and "late"; NaN where a curve is too short to have one.
     """
+    means = curves.groupby(["method", "seed", thirds(curves).rename("third")])[metric].mean()
+    return means.unstack("third").reindex(columns=["early", "middle", "late"])
+
+
+def thirds(curves: pd.DataFrame) -> pd.Series:
+    """Row by row which third of its cell's steps it is in: "early", "middle" or "late"."""
     cells = curves.groupby(["method", "seed"])
     third = 3 * cells.cumcount() // cells["step"].transform("size")
-    names = third.map({0: "early", 1: "middle", 2: "late"})
-    means = curves.groupby(["method", "seed", names.rename("third")])[metric].mean()
-    return means.unstack("third").reindex(columns=["early", "middle", "late"])
+    return third.map({0: "early", 1: "middle", 2: "late"})
 
 
 def table(curves: pd.DataFrame, metric: str, fractions: list[float]) -> pd.DataFrame:
@@ -173,7 +181,9 @@ def label_saving(curves: pd.DataFrame, supervised: pd.DataFrame, metric: str) ->
 def paired_tests(
     curves: pd.DataFrame, metric: str, baseline: str, methods: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Paired t-test of methods' AULC against a baseline's, over the seeds both have.
+    """Paired t-tests of methods' AULC against a baseline's, over the seeds both have.
+
+    Where all cells have their ``predictions``, they are over the groups of the test set as well.
 
     Args:
         curves: see above.
@@ -183,22 +193,23 @@ def paired_tests(
 
     Returns:
         Rows: methods. Columns: ``difference``, ``low`` and ``high`` of its 95 % interval,
-        ``wins`` (seeds in which the method was better), ``seeds``, ``p`` and ``p_holm``, corrected
-        over the methods compared. Methods with fewer than ``ENOUGH_SEEDS``
+        ``wins`` (seeds in which the method was better), ``seeds``, ``groups`` (0: over seeds
+        alone), ``p``, ``detectable`` (the difference that would be found with probability 0.8) and
+        ``p_holm``, corrected over the methods compared. Methods with fewer than ``ENOUGH_SEEDS``
         seeds in common are left out.
     """
     compared = curves["method"].unique() if methods is None else methods
     order = [method for method in curves["method"].unique() if method in compared]
-    return compare(aulc(curves, metric), baseline, order)
+    return compare(Scores.of(curves, metric), baseline, order)
 
 
-def compare(values: pd.Series, baseline: str, methods: Sequence[str]) -> pd.DataFrame:
-    """Paired t-tests of methods' values, by (method, seed), against a baseline's.
+def compare(scores: Scores, baseline: str, methods: Sequence[str]) -> pd.DataFrame:
+    """Paired t-tests of methods' scores against a baseline's.
 
     Returns:
-        As ``paired_tests``, with ``difference`` of the values.
+        As ``paired_tests``, with ``difference`` of the scores.
     """
-    wide = values.unstack("seed")
+    wide, influences = scores.values.unstack("seed"), scores.influences
     rows = {}
     for method in methods:
         if method == baseline or not {method, baseline} <= set(wide.index):
@@ -207,20 +218,23 @@ def compare(values: pd.Series, baseline: str, methods: Sequence[str]) -> pd.Data
         if pair.shape[1] < ENOUGH_SEEDS:
             continue
         ours, theirs = pair.to_numpy()
-        test = stats.ttest_rel(ours, theirs)
-        low, high = test.confidence_interval()
+        parts = None
+        if influences is not None:
+            mine, other = (influences.loc[m].loc[pair.columns] for m in (method, baseline))
+            parts = (mine - other).to_numpy()
+        test = paired_test(ours - theirs, parts)
         rows[method] = {
-            "difference": float(np.mean(ours - theirs)),
-            "low": float(low),
-            "high": float(high),
+            "difference": test.difference,
+            "low": test.difference - test.half,
+            "high": test.difference + test.half,
             "wins": int((ours > theirs).sum()),
             "seeds": len(ours),
-            "p": float(test.pvalue),
+            "groups": 0 if parts is None else parts.shape[1],
+            "p": test.p,
+            "detectable": test.detectable,
         }
     frame = pd.DataFrame.from_dict(rows, orient="index")
     if not frame.empty:
-        # two methods with equal curves (a difference of 0 throughout) differ in nothing
-        frame["p"] = frame["p"].fillna(1.0)
         frame["p_holm"] = multipletests(frame["p"], method="holm")[1]
     return frame
 
@@ -251,18 +265,18 @@ class Standing:
         return [m for m in self.methods if m != self.best and m not in self.below_best]
 
 
-def standing(values: pd.Series, methods: Sequence[str]) -> Standing | None:
-    """The best of methods by values by (method, seed); None if that cannot be said.
+def standing(scores: Scores, methods: Sequence[str]) -> Standing | None:
+    """The best of methods; None if that cannot be said.
 
     Methods with fewer than ``ENOUGH_SEEDS`` seeds are left out. The best is chosen on the seeds
     that it is then tested on, which is a little to its favour.
     """
-    shared = _shared_seeds(values, methods)
+    shared = _shared_seeds(scores.values, methods)
     if len(shared) < 2 or shared.shape[1] < ENOUGH_SEEDS:
         return None
     judged = list(shared.index)
     best = str(shared.mean(axis=1).idxmax())
-    return Standing(best, judged, significant(compare(values, best, judged))[1])
+    return Standing(best, judged, significant(compare(scores, best, judged))[1])
 
 
 def _shared_seeds(values: pd.Series, methods: Sequence[str]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import statistics
 from benchmarks.reporting.results import Experiment, label
+from benchmarks.reporting.twoway import Scores
 
 METRICS = {"macro_f1": "Macro F1", "micro_f1": "Micro F1"}
 PUBLISHED_PRESET = "paper-chestCT"
@@ -54,7 +55,8 @@ def all_tables(experiment: Experiment) -> list[Table]:
     tables = []
     for number, (metric, title) in enumerate(METRICS.items(), 1):
         caption = (
-            f"Table {number}. {title} on the test set by share of labels, mean ± 95 % interval"
+            f"Table {number}. {title} on the test set by share of labels, mean ± 95 % interval "
+            "over seeds"
         )
         tables.append(score_table(f"table{number}", caption, experiment, metric, fractions))
     for metric, title in METRICS.items():
@@ -91,7 +93,7 @@ def score_table(
         index=[experiment.label(method) for method in numbers.index],
     )
     columns = {
-        place: statistics.at_fraction(everything, metric, fraction)
+        place: Scores.of(statistics.rows_at(experiment.compared, metric, fraction), metric)
         for place, fraction in enumerate(fractions)
     }
     table = with_marks(Table(name, caption, cells, numbers), experiment, columns)
@@ -154,11 +156,9 @@ def _overview(experiment: Experiment) -> Table:
     cells["seeds"] = numbers["seeds", ""].astype(int).to_numpy()
     caption = (
         "Area under the learning curve (AULC), mean reward, and seconds of a run: the method's own "
-        "(choosing, learning) and the environment's; mean ± 95 % interval"
+        "(choosing, learning) and the environment's; mean ± 95 % interval over seeds"
     )
-    areas = {
-        place: statistics.aulc(experiment.curves, metric) for place, metric in enumerate(METRICS)
-    }
+    areas = {place: Scores.of(experiment.compared, metric) for place, metric in enumerate(METRICS)}
     return with_marks(Table("overview", caption, cells, numbers), experiment, areas)
 
 
@@ -185,7 +185,11 @@ def _thirds(experiment: Experiment) -> Table:
         index=[experiment.label(method) for method in order],
     )
     caption = "Area under the learning curve, macro F1, in each third of the budget"
-    columns = {place: each[name].dropna() for place, name in enumerate(each)}
+    compared = experiment.compared
+    names = statistics.thirds(compared)
+    columns = {
+        place: Scores.of(compared[names == name], "macro_f1") for place, name in enumerate(each)
+    }
     return with_marks(Table("thirds", caption, cells, numbers), experiment, columns)
 
 
@@ -221,8 +225,12 @@ def _tests(experiment: Experiment, tests: pd.DataFrame, baseline: str) -> Table:
     above, below = statistics.significant(tests)
     symbols = [(row, 0, ABOVE) for row, method in enumerate(tests.index) if method in above]
     symbols += [(row, 0, BELOW) for row, method in enumerate(tests.index) if method in below]
-    caption = f"Paired t-tests against {name}, macro F1; intervals are uncorrected"
-    legend = f"{ABOVE} {BELOW} significantly above, below {name} (Holm's correction, 5 %)."
+    over = sampled([tests])
+    caption = f"Paired t-tests against {name}, macro F1, over {over}; intervals are uncorrected"
+    legend = (
+        f"{ABOVE} {BELOW} significantly above, below {name} (Holm's correction, 5 %). "
+        + power([tests])
+    )
     return Table(f"tests_{file_name(baseline)}", caption, cells, tests, frozenset(),
                  tuple(symbols), legend)  # fmt: skip
 
@@ -254,6 +262,33 @@ def baseline_tests(experiment: Experiment) -> dict[str, pd.DataFrame]:
     return {baseline: frame for baseline, frame in tests.items() if not frame.empty}
 
 
+def sampled(tests: Sequence[pd.DataFrame]) -> str:
+    """What tests are over, in words: the two samples, or the seeds alone."""
+    groups = {int(n) for frame in tests if not frame.empty for n in frame["groups"]}
+    if not groups or 0 in groups:
+        return "seeds only, the test set being taken as given"
+    return f"seeds and the {max(groups)} groups (scans, patients) of the test set"
+
+
+def power(tests: Sequence[pd.DataFrame], digits: int = 3) -> str:
+    """The difference that tests would find with probability 0.8, in a sentence; empty without any.
+
+    Of several tests it is the median, with the smallest and the largest.
+    """
+    made = [frame for frame in tests if not frame.empty]
+    if not made:
+        return ""
+    found = pd.concat(made)
+    numbers = found["detectable"].quantile([0, 0.5, 1])
+    low, middle, high = (f"{n:.{digits}f}" for n in numbers)
+    spread = "" if low == high else f" (the median; {low} to {high})"
+    both = "seeds and test images" if (found["groups"] > 0).all() else "seeds"
+    return (
+        f"With these {both} a difference of {middle}{spread} would be found with probability 0.8, "
+        "uncorrected."
+    )
+
+
 def paired_row(tests: pd.DataFrame, method: str, header: str, digits: int = 3) -> dict[str, str]:
     """The cells of a method's paired test; none if it was not tested.
 
@@ -275,26 +310,27 @@ def paired_row(tests: pd.DataFrame, method: str, header: str, digits: int = 3) -
     }
 
 
-def with_marks(table: Table, experiment: Experiment, columns: dict[int, pd.Series]) -> Table:
+def with_marks(table: Table, experiment: Experiment, columns: dict[int, Scores]) -> Table:
     """The table with the best of a column in bold, and symbols for what is significant in it.
 
     Args:
         table: with a row a method, as its ``numbers`` have them.
         experiment: what it is of. Bounds, and methods that are one point, are not marked.
-        columns: place of a column -> its values by (method, seed).
+        columns: place of a column -> its scores, of compared methods.
     """
     methods = list(experiment.compared["method"].unique())
     rows = {method: row for row, method in enumerate(table.numbers.index)}
     random = REFERENCES[0]
-    bold, symbols = set(), []
-    for column, values in columns.items():
-        standing = statistics.standing(values, methods)
-        own = values[values.index.get_level_values("method").isin(methods)]
-        all_alike = own.groupby(level="seed").nunique().max() == 1  # as at the common start
+    bold, symbols, tests = set(), [], []
+    for column, scores in columns.items():
+        standing = statistics.standing(scores, methods)
+        all_alike = scores.values.groupby(level="seed").nunique().max() == 1  # the common start
         if standing is None or all_alike:
             continue
         bold.add((rows[standing.best], column))
-        above, below = statistics.significant(statistics.compare(values, random, methods))
+        tests.append(statistics.compare(scores, random, methods))
+        tests.append(statistics.compare(scores, standing.best, methods))
+        above, below = statistics.significant(tests[-2])
         for method in standing.methods:
             text = ABOVE * (method in above) + BELOW * (method in below)
             text += BELOW_BEST * (method in standing.below_best)
@@ -305,7 +341,8 @@ def with_marks(table: Table, experiment: Experiment, columns: dict[int, pd.Serie
     legend = (
         f"Bold: the greatest mean. {BELOW_BEST} significantly below it. "
         + f"{ABOVE} {BELOW} significantly above, below {label(random)}. " * (random in methods)
-        + "Paired t-tests over seeds, Holm's correction within a column, 5 %."
+        + f"Paired t-tests over {sampled(tests)}; Holm's correction within a column, 5 %. "
+        + power(tests)
     )
     return replace(table, bold=frozenset(bold), symbols=tuple(symbols), legend=legend)
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.reporting import statistics
+from benchmarks.reporting.twoway import Scores
 
 
 def curve(method, seed, fractions, f1, reward=0.1, n_training=100):
@@ -203,25 +204,25 @@ def test_significant_is_by_the_corrected_p_and_the_sign():
 def test_the_best_and_those_significantly_below_it():
     curves = many(8)
     areas = statistics.aulc(curves, "macro_f1")
-    found = statistics.standing(areas, ["random", "ms", "lc"])
+    found = statistics.standing(Scores(areas), ["random", "ms", "lc"])
     assert found is not None and found.best == "ms"
     assert found.below_best == ["random", "lc"] and found.near_best == []
-    close = statistics.standing(areas, ["random", "lc"])
+    close = statistics.standing(Scores(areas), ["random", "lc"])
     assert close is not None and len(close.near_best) == 1 and close.below_best == []
 
 
 def test_no_best_without_seeds_in_common_or_something_to_compare():
     areas = statistics.aulc(many(8), "macro_f1")
-    assert statistics.standing(areas, ["ms"]) is None
-    assert statistics.standing(areas[:0], ["ms", "lc"]) is None
-    assert statistics.standing(statistics.aulc(many(4), "macro_f1"), ["ms", "lc"]) is None
+    assert statistics.standing(Scores(areas), ["ms"]) is None
+    assert statistics.standing(Scores(areas[:0]), ["ms", "lc"]) is None
+    assert statistics.standing(Scores.of(many(4), "macro_f1"), ["ms", "lc"]) is None
     seeds = areas.index.get_level_values("seed")
     methods = areas.index.get_level_values("method")
     apart = areas[((methods == "ms") & (seeds < 5)) | ((methods == "lc") & (seeds > 2))]
-    assert statistics.standing(apart, ["ms", "lc"]) is None
+    assert statistics.standing(Scores(apart), ["ms", "lc"]) is None
     # one with too few seeds does not keep the others from being judged
     few = areas[(methods != "lc") | (seeds < 2)]
-    found = statistics.standing(few, ["random", "ms", "lc"])
+    found = statistics.standing(Scores(few), ["random", "ms", "lc"])
     assert found is not None and found.methods == ["random", "ms"]
 
 

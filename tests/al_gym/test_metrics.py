@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from al_gym.metrics import evaluate
+from al_gym.metrics import classes, evaluate
 
 
 def loop_f1(predicted, labels, n_classes):
@@ -47,3 +47,17 @@ def test_cross_entropy_by_hand_and_finite_at_zero():
     )
     certain = torch.tensor([[[1.0, 0.0]]])
     assert 80 < evaluate(certain, torch.tensor([1]))[0].cross_entropy < 90
+
+
+def test_classes_are_bytes_as_long_as_they_can_be_and_of_equal_ones_the_first():
+    rng = np.random.default_rng(2)
+    few = torch.from_numpy(rng.dirichlet(np.ones(256), 50).astype(np.float32))
+    many = torch.nn.functional.pad(few, (1, 0))
+    for softmax, kind in ((few, np.uint8), (many, np.int16)):
+        found = classes(softmax).numpy()
+        assert found.dtype == kind
+        np.testing.assert_array_equal(found, softmax.numpy().argmax(1))
+    equal = torch.tensor([[0.2, 0.4, 0.4], [0.5, 0.5, 0.0]])
+    assert classes(equal).tolist() == [1, 0]
+    # as in the scores: both are right by the first of equal classes
+    assert evaluate(equal[None], torch.tensor([1, 0]))[0].micro_f1 == 1

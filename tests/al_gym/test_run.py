@@ -1,13 +1,15 @@
 """What a run offers beyond the standard API, variants of its classifier, and going on elsewhere."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from agents import checkpoint
-from al_gym import ActiveLearningEnv, ClassifierConfig, EnvConfig
+from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
 from al_gym.classifiers import make_classifiers
 from tests.al_gym.episodes import assert_equal, assert_unchanged, make, run, state_of
 from tests.samples import FAST, One
@@ -42,6 +44,42 @@ def test_fully_supervised_is_trained_on_everything(dataset):
     predicted = twin.predict(dataset.test).argmax(1)
     assert scores.micro_f1 == pytest.approx((predicted == dataset.labels[dataset.test]).mean())
     assert scores.macro_f1 > info["macro_f1"]
+
+
+def test_predictions_are_kept_from_the_next_reset_on(env, dataset):
+    seen = run(env)
+    assert env.run.episode.test.predicted is None
+    env.run.keep_predictions()
+    assert not env.run.has_begun
+    assert_equal(run(env), seen)
+    first = env.run.start.test.predicted
+    last = env.run.episode.test
+    labels = dataset.labels[dataset.test]
+    assert last.predicted.dtype == np.uint8 and last.predicted.shape == labels.shape
+    assert last.micro_f1 == pytest.approx((last.predicted == labels).mean())
+    assert (first != last.predicted).any()
+    env.run.keep_predictions()  # again: nothing is forgotten
+    env.reset()
+    assert env.run.episode.test.predicted is first
+    state = checkpointed(env.run.state_dict())
+    env.step(np.ones(env.action_space.shape))
+    env.run.load_state_dict(state)
+    np.testing.assert_array_equal(env.run.episode.test.predicted, first)
+
+
+def checkpointed(state):
+    with tempfile.TemporaryDirectory() as folder:
+        return checkpoint.read(checkpoint.write(Path(folder) / "state", state))
+
+
+def test_only_the_runs_that_keep_predictions_have_them(dataset):
+    vector = ActiveLearningVectorEnv(2, dataset, EnvConfig(initial_fraction=0.1), FAST)
+    vector.envs[1].run.keep_predictions()
+    vector.reset(seed=0)
+    without, keeping = (each.run.episode.test for each in vector.envs)
+    labels = dataset.labels[dataset.test]
+    assert without.predicted is None
+    assert keeping.micro_f1 == pytest.approx((keeping.predicted == labels).mean())
 
 
 # --- variants of the classifier -------------------------------------------------------------------

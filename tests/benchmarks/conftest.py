@@ -26,9 +26,12 @@ def without_seconds(path: Path) -> list[list[str]]:
         ]
 
 
-def curves(out: Path) -> dict[str, list[list[str]]]:
-    """Every curve below a run folder."""
-    return {str(p.relative_to(out)): without_seconds(p) for p in out.rglob(layout.CURVE)}
+def curves(out: Path) -> dict[str, tuple[list[list[str]], bytes]]:
+    """Every curve below a run folder, and what was predicted of the test images along it."""
+    return {
+        str(p.relative_to(out)): (without_seconds(p), p.with_name(layout.PREDICTIONS).read_bytes())
+        for p in out.rglob(layout.CURVE)
+    }
 
 
 @pytest.fixture(scope="session")

@@ -62,11 +62,39 @@ def test_a_curve_is_repaired_from_the_checkpoint(stopped, whole, damage, said):
     cell.run(stopped, messages.append)
     assert len(messages) == 1 and said in messages[0]
     assert without_seconds(curve) == without_seconds(whole)
+    assert predicted(stopped) == predicted(whole.parent)
+
+
+def predicted(folder):
+    return (folder / layout.PREDICTIONS).read_bytes()
 
 
 def test_without_a_checkpoint_it_begins_again(stopped, whole):
     (stopped / layout.CHECKPOINT).unlink()
     cell.run(stopped, pytest.fail)
+    assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
+    assert predicted(stopped) == predicted(whole.parent)
+
+
+def test_torn_predictions_are_cut_back(stopped, whole):
+    """The checkpoint is of the sixth step, so seven rows count."""
+    path, before = stopped / layout.PREDICTIONS, predicted(stopped)
+    n = len(before) // 8
+    assert before == predicted(whole.parent)[: 8 * n]
+    path.write_bytes(before[: 7 * n + 5])
+    cell.run(stopped, lambda _: None)
+    assert predicted(stopped) == predicted(whole.parent)
+
+
+@pytest.mark.parametrize("left", [None, 200])
+def test_a_cell_that_has_lost_its_predictions_goes_on_without(stopped, whole, left):
+    """As one does that a program began which kept none."""
+    path = stopped / layout.PREDICTIONS
+    path.write_bytes(path.read_bytes()[:left])
+    if left is None:
+        path.unlink()
+    cell.run(stopped, lambda _: None)
+    assert not path.exists()
     assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
 
 

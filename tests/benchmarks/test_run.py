@@ -55,7 +55,8 @@ def test_every_cell_has_a_folder_with_config_and_curve(finished):
             assert (record["agent"] != {}) == has_settings
             assert tuple(lines(folder / "curve.csv")[0]) == layout.COLUMNS
             assert sorted(p.name for p in folder.iterdir() if p.name != "lock") == [
-                "config.json", "curve.csv", "result.json", "start.txt",
+                "config.json", "curve.csv", "predictions.bin", "result.json", "start.txt",
+                "test_images.npz",
             ]  # fmt: skip
 
 

@@ -52,6 +52,17 @@ def test_a_step_trains_on_what_is_labelled_and_predicts_what_is_not(dataset):
         )
 
 
+def test_predictions_that_are_kept_are_counted(dataset):
+    env = make(dataset)
+    n_pool, _, n_test = sizes(env, dataset)
+    env.run.keep_predictions()
+    env.reset(seed=0)
+    n_bytes = n_pool * N_CLASSES * FLOAT + SCORES + n_test
+    assert env.run.counters.bytes_to_host == n_bytes
+    assert step(env).bytes_to_host == n_bytes - 4 * N_CLASSES * FLOAT
+    assert env.run.counters.samples_forwarded == n_pool - 4 + n_test  # no second look
+
+
 def test_the_test_set_is_scored_when_it_is_due(dataset):
     env = make(dataset, eval_every=3)
     n_pool, _, n_test = sizes(env, dataset)

@@ -6,7 +6,8 @@
 
 Cells of one experiment share the environment, which is made once; with ``-`` in place of folders
 they are read from the standard input. A cell writes ``curve.csv``, a line a step, each on disk
-before the next step begins, and every few steps
+before the next step begins, beside it ``predictions.bin``, what the classifier then predicts of the
+test images, and every few steps
 ``checkpoint.safetensors`` with everything that decides how the cell goes on. Run again, it goes on
 from there, and its curve ends as if nothing had happened. ``result.json`` marks the end;
 ``error.txt`` holds what stopped it, in a line and in full.

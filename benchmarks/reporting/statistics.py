@@ -183,7 +183,7 @@ def paired_tests(
 ) -> pd.DataFrame:
     """Paired t-tests of methods' AULC against a baseline's, over the seeds both have.
 
-    Where all cells have their ``predictions``, they are over the groups of the test set as well.
+    They are over the groups of the test set as well if all these cells have ``predictions``.
 
     Args:
         curves: see above.
@@ -200,7 +200,8 @@ def paired_tests(
     """
     compared = curves["method"].unique() if methods is None else methods
     order = [method for method in curves["method"].unique() if method in compared]
-    return compare(Scores.of(curves, metric), baseline, order)
+    rows = curves[curves["method"].isin([baseline, *order])]
+    return compare(Scores.of(rows, metric), baseline, order)
 
 
 def compare(scores: Scores, baseline: str, methods: Sequence[str]) -> pd.DataFrame:

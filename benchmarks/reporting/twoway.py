@@ -11,11 +11,14 @@ tests are wrong, beside those over seeds alone and the bootstrap, ``benchmarks.e
 measures.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from benchmarks.matrix.predictions import Predictions
 
 LEVEL = 0.05
 """Of significance."""
@@ -52,13 +55,21 @@ class Scores:
         found = {}
         for (method, seed), own in cells:
             predictions = own["predictions"].iloc[0]
-            predicted = predictions.of_lines(own["step"].to_numpy())
-            f1, by_image = F1[metric](predictions.truth.labels, predicted)
+            f1, found[method, seed] = _of_cell(predictions, metric, tuple(own["step"]))
             if not np.allclose(f1, own[metric], atol=1e-4):
                 raise ValueError(f"{predictions.path} does not belong to the curve beside it")
-            found[method, seed] = np.bincount(predictions.truth.groups, by_image.mean(axis=0))
         influences = pd.DataFrame.from_dict(found, orient="index").reindex(values.index)
         return cls(values, influences if influences.shape[1] > 1 else None)
+
+
+@functools.cache  # a report asks several times, and paper-length cells take 0.2 s each
+def _of_cell(
+    predictions: Predictions, metric: str, lines: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """F1 at lines of a curve, (len(lines),), and the influence of each group on their mean."""
+    predicted = predictions.of_lines(np.array(lines))
+    f1, by_image = F1[metric](predictions.truth.labels, predicted)
+    return f1, np.bincount(predictions.truth.groups, by_image.mean(axis=0))
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -143,3 +143,22 @@ def test_the_task_in_words(settings, start, until):
     assert findings.task(config) == (
         f"526 training images, {start}, 10 per query, up to {until}, 20 steps"
     )
+
+
+def test_sentences_say_what_tests_are_over(experiment, predicting):
+    over = "seeds and the 40 groups (scans, patients) of the test set"
+    assert f"Paired t-tests over 6 {over}; Holm" in findings.basis(predicting)
+    assert all(f"over 6 {over} (paired t-test" in s for s in findings.comparisons(predicting))
+    assert "over 10 seeds only, the test set being taken as given" in findings.basis(experiment)
+    assert findings.notes(predicting) == findings.notes(experiment) == []
+
+
+def test_cells_without_predictions_among_others_are_named(predicting):
+    curves = predicting.curves.copy()
+    curves.loc[curves["method"] == "lc", "predictions"] = None
+    mixed = with_curves(predicting, curves)
+    assert findings.notes(mixed) == [
+        "Tests are over seeds only, as cells of LC have not kept what was predicted of the test "
+        "images"
+    ]
+    assert "over 6 seeds only" in findings.basis(mixed)

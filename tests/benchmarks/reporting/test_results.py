@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from benchmarks.matrix import layout
 from benchmarks.matrix.facts import Facts
-from benchmarks.reporting import results
+from benchmarks.reporting import results, statistics
 from tests.benchmarks import made_runs
 
 
@@ -104,3 +105,30 @@ def test_a_config_that_cannot_be_read_is_named(made_folder, tmp_path):
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results in"):
         results.load([tmp_path])
+
+
+def test_predictions_belong_to_their_cells(predicting, predicting_folder):
+    ms = predicting.curves[predicting.curves["method"] == "ms"]
+    (first, *_) = ms[ms["seed"] == 3]["predictions"]
+    assert first.path.parent == predicting_folder / "chestCT" / "ms" / "seed3"
+    assert first.of_lines(ms[ms["seed"] == 3]["step"].to_numpy()).shape == (9, 120)
+    assert predicting.without_predictions == []
+
+
+def test_other_groups_of_the_test_images_cannot_be_compared(predicting_folder, tmp_path):
+    shutil.copytree(predicting_folder, tmp_path / "runs")
+    path = tmp_path / "runs" / "chestCT" / "ms" / "seed2" / layout.TEST_IMAGES
+    with np.load(path) as file:
+        labels = file["labels"]
+    np.savez(path, labels=labels, groups=np.arange(120, dtype=np.int32))
+    with pytest.raises(ValueError, match="seed2 has other test images, or other groups of them"):
+        results.load([tmp_path / "runs"])
+
+
+def test_predictions_that_are_not_whole_are_none(predicting_folder, tmp_path):
+    shutil.copytree(predicting_folder, tmp_path / "runs")
+    path = tmp_path / "runs" / "chestCT" / "lc" / "seed0" / layout.PREDICTIONS
+    path.write_bytes(path.read_bytes()[:-1])
+    (found,) = results.load([tmp_path / "runs"])
+    assert found.without_predictions == ["lc"]
+    assert statistics.paired_tests(found.curves, "macro_f1", "random")["groups"].max() == 0

@@ -1,5 +1,6 @@
 """Tables: what is marked in them, in every format, and the paper's rows."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -160,3 +161,40 @@ def test_marks_stay_with_their_methods_among_the_papers_rows():
 
 def test_names_of_files_are_safe():
     assert tables.file_name("my_package.module:Name/x") == "my-package-module-Name-x"
+
+
+def test_tables_say_what_their_tests_are_over_and_what_they_could_find(experiment, predicting):
+    alone = {table.name: table for table in tables.all_tables(experiment)}
+    both = {table.name: table for table in tables.all_tables(predicting)}
+    for name in ("tests_random", "overview", "table1", "table2", "thirds"):
+        said = f"{alone[name].caption} {alone[name].legend}"
+        assert "over seeds only, the test set being taken as given" in said
+        assert "With these seeds a difference of 0.0" in said
+        said = f"{both[name].caption} {both[name].legend}"
+        assert "over seeds and the 40 groups (scans, patients) of the test set" in said
+        assert "With these seeds and test images a difference of 0.0" in said
+    numbers = both["tests_random"].numbers
+    assert (numbers["groups"] == 40).all() and set(numbers.index) == {"ms", "lc"}
+    low, high = sorted(numbers["detectable"])
+    assert both["tests_random"].legend.endswith(
+        f"a difference of {(low + high) / 2:.3f} (the median; {low:.3f} to {high:.3f}) would be "
+        "found with probability 0.8, uncorrected."
+    )
+
+
+def test_what_cannot_be_resampled_is_tested_over_seeds(predicting):
+    """Scores of classifiers trained anew: nobody kept what they predicted."""
+    curves = predicting.curves.assign(retrained_macro_f1=predicting.curves["macro_f1"])
+    retrained = dataclasses.replace(predicting, curves=curves)
+    table = tables.score_table("t", "", retrained, "retrained_macro_f1", [0.24])
+    assert "over seeds only" in table.legend and "With these seeds a difference" in table.legend
+
+
+def test_no_power_without_tests():
+    assert tables.power([pd.DataFrame()]) == ""
+    assert tables.sampled([pd.DataFrame()]).startswith("seeds only")
+    one = pd.DataFrame({"detectable": [0.0123], "groups": [7]}, index=["ms"])
+    assert tables.power([one, pd.DataFrame()], 4) == (
+        "With these seeds and test images a difference of 0.0123 would be found with probability "
+        "0.8, uncorrected."
+    )

@@ -72,11 +72,14 @@ class ErrorRatesConfig:
 
 def main(config: ErrorRatesConfig) -> int:
     """Make experiments up, and write the table; returns the exit status."""
-    cases = [(name, n) for n in config.seeds for name in SITUATIONS]
-    rows = [row(name, n, config.experiments) for name, n in tqdm(cases, unit="row")]
-    text = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(text + "\n")
+    cases = [(name, n) for n in config.seeds for name in SITUATIONS]
+    rows: list[dict[str, str]] = []
+    text = ""
+    for name, n in tqdm(cases, unit="row"):
+        rows.append(row(name, n, config.experiments))
+        text = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+        config.out.write_text(text + "\n")  # after every row: all of them take most of an hour
     print(f"\n{text}")
     return 0
 

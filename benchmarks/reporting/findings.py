@@ -53,13 +53,13 @@ def basis(experiment: Experiment) -> str:
     said = f"{experiment.label(standing.best)}'s {areas[standing.best].mean():.3f}"
     if random in standing.methods and random != standing.best:
         said += f", {experiment.label(random)}'s {areas[random].mean():.3f}"
-    tests = statistics.paired_tests(experiment.compared, "macro_f1", standing.best)
     counts = sorted({areas[method].size for method in standing.methods})
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+    over = f"{seeds} {tables.sampled([standing.tests])}"
     return (
         f"Score: area under the learning curve (AULC), the mean of macro F1 over it; {said}. "
-        f"Paired t-tests over {seeds} {tables.sampled([tests])}; Holm's correction, 5 %. The best "
-        "is chosen on the seeds that it is tested on, which favours it a little."
+        f"Paired t-tests over {over}; Holm's correction, 5 %. The best is chosen on the seeds that "
+        "it is tested on, which favours it a little."
     )
 
 

@@ -257,8 +257,13 @@ class Standing:
     """The method with the greatest mean over the seeds that all of ``methods`` have."""
     methods: list[str]
     """Those that could be judged, ``best`` among them."""
-    below_best: list[str]
-    """Those significantly below the best: paired t-tests, Holm's correction."""
+    tests: pd.DataFrame
+    """``compare`` of the others with the best."""
+
+    @property
+    def below_best(self) -> list[str]:
+        """Those significantly below the best: paired t-tests, Holm's correction."""
+        return significant(self.tests)[1]
 
     @property
     def near_best(self) -> list[str]:
@@ -277,7 +282,7 @@ def standing(scores: Scores, methods: Sequence[str]) -> Standing | None:
         return None
     judged = list(shared.index)
     best = str(shared.mean(axis=1).idxmax())
-    return Standing(best, judged, significant(compare(scores, best, judged))[1])
+    return Standing(best, judged, compare(scores, best, judged))
 
 
 def _shared_seeds(values: pd.Series, methods: Sequence[str]) -> pd.DataFrame:

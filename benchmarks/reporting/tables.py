@@ -328,9 +328,9 @@ def with_marks(table: Table, experiment: Experiment, columns: dict[int, Scores])
         if standing is None or all_alike:
             continue
         bold.add((rows[standing.best], column))
-        tests.append(statistics.compare(scores, random, methods))
-        tests.append(statistics.compare(scores, standing.best, methods))
-        above, below = statistics.significant(tests[-2])
+        against_random = statistics.compare(scores, random, methods)
+        tests += [standing.tests, against_random]
+        above, below = statistics.significant(against_random)
         for method in standing.methods:
             text = ABOVE * (method in above) + BELOW * (method in below)
             text += BELOW_BEST * (method in standing.below_best)

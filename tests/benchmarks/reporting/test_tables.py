@@ -163,11 +163,10 @@ def test_names_of_files_are_safe():
     assert tables.file_name("my_package.module:Name/x") == "my-package-module-Name-x"
 
 
-def test_tables_say_what_their_tests_are_over_and_what_they_could_find(experiment, predicting):
-    alone = {table.name: table for table in tables.all_tables(experiment)}
+def test_tables_say_what_their_tests_are_over_and_what_they_could_find(made, predicting):
     both = {table.name: table for table in tables.all_tables(predicting)}
     for name in ("tests_random", "overview", "table1", "table2", "thirds"):
-        said = f"{alone[name].caption} {alone[name].legend}"
+        said = f"{made[name].caption} {made[name].legend}"
         assert "over seeds only, the test set being taken as given" in said
         assert "With these seeds a difference of 0.0" in said
         said = f"{both[name].caption} {both[name].legend}"

@@ -35,6 +35,7 @@ from agents.ddpg.spaces import (
     find_attribute,
     scale_actions,
 )
+from agents.ddpg.subnormals import flushed_subnormals
 
 Agent = TypeVar("Agent", bound="DDPG")
 
@@ -259,10 +260,11 @@ class DDPG:
             batches = (self.buffer.sample(c.batch_size) for _ in range(c.gradient_steps))
         history: list[Tensor] = []
         finite = None
-        for batch in batches:
-            losses = self.train_step(batch, finite)
-            history.append(torch.stack(losses))
-            finite = losses.finite
+        with flushed_subnormals():
+            for batch in batches:
+                losses = self.train_step(batch, finite)
+                history.append(torch.stack(losses))
+                finite = losses.finite
         if c.target_update == "epoch" and finite is not None:
             self._update_targets(finite)
         table = torch.stack(history).cpu()  # the only wait for the device

@@ -296,7 +296,7 @@ class DDPG:
             next_q = self._next_q(batch.next_observations)
             target = batch.rewards + (1 - batch.terminated) * self.config.gamma * next_q
         q = self.critic(batch.observations, batch.actions)
-        critic_loss = F.mse_loss(q, target)
+        critic_loss = F.mse_loss(q, target.expand_as(q))
         finite = critic_loss.new_ones(()) if finite is None else finite
         finite = finite * torch.isfinite(critic_loss.detach())
         self.critic_optimizer.minimize(critic_loss, finite)

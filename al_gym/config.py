@@ -254,7 +254,7 @@ class ClassifierConfig:
             problem = "trains linear heads only; set trainable='head'"
         elif self.weight_decay == 0:
             problem = (
-                "needs weight_decay > 0, such as 0.01: without a penalty classes that can be "
+                "needs weight_decay > 0, such as 0.1: without a penalty classes that can be "
                 "separated have no best weights"
             )
         elif self.dropout > 0:

@@ -30,8 +30,8 @@ TENSORS = ("weight", "bias", "weight_momentum", "bias_momentum")
 ADAM_TENSORS = (*TENSORS, "weight_square", "bias_square", "steps")
 """Of a head that Adam trains: its momentum is the first moment."""
 ADAMS = ("adam", "adamw")
-AT_ONCE = 2**24
-"""Most features that are solved for together, in float64: 128 MiB."""
+AT_ONCE = 2**21
+"""Most features that are solved for together: in float64 16 MiB, which caches hold."""
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def test_environments_side_by_side_go_as_each_alone(dataset, update):
     ("change", "message"),
     [
         ({"trainable": "all"}, "linear heads only; set trainable='head'"),
-        ({"weight_decay": 0.0}, "weight_decay > 0, such as 0.01"),
+        ({"weight_decay": 0.0}, "weight_decay > 0, such as 0.1"),
         ({"dropout": 0.5}, "no batches for dropout=0.5; leave it out"),
         ({"early_stopping": 3}, "no passes for early_stopping=3; leave it out"),
         ({"schedule": "cosine"}, "no learning rate for schedule='cosine'; leave it out"),

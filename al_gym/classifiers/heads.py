@@ -167,7 +167,10 @@ class LinearHeads:
     # --- Eq. 1 ------------------------------------------------------------------------------------
 
     def fit(self, lessons: Sequence[Lesson], passes: int) -> None:
-        """See ``Classifiers``; lessons of one length are learned together."""
+        """See ``Classifiers``; lessons of one length are learned together.
+
+        With ``optimizer="newton"`` any number of passes but 0 means as many as it needs.
+        """
         lessons = [lesson for lesson in lessons if len(lesson.indices)]
         if not lessons:
             return

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TOLERANCE, LARGEST, SMALLEST = 1e-4, 1e-7, 1e-11
-"""A head has converged when the norm of its gradient is so many times ``decay``, as the norm of the
-error of its weights is at most that many times 1 / ``decay``; and no more, no less than that."""
+TOLERANCE, SMALLEST, LARGEST = 1e-4, 1e-11, 1e-7
+"""A head has converged when the norm of its gradient is below ``TOLERANCE * decay``, or the nearest
+number between the other two: its weights are as far from the best as the gradient is long, or less,
+divided by ``decay``."""
 MAX_STEPS, MAX_PRODUCTS, MAX_HALVINGS = 100, 1000, 30
 """Of Newton's method, of the conjugate gradients in a step, and of a step's length."""
 INEXACT = 0.1

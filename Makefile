@@ -51,7 +51,8 @@ format: $(INSTALLED)
 CLIENTS := newest rllib oldest
 newest_PACKAGES := --editable ".[clients]"
 rllib_PACKAGES := --editable . "ray[rllib]"
-oldest_PACKAGES := --editable . gymnasium==1.0.0 stable-baselines3==2.4.0 sb3-contrib==2.4.0 d3rlpy
+oldest_PACKAGES := --editable . gymnasium==1.0.0 stable-baselines3==2.4.0 sb3-contrib==2.4.0 d3rlpy \
+    minari[create,hdf5]
 newest_TESTS := tests/clients
 rllib_TESTS := tests/clients/test_rllib.py tests/clients/test_page.py
 oldest_TESTS := tests/clients

@@ -113,8 +113,12 @@ class ClassifierConfig:
     """
     update: Literal["warm", "scratch"] = "warm"
     """Train on from the current weights, or re-initialise before every update."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """PyTorch's; Adam with its usual moments (0.9, 0.999). A new initialisation forgets them."""
+    optimizer: Literal["sgd", "adam", "adamw", "newton"] = "sgd"
+    """PyTorch's; Adam with its usual moments (0.9, 0.999). A new initialisation forgets them.
+    "newton", with ``trainable="head"`` only, trains to convergence on all labels at once: logistic
+    regression with an L2 penalty, see ``al_gym.classifiers.newton``. What is labelled alone then
+    decides the weights; ``update``, ``learning_rate``, ``momentum``, ``batch_size`` and the numbers
+    of passes, unless they are 0, have no meaning."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate: "cosine" takes it from ``learning_rate`` to 0 over the gradient steps
     of each training, be it pretraining or an update, which is a warm restart (Loshchilov and
@@ -128,7 +132,10 @@ class ClassifierConfig:
     momentum: float = 0.0
     """Of SGD, and without a meaning for Adam; the paper does not say."""
     weight_decay: float = 0.0
-    """Part of the gradient, with "adamw" apart from it; the paper does not say."""
+    """Part of the gradient, with "adamw" apart from it; the paper does not say. With "newton" the
+    loss has the penalty ``weight_decay / 2 * |weight|^2``, which spares the bias and must not be 0;
+    scikit-learn's C is 1 / (n * weight_decay), and with ``loss_reduction="sum"`` 1 / weight_decay.
+    """
     loss_reduction: Literal["mean", "sum"] = "mean"
     """The loss of a batch: the mean of its samples' cross-entropies, which is the custom, or their
     sum, which is Eq. 1. With plain SGD the sum is the mean at a learning rate that is as many times
@@ -191,7 +198,7 @@ class ClassifierConfig:
         check_one_of("update", self.update, ("warm", "scratch"))
         check_one_of("precision", self.precision, ("fp32", "tf32", "bf16"))
         check_one_of("images", self.images, ("auto", "device", "host"))
-        check_one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
+        check_one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw", "newton"))
         check_one_of("schedule", self.schedule, ("constant", "cosine"))
         check_one_of("loss_reduction", self.loss_reduction, ("mean", "sum"))
         check_at_least("pretrain_passes", self.pretrain_passes, 0)
@@ -207,6 +214,8 @@ class ClassifierConfig:
             check_at_least("early_stopping", self.early_stopping, 1)
         self._check_class_weights()
         self._check_augmentation()
+        if self.optimizer == "newton":
+            self._check_newton()
 
     def _check_class_weights(self) -> None:
         given: Any = self.class_weights
@@ -238,6 +247,26 @@ class ClassifierConfig:
                 "augmentation does not go with trainable='head': the features of every image are "
                 "computed once, and training sees no images. Leave it out, or take trainable='all'"
             )
+
+    def _check_newton(self) -> None:
+        problem = None
+        if self.trainable != "head":
+            problem = "trains linear heads only; set trainable='head'"
+        elif self.weight_decay == 0:
+            problem = (
+                "needs weight_decay > 0, such as 0.1: without a penalty classes that can be "
+                "separated have no best weights"
+            )
+        elif self.dropout > 0:
+            problem = f"has no batches for dropout={self.dropout}; leave it out"
+        elif self.early_stopping is not None:
+            problem = f"has no passes for early_stopping={self.early_stopping}; leave it out"
+        elif self.schedule != "constant":
+            problem = f"has no learning rate for schedule={self.schedule!r}; leave it out"
+        elif self.device.startswith("mps"):
+            problem = f"needs float64, which device={self.device!r} has not; take 'cpu'"
+        if problem is not None:
+            raise ValueError(f"optimizer='newton' {problem}")
 
 
 def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -322,7 +322,8 @@ class Run:
 
         They take ``online_gradient_steps``: whatever it is trained on, a classifier that is trained
         less long is no measure of what the labels are worth. With ``update="scratch"`` they are
-        ``pretrain_passes``, since the episode's are trained that way.
+        ``pretrain_passes``, since the episode's are trained that way; with "newton", which
+        converges, their number does not matter.
         """
         c = self.classifier_config
         if c.update == "scratch":

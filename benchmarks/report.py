@@ -168,7 +168,8 @@ def _health(experiment: Experiment, folder: Path) -> Section:
         if "saturated" in own and own["saturated"].notna().any():
             caption = f"How {experiment.label(method)} did while it learned"
             name = f"health_{tables.file_name(method)}"
-            pictures.append(_picture(name, caption, figures.health(curves, method), folder))
+            figure = figures.health(curves, method, experiment.label)
+            pictures.append(_picture(name, caption, figure, folder))
     text = (
         "Outputs that are all 0 or 1, and choices that are left to the order of ties, are random "
         "choices; so are those of executed scores that have no rank correlation with the actor's "

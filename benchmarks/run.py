@@ -35,8 +35,9 @@ class RunConfig:
     """Folder for the results."""
     preset: tuple[str, ...] = ()
     """Named experiments: demo demo-network embedded paper-chestCT paper-retinopathy retinamnist
-    chestct-features retinopathy-features retinamnist-features bloodcells-features; or files of your
-    own, whose names end in .toml and which look like those in benchmarks/presets."""
+    chestct-features retinopathy-features retinamnist-features bloodcells-features
+    chestct-paper-features retinopathy-paper-features; or files of your own, whose names end in
+    .toml and which look like those in benchmarks/presets."""
     dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"] | None = None
     """Data set to learn on, instead of a preset."""
     methods: tuple[str, ...] = ()

@@ -54,7 +54,18 @@ def blocks(page: str) -> list[tuple[str, str | None, str]]:
     return [(language, name or None, text) for language, name, text in found]
 
 
-@pytest.mark.parametrize("page", [page for page in TEXT if page != "clients.md"])
+LONG = ("agents.md", "benchmarks.md")
+"""Pages that take a minute or more."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])
+        for page in TEXT
+        if page != "clients.md"
+    ],
+)
 def test_a_page_does_what_it_says(page, folder):
     namespace: dict = {"__name__": "page"}
     for language, name, text in blocks(page):

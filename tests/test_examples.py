@@ -70,6 +70,7 @@ def test_own_strategy(monkeypatch, tmp_path, capsys):
     assert scores[3] == 0
 
 
+@pytest.mark.slow
 def test_several_at_once(monkeypatch, capsys):
     _, rewards = run("several_at_once", monkeypatch)
     assert rewards.shape == (2, 3) and (rewards >= 0).all() and rewards.std() > 0

@@ -35,6 +35,7 @@ from agents.ddpg.spaces import (
     find_attribute,
     scale_actions,
 )
+from agents.ddpg.subnormals import flushed_subnormals
 
 Agent = TypeVar("Agent", bound="DDPG")
 
@@ -259,10 +260,11 @@ class DDPG:
             batches = (self.buffer.sample(c.batch_size) for _ in range(c.gradient_steps))
         history: list[Tensor] = []
         finite = None
-        for batch in batches:
-            losses = self.train_step(batch, finite)
-            history.append(torch.stack(losses))
-            finite = losses.finite
+        with flushed_subnormals():
+            for batch in batches:
+                losses = self.train_step(batch, finite)
+                history.append(torch.stack(losses))
+                finite = losses.finite
         if c.target_update == "epoch" and finite is not None:
             self._update_targets(finite)
         table = torch.stack(history).cpu()  # the only wait for the device
@@ -294,7 +296,7 @@ class DDPG:
             next_q = self._next_q(batch.next_observations)
             target = batch.rewards + (1 - batch.terminated) * self.config.gamma * next_q
         q = self.critic(batch.observations, batch.actions)
-        critic_loss = F.mse_loss(q, target)
+        critic_loss = F.mse_loss(q, target.expand_as(q))
         finite = critic_loss.new_ones(()) if finite is None else finite
         finite = finite * torch.isfinite(critic_loss.detach())
         self.critic_optimizer.minimize(critic_loss, finite)

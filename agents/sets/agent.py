@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.ddpg import DDPG, DDPGConfig
 from agents.ddpg.spaces import find_attribute
+from agents.sets import repairs
 from agents.sets.encoders import PoolEncoder, RowsEncoder, SetEncoder
 from agents.sets.networks import SetActor, SetCritic
 
@@ -31,12 +32,35 @@ class PoolConfig(DDPGConfig):
     """The paper's fully connected layers over the whole observation; or networks that see a set of
     samples, for observations of ``al_gym.wrappers.ContextObservation`` (``agents.sets.networks``),
     which have a width of their own."""
+    small_output: bool = False
+    """Whether the last layers begin with weights near 0, as in the DDPG paper."""
+    bounds: Literal["sigmoid", "penalty", "inverting"] = "sigmoid"
+    """What keeps scores off 0 and 1: nothing but the sigmoid, whose slope vanishes there; a penalty
+    on the squares of the logits beside Eq. 4; or inverting gradients in place of that slope."""
+    largest_reward: float | None = None
+    """What no reward exceeds in size, 1 for Eq. 3: then Q' of Eq. 6 is kept within what such
+    rewards can sum to, largest_reward / (1 - gamma). None: it is taken as it is."""
+    critics: Literal[1, 2] = 1
+    """With two, the smaller Q' counts in Eq. 6, the first Q in Eq. 4: TD3's clipped double Q."""
+    layer_norm: bool = False
+    """Whether both hidden layers of both networks are normalised."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         super().__post_init__()
         if self.networks == "set" and self.squash != "sigmoid":
             raise ValueError("networks='set' end in a sigmoid: leave squash as it is")
+        if self.bounds == "inverting" and self.squash != "sigmoid":
+            raise ValueError("bounds='inverting' is for scores in [0, 1]: leave squash as it is")
+        layers = {"small_output": self.small_output, "layer_norm": self.layer_norm}
+        for name in (name for name, wanted in layers.items() if wanted and self.networks == "set"):
+            raise ValueError(f"{name} is for the paper's layers: leave it, or networks='mlp'")
+        largest = self.largest_reward
+        if largest is not None and not (largest > 0 and self.gamma < 1):
+            raise ValueError(
+                f"largest_reward must be positive, and gamma below 1 for a bound to follow, got "
+                f"{largest} and {self.gamma}"
+            )
 
 
 class PoolDDPG(DDPG):
@@ -77,13 +101,43 @@ class PoolDDPG(DDPG):
         return encoder
 
     def _make_networks(self, weights: torch.Generator) -> tuple[Any, Any]:
-        if self.config.networks == "mlp":
-            return super()._make_networks(weights)
+        c = self.config
+        if c.networks == "mlp":
+            networks = [*super()._make_networks(weights)]
+            if c.critics == 2:
+                networks.append(super()._make_networks(weights)[1])
+            for network in networks:
+                if c.layer_norm:
+                    repairs.with_layer_norm(network)
+                if c.small_output:
+                    repairs.with_small_output(network, weights)
+            actor, *critics = networks
+            return actor, critics[0] if c.critics == 1 else repairs.Critics(*critics)
         query_size = find_attribute(self.env, "query_size", None)
         if query_size is None:
             raise ValueError("networks='set' is for active-learning environments: no query_size")
-        critic = SetCritic(query_size, weights)  # the first to draw, as it has always been
-        return SetActor(weights), critic
+        critic: nn.Module = SetCritic(query_size, weights)  # first to draw, as it has always been
+        actor = SetActor(weights)
+        if c.critics == 2:
+            critic = repairs.Critics(critic, SetCritic(query_size, weights))
+        return actor, critic
+
+    def _next_q(self, states: Tensor) -> Tensor:
+        c, q = self.config, super()._next_q(states).amin(1, keepdim=True)
+        if c.largest_reward is None:
+            return q
+        limit = c.largest_reward / (1 - c.gamma)
+        return q.clamp(-limit, limit)
+
+    def _actor_loss(self, states: Tensor) -> Tensor:
+        c, logits = self.config, self.actor.logits(states)
+        actions = self.actor.squash(logits)
+        if c.bounds == "inverting":
+            actions = actions.detach().requires_grad_()
+        loss = -self.critic(states, self._in_play(actions, states))[:, 0].mean()
+        if c.bounds == "inverting":
+            return repairs.inverted(loss, actions, logits)
+        return loss + repairs.PENALTY * logits.square().mean() if c.bounds == "penalty" else loss
 
     def _in_play(self, actions: Tensor, states: Tensor) -> Tensor:
         if not self.config.mask:

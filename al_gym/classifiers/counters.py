@@ -11,7 +11,7 @@ class Counters:
     """Rows passed through the network for predictions; with ``trainable="head"`` through the linear
     layer, which takes whole stretches of rows where that is cheaper than picking them."""
     samples_trained: int = 0
-    """Rows in training batches, with repetition."""
+    """Rows in training batches, or passed by ``optimizer="newton"``, with repetition."""
     files_decoded: int = 0
     """Image files read. All are read when the data set is made, none afterwards."""
     bytes_to_host: int = 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from al_gym.classifiers import optimization
+from al_gym.classifiers import newton, optimization
 from al_gym.classifiers.counters import Counters
 from al_gym.classifiers.devices import to_host, torch_seeded
 from al_gym.classifiers.interface import Lesson
@@ -29,6 +29,9 @@ TENSORS = ("weight", "bias", "weight_momentum", "bias_momentum")
 """Of a head, by name."""
 ADAM_TENSORS = (*TENSORS, "weight_square", "bias_square", "steps")
 """Of a head that Adam trains: its momentum is the first moment."""
+ADAMS = ("adam", "adamw")
+AT_ONCE = 2**21
+"""Most features that are solved for together: in float64 16 MiB, which caches hold."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class LinearHeads:
         self.momentum = (torch.zeros_like(self.weight), torch.zeros_like(self.bias))
         self._square: tuple[Tensor, ...] = ()
         self._steps: tuple[Tensor, ...] = ()
-        if config.optimizer != "sgd":
+        if config.optimizer in ADAMS:
             self._square = (torch.zeros_like(self.weight), torch.zeros_like(self.bias))
             self._steps = (torch.zeros(n_heads, 1, 1, device=self.device),)
         self._validation = validation
@@ -109,7 +112,7 @@ class LinearHeads:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What training changes of all heads, by name; the first axis is that of the heads."""
-        names = TENSORS if self.config.optimizer == "sgd" else ADAM_TENSORS
+        names = ADAM_TENSORS if self.config.optimizer in ADAMS else TENSORS
         values = (self.weight, self.bias, *self.momentum, *self._square, *self._steps)
         return dict(zip(names, values, strict=True))
 
@@ -164,13 +167,21 @@ class LinearHeads:
     # --- Eq. 1 ------------------------------------------------------------------------------------
 
     def fit(self, lessons: Sequence[Lesson], passes: int) -> None:
-        """See ``Classifiers``; lessons of one length are learned together."""
+        """See ``Classifiers``; lessons of one length are learned together.
+
+        With ``optimizer="newton"`` any number of passes but 0 means as many as it needs.
+        """
         lessons = [lesson for lesson in lessons if len(lesson.indices)]
         if not lessons:
             return
         if len({len(lesson.indices) for lesson in lessons}) > 1:
             for lesson in lessons:
                 self.fit([lesson], passes)
+            return
+        if self.config.optimizer == "newton":
+            at_once = max(1, AT_ONCE // (len(lessons[0].indices) * self.n_features))
+            for i in range(0, len(lessons) if passes else 0, at_once):
+                self._solve(self._pupils(lessons[i : i + at_once]))
             return
         pupils = self._pupils(lessons)
         stopping = {lesson.k: EarlyStopping(self.config.early_stopping) for lesson in lessons}
@@ -208,6 +219,23 @@ class LinearHeads:
             truth=F.one_hot(truth, n_classes).float(),
             weights=weights,
         )
+
+    def _solve(self, pupils: _Pupils) -> None:
+        """Bring heads to where the regularised cross-entropy is least."""
+        k, n = pupils.positions.shape
+        weights = pupils.weights
+        if weights is None:
+            weights = torch.ones(k, n, device=self.device)
+        total = weights.double().sum(1, keepdim=True)
+        decay = torch.full_like(total[:, 0], self.config.weight_decay)
+        if self.config.loss_reduction == "sum":
+            decay /= total[:, 0]
+        inputs = self.features[pupils.positions]
+        solution = newton.solve(inputs, pupils.truth, weights / total, decay)
+        which = self._which([lesson.k for lesson in pupils.lessons])
+        self.weight[which], self.bias[which] = solution.weight.float(), solution.bias.float()
+        for lesson, passes in zip(pupils.lessons, solution.passes.tolist(), strict=True):
+            self.counters[lesson.k].samples_trained += passes * n
 
     def _pass(self, pupils: _Pupils, i: int, passes: int) -> None:
         """Pass ``i`` of so many."""

@@ -43,6 +43,8 @@ def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
 def retraining(env: gym.Env[Any, Any]) -> str:
     """For how long ALL and ``--retrain-eval`` train a new classifier, in words."""
     run = env.get_wrapper_attr("run")
+    if run.classifier_config.optimizer == "newton":
+        return "to convergence, as after every query"
     if run.classifier_config.update == "scratch":
         return f"{run.classifier_config.pretrain_passes} passes, as after every query"
     return f"{run.online_gradient_steps} gradient steps, as an episode takes"

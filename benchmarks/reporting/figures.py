@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.reporting import statistics
 
@@ -255,12 +256,13 @@ HEALTH_PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 
 
 @mpl.rc_context(STYLE)
-def health(curves: pd.DataFrame, method: str) -> Figure:
+def health(curves: pd.DataFrame, method: str, label: Label) -> Figure:
     """What ``agents.ddpg.health`` saw of an agent that learned: means over seeds, by step.
 
     Args:
         curves: with the columns of ``layout.HEALTH``.
         method: one that has values there.
+        label: of a method.
     """
     own = curves[curves["method"] == method].groupby("step").mean(numeric_only=True)
     figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
@@ -274,6 +276,7 @@ def health(curves: pd.DataFrame, method: str) -> Figure:
             )  # fmt: skip
         if axis in ("value", "gradient"):
             axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylim(-0.04, 1.04)
         axes.set_ylabel(axis)
@@ -283,6 +286,7 @@ def health(curves: pd.DataFrame, method: str) -> Figure:
             loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, frameon=False, fontsize=8,
             borderpad=0, handlelength=2, borderaxespad=0.1,
         )  # fmt: skip
+    panels[0].set_title(label(method), loc="left", fontsize=10, fontweight="bold", pad=16)
     panels[-1].set_xlabel("query")
     figure.align_ylabels()
     return figure

@@ -41,9 +41,17 @@ def test_the_first_steps_are_those_of_the_cpu(dataset):
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
 
 
-@pytest.mark.parametrize("trainable", ["all", "head"])
-def test_side_by_side_they_go_as_alone(dataset, trainable):
-    config = replace(CONFIG, trainable=trainable)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trainable": "all"},
+        {"trainable": "head"},
+        {"trainable": "head", "optimizer": "newton", "weight_decay": 0.1},
+    ],
+    ids=str,
+)
+def test_side_by_side_they_go_as_alone(dataset, change):
+    config = replace(CONFIG, **change)
     vector = ActiveLearningVectorEnv(4, dataset, TASK, config)
     together = play(vector)
     for k in range(4):

@@ -7,6 +7,7 @@ from scipy import stats
 
 from benchmarks import ablation, ladder
 from benchmarks.matrix.facts import facts_of
+from benchmarks.matrix.layout import HEALTH
 from benchmarks.reporting.results import Experiment
 from tests.benchmarks.reporting.test_statistics import curve
 
@@ -95,12 +96,14 @@ def test_the_program_writes_what_it_prints(finished, tmp_path, capsys):
 
 
 def test_the_ablation_compares_with_its_first():
-    first, *others = ablation.VARIANTS
+    study = ablation.STUDIES["set"]
+    first, *others = study.variants
     parts = []
     for seed in range(5):
-        for i, name in enumerate((first, *others, *ablation.CONTROLS)):
+        for i, name in enumerate((first, *others, *study.controls)):
             parts.append(curve(name, seed, LABELS, [0.3, 0.4, 0.5 + 0.003 * (1 + 6 * seed) * i]))
-    table = ablation.table(pd.concat(parts, ignore_index=True))
+    curves = pd.concat(parts, ignore_index=True)
+    table = ablation.table(curves, [first, *others], study.controls)
     assert list(table.index)[:2] == [first, others[0]] and table.index[-1] == "FROZEN-SET"
     assert table.loc[first, "p"] == "" == table.loc["RANDOM", "p"]
     # a third of 0.003 (1, 7, 13, 19, 25), for all variants with the same p
@@ -108,19 +111,56 @@ def test_the_ablation_compares_with_its_first():
     p = stats.ttest_1samp([1, 7, 13, 19, 25], 0).pvalue
     assert table.loc[others[0], "p"] == f"{p:.3f}"
     assert table.loc[others[0], "p, Holm"] == f"{len(others) * p:.3f}"
+    assert "saturated" not in table
 
 
-def test_the_ablation_runs_and_goes_on(folder_root, tmp_path, monkeypatch, capsys):
+def test_the_ablation_says_how_an_agent_did_at_its_end():
+    """Over the last fifth of the steps, here the last of three."""
+    ill = dict(zip(HEALTH, (1.0, 0.75, -0.05, -8464.0, 100.0, 0.1, 0.2), strict=True))
+    parts = [curve(name, 0, LABELS, [0.3, 0.4, 0.5]) for name in ("as published", "random")]
+    curves = pd.concat(parts, ignore_index=True)
+    learns, last = curves["method"] == "as published", curves["step"] == curves["step"].max()
+    for name, number in ill.items():
+        curves[name] = np.where(learns, np.where(last, number, 0.3), np.nan)
+    table = ablation.table(curves, ["as published"], ("random",))
+    names = ["saturated", "tied", "rank correlation", "Q / largest return"]
+    assert table.loc["as published", names].tolist() == ["100%", "75%", "-0.05", "85"]
+    assert table.loc["RANDOM", names].tolist() == ["", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("study", "variants", "control"),
+    [
+        ("set", ("gamma 0", "reward loss_gain", "no noise"), "FROZEN-SET"),
+        ("repairs", ("penalty", "all together"), "FROZEN"),
+    ],
+)
+def test_the_ablation_runs_and_goes_on(
+    folder_root, tmp_path, monkeypatch, capsys, study, variants, control
+):
     from benchmarks.matrix.presets import PRESETS, Preset
 
     settings = {"root": str(folder_root), "query_size": 10, "budget": 0.3}
     monkeypatch.setitem(PRESETS, "small", Preset("Folder", settings))
-    chosen = ("gamma 0.99, Eq. 3, noise 0.2", "gamma 0", "reward loss_gain", "no noise")
-    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in chosen})
-    config = ablation.AblationConfig("small", tmp_path / "ab", seeds=2)
+    config = ablation.AblationConfig(study, "small", tmp_path / "ab", variants, seeds=2)
     assert ablation.main(config) == 0
     first = (tmp_path / "ab" / "ablation.md").read_text()
-    assert all(name in first for name in (*chosen, "RANDOM", "MS", "FROZEN-SET"))
+    found = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
+    assert found == [next(iter(ablation.STUDIES[study].variants)), *variants,
+                     "RANDOM", "MS", control]  # fmt: skip
+    assert "rank correlation" in first
     assert ablation.main(config) == 0
     assert (tmp_path / "ab" / "ablation.md").read_text() == first
     assert "2 of 2 cells are finished already" in capsys.readouterr().out
+
+
+def test_an_unknown_variant_is_named(tmp_path):
+    config = ablation.AblationConfig("repairs", "embedded", tmp_path, ("penality",))
+    with pytest.raises(ValueError, match="no variant 'penality', choose from as published, mask,"):
+        ablation.main(config)
+
+
+def test_all_repairs_are_in_the_last_variant():
+    last = ablation.STUDIES["repairs"].variants["all together"]["agent"]
+    alone = {k for settings in ablation.REPAIRS.values() for k in settings}
+    assert last.keys() == alone and last["bounds"] == "penalty"

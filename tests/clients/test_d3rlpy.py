@@ -23,18 +23,38 @@ def agent(env):
     ).create(device="cpu:0")
 
 
-def test_offline(tmp_path):
-    """TD3+BC learns from recorded episodes, with finite losses, and acts in the environment."""
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """Five episodes that Minari has recorded."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    import minari
+
+    env = minari.DataCollector(make(flatten=True))
+    for seed in range(5):
+        env.reset(seed=seed)
+        for action in actions(N_STEPS, seed):
+            env.step(action)
+    env.create_dataset("chestct/random-v0", algorithm_name="random")
+    env.close()
+    return minari.load_dataset("chestct/random-v0")
+
+
+def test_offline(recorded):
+    """TD3+BC learns from episodes recorded by Minari, with finite losses, and acts."""
     import d3rlpy
 
-    episodes = [walk(make(flatten=True), actions(N_STEPS, seed), seed=seed) for seed in range(5)]
+    # not d3rlpy.datasets.get_minari, which pairs T + 1 observations with T actions
+    episodes = list(recorded.iterate_episodes())
     dataset = d3rlpy.dataset.MDPDataset(
         observations=np.concatenate([each.observations[:-1] for each in episodes]),
-        actions=np.concatenate([actions(N_STEPS, seed) for seed in range(5)]),
+        actions=np.concatenate([each.actions for each in episodes]),
         rewards=np.concatenate([each.rewards for each in episodes]),
-        terminals=np.concatenate([each.terminated for each in episodes]).astype(float),
+        terminals=np.concatenate([each.terminations for each in episodes]).astype(float),
     )
-    env = make(flatten=True)
+    env = recorded.recover_environment()
+    expected = walk(make(flatten=True), actions(N_STEPS, 3), seed=3)
+    np.testing.assert_array_equal(dataset.episodes[3].observations, expected.observations[:-1])
+    np.testing.assert_array_equal(dataset.episodes[3].rewards[:, 0], expected.rewards)
     learner = agent(env)
     learner.build_with_dataset(dataset)
     before = parameters(learner.impl.policy)

@@ -95,11 +95,12 @@ def test_the_diagram_of_ranks_has_every_method_and_a_bar_a_group(experiment):
 def test_how_an_agent_does_is_drawn_from_the_curves(experiment):
     """Means over seeds; a value below 0 is as far out of bounds as one above."""
     curves = experiment.curves.assign(q=-experiment.curves["q"])
-    figure = figures.health(curves, "drla")
+    figure = figures.health(curves, "drla", experiment.label)
     own = experiment.curves.query("method == 'drla'").groupby("step")
     for column in layout.HEALTH:
         (line,) = lines(figure, column).values()
         np.testing.assert_allclose(line.get_ydata(), own[column].mean(), rtol=1e-12)
+    assert figure.axes[0].get_title(loc="left") == "DRLA"
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear", "log", "log"]
 
 
@@ -123,7 +124,7 @@ def test_every_text_has_a_colour_that_a_page_can_exchange(experiment, tmp_path):
         figures.critical_difference(ranking, experiment.label),
         figures.forest(tests, list(tests.index), "random", experiment.label),
         panels(experiment)[0][1],
-        figures.health(experiment.curves, "drla"),
+        figures.health(experiment.curves, "drla", experiment.label),
     ]
     known = {light for light, _ in figures.THEME.values()}
     for figure in drawn:

@@ -75,4 +75,4 @@ def test_over_another_observation_it_says_what_to_do(dataset):
 
 
 def test_it_can_be_recorded_in_a_specification(dataset):
-    assert make(dataset, embeddings=True)._saved_kwargs == {"embeddings": True}
+    assert make(dataset, embeddings=True)._saved_kwargs == {"embeddings": True, "labelled": False}

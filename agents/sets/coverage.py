@@ -2,8 +2,8 @@
 
 What ``pool_features`` describes is joined by features of where a sample lies: in how dense a place
 (typicality), how far from the labelled samples, and how much of the pool it would cover. Two
-samples are as near as their vectors: the embeddings around the pool's mean, at length 1; or,
-without embeddings, the roots of the softmax, by which nothing is known of the labelled samples.
+samples are as near as their vectors: the embeddings at length 1, as UHerding and TypiClust take
+them; or, without embeddings, the roots of the softmax, by which nothing is known of the labelled.
 
 A ``Neighbourhood`` is what depends on the pool alone, ``Labelled`` what the labelled samples add to
 it; ``Memory`` keeps both from one query of an episode to the next, which saves time and changes
@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agents.sets import pool_features
-from agents.sets.pool_features import PoolState, describe, moments, normalised
+from agents.sets.pool_features import PoolState, describe, moments
 
 RADII = ("near", "far", "least")
 """Of the kernels by which samples cover one another; see ``Neighbourhood`` and ``Labelled``."""
-QUANTILES = (0.02, 0.2)
+QUANTILES = (0.003, 0.05)
 """Of the distances in the pool, which are the first of them."""
 FIXED = (*pool_features.FEATURES, "typicality", "agreement")
 """Features that stay as they are while a query is picked."""
@@ -50,7 +50,7 @@ N_BY_SOFTMAX = 256
 """As many where they are known by their softmax, anew in every query and in few dimensions."""
 N_NEIGHBOURS = 20
 """By which a sample is typical, as of TypiClust's."""
-N_BETWEEN = 128
+N_BETWEEN = 256
 """Anchors, at most, whose distances to one another give the radii."""
 TOO_NEAR = 1e-6
 """Squared distances up to this are those of equal vectors, to rounding."""
@@ -212,6 +212,20 @@ class Labelled:
         self.classes = torch.cat([self.classes, label[None]])
 
 
+def at_length_1(embeddings: np.ndarray) -> Tensor:
+    """Embeddings (n, F) as float32 vectors whose products are cosines; zeros stay zeros.
+
+    Raises:
+        ValueError: NaN or infinity in them.
+    """
+    vectors = torch.as_tensor(embeddings, dtype=torch.float32)
+    if not vectors.isfinite().all():
+        raise ValueError(
+            "the embeddings have NaN or infinity in them: correct them where they are made"
+        )
+    return F.normalize(vectors, dim=1)
+
+
 def by_softmax(softmax: np.ndarray) -> Labelled:
     """What is known without embeddings: a pool by the roots of its softmax, and nothing labelled.
 
@@ -233,8 +247,6 @@ class _Kept:
     rows: np.ndarray
     """(n_l, F), the embeddings of what is known to be labelled."""
     labelled: Labelled
-    centre: Tensor
-    """(F,) the mean of the pool."""
 
 
 class Memory:
@@ -269,11 +281,7 @@ class Memory:
         rows, labels = everything[told], torch.as_tensor(classes[told]).long()
         kept = self._find(embeddings, rows, labels)
         known = len(kept.rows)
-        # around the mean of the pool, as the pool's own
-        centred = torch.as_tensor(rows[known:], dtype=torch.float32) - kept.centre
-        if not centred.isfinite().all():
-            raise ValueError("labelled_embeddings has NaN or infinity in it")
-        kept.labelled.add(F.normalize(centred, dim=1), labels[known:])
+        kept.labelled.add(at_length_1(rows[known:]), labels[known:])
         kept.rows = rows
         self._kept = [kept, *(other for other in self._kept if other is not kept)][: self.size]
         return kept.labelled
@@ -290,9 +298,7 @@ class Memory:
         if found is not None:
             return replace(found, rows=rows[:0], labelled=Labelled(found.labelled.neighbourhood))
         own = np.array(embeddings)  # who made them may write into them
-        neighbourhood = Neighbourhood(normalised(own))
-        centre = torch.as_tensor(own, dtype=torch.float32).mean(0)
-        return _Kept(own, rows[:0], Labelled(neighbourhood), centre)
+        return _Kept(own, rows[:0], Labelled(Neighbourhood(at_length_1(own))))
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:

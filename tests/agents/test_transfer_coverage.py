@@ -8,8 +8,7 @@ import torch
 
 from agents import checkpoint, strategies, transfer, uherding
 from agents.sets import coverage
-from agents.sets.coverage import FEATURES, RADII, REGIME, Memory, Neighbourhood
-from agents.sets.pool_features import normalised
+from agents.sets.coverage import FEATURES, RADII, REGIME, Memory, Neighbourhood, at_length_1
 from agents.transfer import CoveragePolicy, TransferPolicy
 from tests.agents.sets.test_coverage import grown, observe
 
@@ -31,13 +30,6 @@ def ranking(policy, observation, n=N_RANKED):
     return np.argsort(-action, kind="stable")[:n].tolist()
 
 
-def around_nothing(n=40, n_labelled=4, seed=0, m=3):
-    """An observation whose embeddings have the mean 0, so that others see the same directions."""
-    one = observe(n, m, n_labelled, budget=20, seed=seed)
-    embeddings = one["embeddings"].astype(float)
-    return one | {"embeddings": np.float32(embeddings - embeddings.mean(0))}
-
-
 def by_uherding(one, probabilities):
     """What UHerding chooses of a pool, by position."""
     told = one["labelled_classes"] >= 0
@@ -51,10 +43,9 @@ def assert_greedy(order, one, value):
 
     Equal to rounding is enough: two samples that would cover each other alone have equal gains.
     """
-    vectors = normalised(one["embeddings"]).double()
+    vectors = at_length_1(one["embeddings"]).double()
     told = one["labelled_classes"] >= 0
-    labelled = torch.tensor(one["labelled_embeddings"][told] - one["embeddings"].mean(0))
-    centres = list(torch.nn.functional.normalize(labelled.double(), dim=1))
+    centres = list(at_length_1(one["labelled_embeddings"][told]).double())
     left = set(np.flatnonzero(one["softmax"].any(1)).tolist())
     for row in order:
         values = {i: value(vectors[i], centres, vectors) for i in left}
@@ -81,7 +72,7 @@ def test_a_new_policy_ranks_as_ms(m, embeddings):
 def test_the_uncertain_coverage_alone_is_uherding(monkeypatch, n_labelled, seed):
     """With the radius that both find, and no temperature."""
     monkeypatch.setattr(uherding, "calibrated_temperature", lambda *_: 1.0)
-    one = around_nothing(n_labelled=n_labelled, seed=seed)
+    one = observe(40, n_labelled=n_labelled, budget=20, seed=seed)
     policy = policy_of({"uncertain coverage, least": 1})
     assert ranking(policy, one) == by_uherding(one, one["softmax"])
 
@@ -90,7 +81,7 @@ def test_the_uncertain_coverage_alone_is_uherding(monkeypatch, n_labelled, seed)
 @pytest.mark.parametrize("n_labelled", [0, 1, 2, 12])
 def test_the_coverage_alone_is_maxherding(n_labelled, seed):
     """That is UHerding with a uniform uncertainty."""
-    one = around_nothing(n_labelled=n_labelled, seed=seed)
+    one = observe(40, n_labelled=n_labelled, budget=20, seed=seed)
     uniform = np.full_like(one["softmax"], 1 / 3)
     assert ranking(policy_of({"coverage, least": 1}), one) == by_uherding(one, uniform)
 
@@ -122,7 +113,7 @@ def test_the_distance_alone_is_coreset():
 
 def test_the_typicality_alone_ranks_by_it():
     one = observe(60, gone=[7])
-    vectors = normalised(one["embeddings"]).double()
+    vectors = at_length_1(one["embeddings"]).double()
     apart = torch.cdist(vectors, vectors).sort(dim=1).values[:, 1 : coverage.N_NEIGHBOURS + 1]
     inverse = 1 / apart.mean(1).numpy()
     inverse[7] = -math.inf

@@ -19,16 +19,16 @@ from agents.sets.coverage import (
     Labelled,
     Memory,
     Neighbourhood,
+    at_length_1,
     by_softmax,
     survey,
 )
-from agents.sets.pool_features import normalised
 
 RANDOM = settings(max_examples=30, deadline=None)
 
 
 def directions(n, f=4, seed=0):
-    return normalised(np.random.default_rng(seed).normal(size=(n, f)))
+    return at_length_1(np.random.default_rng(seed).normal(size=(n, f)))
 
 
 def observe(n=20, m=3, n_labelled=4, budget=9, seed=0, gone=()):
@@ -224,7 +224,7 @@ def test_arrays_that_are_written_into_later_do_no_harm():
     equal(memory.of(one), Memory().of(one))
 
 
-def test_labelled_samples_lie_around_the_mean_of_the_pool():
+def test_what_has_left_the_pool_lies_where_it_was():
     one = observe(n=30, gone=(3, 7))
     known = Memory().of(one)
     assert known.nearest[[3, 7]].tolist() == pytest.approx([1, 1], abs=1e-6)
@@ -234,7 +234,7 @@ def test_labelled_samples_lie_around_the_mean_of_the_pool():
 def test_embeddings_that_cannot_be_used_are_refused():
     one = observe()
     one["labelled_embeddings"][1, 1] = np.nan
-    with pytest.raises(ValueError, match="labelled_embeddings has NaN"):
+    with pytest.raises(ValueError, match="the embeddings have NaN or infinity"):
         Memory().of(one)
     one = observe()
     with pytest.raises(ValueError, match=r"labelled_embeddings must be \(9, 5\), not \(8, 5\)"):

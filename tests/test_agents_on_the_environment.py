@@ -84,13 +84,29 @@ def test_agents_that_see_the_context_train_and_act(env):
         assert len(selected) == len(set(selected)) > 20
 
 
-@pytest.mark.parametrize("initial_size", [0, 4])
-def test_a_policy_for_few_labels_acts(initial_size):
-    """By what it has seen of the episode before, as one that sees each query for the first time."""
-    few = gym.make(
+def make_few(initial_size):
+    """An environment with that many labels at first and 24 at last."""
+    return gym.make(
         "ActiveLearning-chestCT-v0", profile="embedded", trainable="head", budget=24,
         initial_size=initial_size, query_size=5, pretrain_passes=2,
     )  # fmt: skip
+
+
+def test_set_networks_that_see_the_labelled_train_and_act():
+    context = ContextObservation(make_few(4), embeddings=True, labelled=True)
+    config = PoolConfig(seed=0, networks="set", mask=True)
+    agent = PoolDDPG(context, config)
+    before = [parameter.detach().clone() for parameter in agent.actor.parameters()]
+    agent.learn(4)
+    assert not all(map(torch.equal, before, agent.actor.parameters()))
+    selected = act(agent, context)
+    assert len(selected) == len(set(selected)) == 20
+
+
+@pytest.mark.parametrize("initial_size", [0, 4])
+def test_a_policy_for_few_labels_acts(initial_size):
+    """By what it has seen of the episode before, as one that sees each query for the first time."""
+    few = make_few(initial_size)
     policy = CoveragePolicy(embeddings=True)
     policy.weights[:] = torch.linspace(-1, 1, policy.weights.numel()).view_as(policy.weights)
     context = ContextObservation(few, **policy.wants)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agents.sets import pool_features
-from agents.sets.pool_features import PoolState, describe, moments
+from agents.sets.pool_features import PoolState, Sizes, describe, moments
 
 RADII = ("near", "far", "least")
 """Of the kernels by which samples cover one another; see ``Neighbourhood`` and ``Labelled``."""
@@ -42,6 +42,8 @@ REGIME = (
 """First entries of the context: how far the episode has come, and how few the labels are."""
 CONTEXT = (*REGIME, "labelled fraction", "imbalance", "1 / M")
 """Of the whole pool; the mean and the deviation of every feature follow."""
+SIZES = Sizes(len(FEATURES), len(CONTEXT) + 2 * len(FEATURES))
+"""Of what ``survey`` gives."""
 LABELLED_KEYS = ("embeddings", "labelled_embeddings", "labelled_classes")
 """Of the observation, beside those of ``pool_features``, if embeddings are looked at."""
 N_ANCHORS = 1024
@@ -384,7 +386,7 @@ class Coverage:
 
 
 def _exp(values: Tensor) -> Tensor:
-    """In place, and nothing below e^-60: numbers near the least of float32 take 100 times as long."""
+    """In place, and no less than e^-60: near the least number of float32 all takes far longer."""
     return values.clamp_min_(-60).exp_()
 
 

@@ -37,9 +37,22 @@ class PoolState(NamedTuple):
     """(C,) float32."""
 
 
+class Sizes(NamedTuple):
+    """Of a pool's description, whatever the number of its samples."""
+
+    n_features: int
+    """K, of a sample."""
+    n_context: int
+    """C, of the pool."""
+
+
 def context_size(n_features: int) -> int:
     """C, of K features."""
     return len(CONTEXT) + 2 * n_features
+
+
+SIZES = Sizes(len(FEATURES), context_size(len(FEATURES)))
+"""Of what ``describe`` gives without embeddings."""
 
 
 def require(keys: Collection[str], embeddings: bool = False) -> None:
@@ -209,7 +222,7 @@ def flatten(state: PoolState) -> Tensor:
     return torch.cat([state.context, state.features.flatten()])
 
 
-def unflatten(flat: Tensor, n_features: int) -> PoolState:
+def unflatten(flat: Tensor, sizes: Sizes) -> PoolState:
     """Undo ``flatten``; leading dimensions stay: (..., C + K * n) -> (..., K, n) and (..., C)."""
-    size = context_size(n_features)
-    return PoolState(flat[..., size:].unflatten(-1, (n_features, -1)), flat[..., :size])
+    k, c = sizes
+    return PoolState(flat[..., c:].unflatten(-1, (k, -1)), flat[..., :c])

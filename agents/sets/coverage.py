@@ -319,7 +319,8 @@ class Coverage:
     would add to it is its gain, the criterion of MaxHerding; weighted by the uncertainty of x, here
     1 - (p1 - p2), that of UHerding (Bae, Oliveira and Sutherland, Uncertainty Herding: one active
     learning method for all label budgets, ICLR 2025). Always to pick the greatest gain is their
-    greedy algorithm; always to pick the greatest distance, that of CoreSet.
+    greedy algorithm; always to pick the greatest distance, that of CoreSet. In a pool of more than
+    ``N_ANCHORS`` samples its anchors stand for it: gains are then estimates.
 
     Args:
         labelled: what is known of the labelled samples.

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents.ddpg import DDPG, DDPGConfig
     from agents.sets import PoolConfig, PoolDDPG
-    from agents.transfer import TransferPolicy, load_pretrained
+    from agents.transfer import CoveragePolicy, TransferPolicy, load_pretrained
 
-__all__ = ["DDPG", "DDPGConfig", "PoolConfig", "PoolDDPG", "TransferPolicy", "load_pretrained"]
+__all__ = [
+    "DDPG",
+    "CoveragePolicy",
+    "DDPGConfig",
+    "PoolConfig",
+    "PoolDDPG",
+    "TransferPolicy",
+    "load_pretrained",
+]
 _HOMES = {
+    "CoveragePolicy": "transfer",
     "DDPG": "ddpg",
     "DDPGConfig": "ddpg",
     "PoolConfig": "sets",

@@ -6,11 +6,16 @@
     env = al_gym.wrappers.ContextObservation(env)
     action, _ = policy.predict(observation)
 
-The score of a sample is a sum of its features (``pool_features.describe``), whose weights follow
-the progress of the episode. The best are then ranked so that the samples of a query are unlike:
-each next has the greatest score less a penalty for its similarity to those before it (maximal
-marginal relevance: Carbonell and Goldstein, SIGIR 1998). ``benchmarks.train_policy`` trains such
-policies.
+The score of a sample is a sum of its features, whose weights follow the progress of the episode.
+
+``TransferPolicy`` knows the features of ``pool_features.describe``. The best are then ranked so
+that the samples of a query are unlike: each next has the greatest score less a penalty for its
+similarity to those before it (maximal marginal relevance: Carbonell and Goldstein, SIGIR 1998).
+``benchmarks.train_policy`` trains such policies.
+
+``CoveragePolicy`` knows where labels are few, too: the features of ``coverage.survey``, with what
+is labelled at the start among them. Each next sample of a query has the greatest score after those
+before it count as labelled.
 """
 
 from collections.abc import Mapping
@@ -24,6 +29,7 @@ from torch import Tensor
 from agents import checkpoint
 from agents.names import lookup
 from agents.policy import ScoringPolicy
+from agents.sets import coverage
 from agents.sets.pool_features import (
     FEATURES,
     PROGRESS,
@@ -35,7 +41,9 @@ from agents.sets.pool_features import (
 )
 
 FORMAT = "drla-transfer 2"
-"""Of a policy's file; raised when an older program could not read it."""
+"""Of the file of a ``TransferPolicy``."""
+COVERAGE_FORMAT = "drla-transfer 3"
+"""Of the file of a ``CoveragePolicy``."""
 POLICIES = Path(__file__).parent / "pretrained"
 """Folder of the policies that come with the package; ``README.md`` there is their card."""
 N_RANKED = 64
@@ -65,6 +73,11 @@ class TransferPolicy(ScoringPolicy):
         self.weights[FEATURES.index("margin"), PROGRESS.index("constant")] = 1
         self.diversity = torch.zeros(len(PROGRESS))
         self.card: dict[str, Any] = {}
+
+    @property
+    def wants(self) -> dict[str, bool]:
+        """Keywords of the ``al_gym.wrappers.ContextObservation`` that it is for."""
+        return {"embeddings": self.embeddings}
 
     def scores(self, observation: Any) -> np.ndarray:
         """Scores of an observation of ``al_gym.wrappers.ContextObservation``.
@@ -139,27 +152,192 @@ class TransferPolicy(ScoringPolicy):
             FileNotFoundError: there is no such file.
             ValueError: it is damaged, or no policy of this format.
         """
-        saved = checkpoint.read(path)
-        if saved.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {saved.get('format')!r}, not {FORMAT!r}")
-        try:
-            if not isinstance(saved["embeddings"], bool) or not isinstance(saved["card"], dict):
-                raise TypeError("embeddings must be true or false, and the card a dictionary")
-            policy = cls(saved["embeddings"])
-            for name in ("weights", "diversity"):
-                expected, found = getattr(policy, name), saved[name]
-                if found.shape != expected.shape or found.dtype != expected.dtype:
-                    raise ValueError(
-                        f"{name} must be {tuple(expected.shape)} {expected.dtype}, "
-                        f"not {tuple(found.shape)} {found.dtype}"
-                    )
-                if not found.isfinite().all():
-                    raise ValueError(f"{name} has NaN or infinity in it")
-                setattr(policy, name, found)
-            policy.card = saved["card"]
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} is not a policy that can be used: {error}") from error
+        saved = _read(path, FORMAT)
+        policy = cls(saved["embeddings"])
+        _adopt(policy, saved, ("weights", "diversity"), path)
         return policy
+
+
+class CoveragePolicy(ScoringPolicy):
+    """A trained policy for any pool and few labels, always deterministic.
+
+    Some of its weights make it a method that is known: 1 for the margin MS, 1 for the coverage
+    MaxHerding, 1 for the uncertain coverage UHerding (at the radius of that feature, and without
+    its temperature), 1 for the distance CoreSet, 1 for the typicality a ranking by it.
+
+    Args:
+        embeddings: whether it looks at the embeddings of the pool and of the labelled samples;
+            otherwise two samples are as near as their softmax vectors, and where the labelled ones
+            lie is not known.
+
+    Attributes:
+        weights: (K, R), the score is sum_k x_k weights_k . c, with the K features of
+            ``coverage.FEATURES`` and c the context's R numbers of ``coverage.REGIME``. A new
+            policy's are those of MS.
+        card: what is known of the policy, by name.
+        memory: of the last episodes; several policies that play the same ones may share it.
+    """
+
+    def __init__(self, embeddings: bool = False) -> None:
+        self.embeddings = embeddings
+        self.weights = torch.zeros(len(coverage.FEATURES), len(coverage.REGIME))
+        self.weights[coverage.FEATURES.index("margin"), coverage.REGIME.index("constant")] = 1
+        self.card: dict[str, Any] = {}
+        self.memory = coverage.Memory()
+
+    @property
+    def wants(self) -> dict[str, bool]:
+        """Keywords of the ``al_gym.wrappers.ContextObservation`` that it is for."""
+        return {"embeddings": self.embeddings, "labelled": self.embeddings}
+
+    def scores(self, observation: Any) -> np.ndarray:
+        """Scores of an observation of ``al_gym.wrappers.ContextObservation``.
+
+        What has been labelled must be zeros in the softmax: ``EnvConfig.labelled_rows="zero"``.
+
+        Args:
+            observation: with ``softmax`` (n_u, M), ``class_counts`` (M,), ``labelled_fraction``
+                (1,) and, for a policy that takes them, ``embeddings`` (n_u, F),
+                ``labelled_embeddings`` (B, F) and ``labelled_classes`` (B,).
+
+        Returns:
+            (n_u,) float32 in [0, 1]. Samples that have left the pool score 0.
+
+        Raises:
+            TypeError: the observation lacks a part, or is no dictionary.
+            ValueError: NaN or infinity in it, or parts whose shapes do not fit.
+        """
+        keys = observation if isinstance(observation, Mapping) else ()
+        coverage.require(keys, self.embeddings)
+        return self.act(observation, N_RANKED)
+
+    def act(self, observation: Mapping[str, np.ndarray], n_ranked: int) -> np.ndarray:
+        """``scores`` with only so many picked, which is enough if a query takes no more."""
+        if self.embeddings:
+            labelled = self.memory.of(observation)
+        else:
+            labelled = coverage.by_softmax(observation["softmax"])
+        pool, covered = coverage.survey(observation, labelled)
+        in_pool = pool.features[FEATURES.index("p1")] > 0
+        weights = self.weights @ pool.context[: len(coverage.REGIME)]
+        fixed, changing = weights.tensor_split([len(coverage.FIXED)])
+        always = fixed @ pool.features[: len(fixed)]
+        if not (always + changing @ covered.features)[in_pool].isfinite().all():
+            raise ValueError("the observation has NaN or infinity in it: correct the environment")
+        always.masked_fill_(~in_pool, -torch.inf)
+        order: list[int] = []
+        for _ in range(min(n_ranked, int(in_pool.sum()))):
+            if order and changing.any():
+                covered.pick(order[-1])
+            order.append(int(torch.argmax(always + changing @ covered.features)))
+            always[order[-1]] = -torch.inf
+        return _ranked(always + changing @ covered.features, order, in_pool)
+
+    def save(self, path: str | Path, card: dict[str, Any]) -> Path:
+        """Write weights and card to one safetensors file, and return where it lies.
+
+        Args:
+            path: destination; the suffix .safetensors is added if missing.
+            card: what is to be known of the policy, in JSON types.
+        """
+        tree = {
+            "format": COVERAGE_FORMAT,
+            "embeddings": self.embeddings,
+            "card": card,
+            "features": list(coverage.FEATURES),
+            "regime": list(coverage.REGIME),
+            "weights": self.weights,
+        }
+        return checkpoint.write(path, tree)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CoveragePolicy":
+        """Read what ``save`` has written.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged, no policy of this format, or one by other features.
+        """
+        saved = _read(path, COVERAGE_FORMAT)
+        for name, known in (("features", coverage.FEATURES), ("regime", coverage.REGIME)):
+            if saved.get(name) != list(known):
+                raise _unusable(path, f"its {name} are {saved.get(name)}, not {list(known)}")
+        policy = cls(saved["embeddings"])
+        _adopt(policy, saved, ("weights",), path)
+        return policy
+
+
+PretrainedPolicy = TransferPolicy | CoveragePolicy
+"""Either kind."""
+
+
+def _ranked(scores: Tensor, order: list[int], in_pool: Tensor) -> np.ndarray:
+    """The action whose best are those of ``order``, before the others by their scores, (n,)."""
+    action = torch.zeros_like(scores)
+    others = scores > -torch.inf
+    if others.any():
+        low, high = scores[others].aminmax()
+        # not by a sigmoid, which would make large scores equal
+        action[others] = 0.1 + 0.4 * (scores[others] - low) / (high - low).clamp_min(1e-12)
+    action[order] = torch.linspace(1, 0.6, len(order))
+    return action.numpy()
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> PretrainedPolicy:
+    """A policy from its file, of whichever kind it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no policy.
+    """
+    kinds: dict[str, type[PretrainedPolicy]] = {
+        FORMAT: TransferPolicy,
+        COVERAGE_FORMAT: CoveragePolicy,
+    }
+    found = checkpoint.read(path).get("format")
+    if found not in kinds:
+        raise ValueError(f"{path} has format {found!r}, not one of {' '.join(map(repr, kinds))}")
+    return kinds[found].load(path)
+
+
+def _read(path: str | Path, expected: str) -> dict[str, Any]:
+    """The tree of a policy's file, with what all policies have."""
+    saved = checkpoint.read(path)
+    if saved.get("format") != expected:
+        raise ValueError(f"{path} has format {saved.get('format')!r}, not {expected!r}")
+    if not isinstance(saved.get("embeddings"), bool) or not isinstance(saved.get("card"), dict):
+        raise _unusable(path, "embeddings must be true or false, and the card a dictionary")
+    return saved
+
+
+def _adopt(
+    policy: PretrainedPolicy, saved: dict[str, Any], names: tuple[str, ...], path: str | Path
+) -> None:
+    """Give a new policy the tensors and the card of a file."""
+    for name in names:
+        expected, found = getattr(policy, name), saved.get(name)
+        if not isinstance(found, Tensor):
+            raise _unusable(path, f"{name} is no tensor, or is missing: it has no shape")
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            raise _unusable(
+                path,
+                f"{name} must be {tuple(expected.shape)} {expected.dtype}, "
+                f"not {tuple(found.shape)} {found.dtype}",
+            )
+        if not found.isfinite().all():
+            raise _unusable(path, f"{name} has NaN or infinity in it")
+        setattr(policy, name, found)
+    policy.card = saved["card"]
+
+
+def _unusable(path: str | Path, why: str) -> ValueError:
+    return ValueError(f"{path} is not a policy that can be used: {why}")
+
+
+# --------------------------------------------------------------------------------------------------
 
 
 def spread_out(scores: Tensor, vectors: Tensor, weight: float, n: int) -> Tensor:
@@ -188,13 +366,13 @@ def spread_out(scores: Tensor, vectors: Tensor, weight: float, n: int) -> Tensor
     return torch.tensor(order, dtype=torch.int64)
 
 
-def load_pretrained(name: str) -> TransferPolicy:
+def load_pretrained(name: str) -> PretrainedPolicy:
     """A policy that comes with the package, such as ``"drla-transfer-v0"``.
 
     Raises:
         ValueError: there is none of that name.
     """
-    return TransferPolicy.load(pretrained_path(name))
+    return load(pretrained_path(name))
 
 
 def pretrained_path(name: str) -> Path:

@@ -10,6 +10,9 @@ TEMPERATURES = np.logspace(-1, 1, 21)
 BINS = 15
 """Of the expected calibration error (Guo et al., On calibration, ICML 2017)."""
 
+TOO_NEAR = 1e-6
+"""Squared distances up to this are those of equal features, to the rounding of float32."""
+
 
 def choose(
     features: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, n: int, seed: int
@@ -43,7 +46,7 @@ def choose(
     uncertainty = margin(softmax(logits, axis=1))
 
     apart = _squared_distances(labelled, labelled)
-    positive = apart[apart > 1e-9]
+    positive = apart[apart > TOO_NEAR]
     radius = positive.min() if len(positive) else 1.0  # squared
     covered = np.exp(-_squared_distances(candidates, labelled) / radius).max(axis=1, initial=0)
     kernel = np.exp(-_squared_distances(candidates, candidates) / radius)

@@ -18,22 +18,36 @@ class ContextObservation(
     | `softmax` | `Box(0, 1, (n_u, M))` | the state S of Eq. 2, as without the wrapper |
     | `class_counts` | `Box(0, n, (M,))` | labelled samples of each class |
     | `labelled_fraction` | `Box(0, 1, (1,))` | labelled share of the n training samples |
-    | `embeddings` | `Box(-inf, inf, (n_u, F))` | features of the penultimate layer, if asked for |
+    | `embeddings` | `Box(-inf, inf, (n_u, F))` | features of the penultimate layer |
+    | `labelled_embeddings` | `Box(-inf, inf, (B, F))` | those of the labelled samples |
+    | `labelled_classes` | `Box(-1, M - 1, (B,))` | their classes, as the annotator gave them |
 
-    All are float32. Every agent that takes a `Dict` can have them, Stable-Baselines3's
+    All are float32. `embeddings` and `labelled_...` are there if asked for. B is the budget in
+    samples. The labelled samples stand in the order of their annotation, the initial set first;
+    rows for which there is none yet are 0, with the class -1. What the annotator skipped is not
+    among them. Every agent that takes a `Dict` can have them, Stable-Baselines3's
     `MultiInputPolicy` included.
 
     Args:
         env: an active-learning environment.
         embeddings: also give the pool's features; they cost a pass over the pool in every step, or,
             with `trainable="head"`, a copy.
+        labelled: also give the features and classes of all labelled samples, at the like cost.
 
     Raises:
         ValueError: the environment is none for active learning.
     """
 
-    def __init__(self, env: gym.Env[np.ndarray, np.ndarray], *, embeddings: bool = False) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, embeddings=bool(embeddings))
+    def __init__(
+        self,
+        env: gym.Env[np.ndarray, np.ndarray],
+        *,
+        embeddings: bool = False,
+        labelled: bool = False,
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(
+            self, embeddings=bool(embeddings), labelled=bool(labelled)
+        )
         gym.Wrapper.__init__(self, env)
         softmax = env.observation_space
         if not env.has_wrapper_attr("run"):
@@ -44,7 +58,7 @@ class ContextObservation(
                 f"{softmax}: put it before wrappers that change observations, such as "
                 "FlattenObservation, which takes its dictionary, too, and do without flatten=True"
             )
-        self._embeddings = embeddings
+        self._embeddings, self._labelled = embeddings, labelled
         n_u, n_classes = softmax.shape
         run = env.get_wrapper_attr("run")
         n_training = float(run.n_training)
@@ -56,6 +70,11 @@ class ContextObservation(
         if embeddings:
             shape = (n_u, run.n_features)
             parts["embeddings"] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        if labelled:
+            n, last = run.task.n_budget, float(n_classes - 1)
+            shape = (n, run.n_features)
+            parts["labelled_embeddings"] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+            parts["labelled_classes"] = spaces.Box(-1.0, last, (n,), np.float32)
         self.observation_space = spaces.Dict(parts)
 
     def reset(
@@ -84,4 +103,11 @@ class ContextObservation(
         }
         if self._embeddings:
             observation["embeddings"] = run.embed(pool.indices)
+        if self._labelled:
+            n, budget = len(pool.labels), run.task.n_budget
+            vectors = np.zeros((budget, run.n_features), np.float32)
+            classes = np.full(budget, -1, np.float32)
+            if n:
+                vectors[:n], classes[:n] = run.embed(pool.labelled), pool.labels
+            observation |= {"labelled_embeddings": vectors, "labelled_classes": classes}
         return observation

@@ -18,7 +18,7 @@ import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agents import TransferPolicy, load_pretrained
+from agents import TransferPolicy, transfer
 from agents.sets.pool_features import (
     CONTEXT,
     FEATURES,
@@ -55,7 +55,9 @@ class FigureConfig:
 def main(config: FigureConfig) -> int:
     """Write the picture; returns the exit status."""
     path = Path(config.policy)
-    policy = TransferPolicy.load(path) if path.is_file() else load_pretrained(config.policy)
+    policy = transfer.load(path) if path.is_file() else transfer.load_pretrained(config.policy)
+    if not isinstance(policy, TransferPolicy):
+        raise ValueError(f"{config.policy} is a CoveragePolicy: the picture is of a TransferPolicy")
     pools = episode(policy, config)
     n_classes = round(1 / float(pools[0].context[CONTEXT.index("1 / M")]))
     config.out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,14 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import al_gym  # noqa: F401  registers the ids
-from agents import load_pretrained, sb3
+from agents import CoveragePolicy, load_pretrained, sb3
 from agents.ddpg import DDPG, DDPGConfig
 from agents.sets import PoolConfig, PoolDDPG
+from agents.sets.coverage import Memory
 from agents.transfer import POLICIES
 from al_gym.wrappers import ContextObservation
 from benchmarks.matrix.presets import PRESETS
@@ -80,6 +82,43 @@ def test_agents_that_see_the_context_train_and_act(env):
         agent.learn(max_steps)
         selected = act(agent, context)
         assert len(selected) == len(set(selected)) > 20
+
+
+def make_few(initial_size):
+    """An environment with that many labels at first and 24 at last."""
+    return gym.make(
+        "ActiveLearning-chestCT-v0", profile="embedded", trainable="head", budget=24,
+        initial_size=initial_size, query_size=5, pretrain_passes=2,
+    )  # fmt: skip
+
+
+def test_set_networks_that_see_the_labelled_train_and_act():
+    context = ContextObservation(make_few(4), embeddings=True, labelled=True)
+    config = PoolConfig(seed=0, networks="set", mask=True)
+    agent = PoolDDPG(context, config)
+    before = [parameter.detach().clone() for parameter in agent.actor.parameters()]
+    agent.learn(4)
+    assert not all(map(torch.equal, before, agent.actor.parameters()))
+    selected = act(agent, context)
+    assert len(selected) == len(set(selected)) == 20
+
+
+@pytest.mark.parametrize("initial_size", [0, 4])
+def test_a_policy_for_few_labels_acts(initial_size):
+    """By what it has seen of the episode before, as one that sees each query for the first time."""
+    few = make_few(initial_size)
+    policy = CoveragePolicy(embeddings=True)
+    policy.weights[:] = torch.linspace(-1, 1, policy.weights.numel()).view_as(policy.weights)
+    context = ContextObservation(few, **policy.wants)
+    selected = act(policy, context)
+    assert len(selected) == len(set(selected)) == 24 - initial_size
+
+    class Forgetful:
+        def predict(self, observation, deterministic):
+            policy.memory = Memory()
+            return policy.predict(observation)
+
+    assert act(Forgetful(), context) == selected
 
 
 def area(env, choose, seed):

@@ -20,6 +20,7 @@ def test_formats_are_those_of_the_code():
     buffer = rows["replay buffer, `DDPG.save_replay_buffer`"]
     assert buffer == f"`{sb3_names.REPLAY_BUFFER}`, version 1"
     assert rows["policy, `TransferPolicy.save`"] == f"`{transfer.FORMAT}`"
+    assert rows["policy, `CoveragePolicy.save`"] == f"`{transfer.COVERAGE_FORMAT}`"
     assert rows["folder of a cell, `config.json` of `benchmarks.run`"] == str(layout.FORMAT)
     phantoms = ", ".join(f"{name} {number}" for name, number in VERSIONS.items())
     assert rows["generated images, in the cache"].startswith(f"{phantoms},")

@@ -116,10 +116,12 @@ class PoolDDPG(DDPG):
         query_size = find_attribute(self.env, "query_size", None)
         if query_size is None:
             raise ValueError("networks='set' is for active-learning environments: no query_size")
-        critic: nn.Module = SetCritic(query_size, weights)  # first to draw, as it has always been
-        actor = SetActor(weights)
+        assert isinstance(self.encode, SetEncoder)
+        sizes = self.encode.sizes
+        critic: nn.Module = SetCritic(query_size, weights, sizes)  # first to draw, as ever
+        actor = SetActor(weights, sizes)
         if c.critics == 2:
-            critic = repairs.Critics(critic, SetCritic(query_size, weights))
+            critic = repairs.Critics(critic, SetCritic(query_size, weights, sizes))
         return actor, critic
 
     def _next_q(self, states: Tensor) -> Tensor:

@@ -10,14 +10,8 @@ from torch import Tensor
 
 from agents.ddpg.spaces import Encoder, FlatEncoder
 from agents.policy import unstacked
-from agents.sets.pool_features import (
-    FEATURES,
-    context_size,
-    describe,
-    flatten,
-    require,
-    unflatten,
-)
+from agents.sets import coverage, pool_features
+from agents.sets.pool_features import FEATURES, PoolState, describe, flatten, require, unflatten
 
 
 class PoolEncoder(Encoder, Protocol):
@@ -38,6 +32,8 @@ class RowsEncoder(FlatEncoder):
 class SetEncoder:
     """The dictionary of ``al_gym.wrappers.ContextObservation``, as ``pool_features`` describes it.
 
+    With the embeddings of the pool and of the labelled samples in it, as ``coverage`` does.
+
     Args:
         space: of the observations.
         device: where states lie.
@@ -51,7 +47,10 @@ class SetEncoder:
         assert isinstance(space, gym.spaces.Dict)
         self.space, self.device = space, device
         n, _ = space["softmax"].shape or (0, 0)
-        self.size = context_size(len(FEATURES)) + len(FEATURES) * n
+        sees_labelled = all(key in space.spaces for key in coverage.LABELLED_KEYS)
+        self.memory = coverage.Memory() if sees_labelled else None
+        self.sizes = coverage.SIZES if sees_labelled else pool_features.SIZES
+        self.size = self.sizes.n_context + self.sizes.n_features * n
 
     def __call__(self, observation: Mapping[str, np.ndarray]) -> tuple[Tensor, bool]:
         """See ``agents.ddpg.spaces.Encoder``."""
@@ -62,7 +61,7 @@ class SetEncoder:
         if found != shape and found[1:] != shape:
             raise ValueError(f"the softmax of an observation has shape {shape}, got {found}")
         each, stacked = unstacked(observation)
-        states = torch.stack([flatten(describe(one, device=self.device)) for one in each])
+        states = torch.stack([flatten(self._described(one)) for one in each])
         if not states.isfinite().all():
             raise ValueError(
                 "the observation has NaN or infinity in it: correct the environment, or replace "
@@ -70,6 +69,13 @@ class SetEncoder:
             )
         return states, not stacked
 
+    def _described(self, observation: Mapping[str, np.ndarray]) -> PoolState:
+        if self.memory is None:
+            return describe(observation, device=self.device)
+        coverage.require(observation, embeddings=True)
+        state, _ = coverage.survey(observation, self.memory.of(observation))
+        return PoolState(*(part.to(self.device) for part in state))
+
     def in_pool(self, states: Tensor) -> Tensor:
         """The samples whose largest probability is not 0."""
-        return unflatten(states, len(FEATURES)).features[..., FEATURES.index("p1"), :] > 0
+        return unflatten(states, self.sizes).features[..., FEATURES.index("p1"), :] > 0

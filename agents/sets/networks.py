@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.sets.pool_features import CHUNK, FEATURES, PoolState, context_size, unflatten
+from agents.sets.pool_features import CHUNK, SIZES, PoolState, Sizes, unflatten
 
 WIDTH = 40
 """Hidden units; actor and critic together have 6,800 weights."""
@@ -65,14 +65,16 @@ class SetActor(nn.Module):
 
     Args:
         generator: source of the network's initial weights; None: all 0.
+        sizes: of a pool's description.
     """
 
     low, high = 0.0, 1.0
     squash = staticmethod(torch.sigmoid)
 
-    def __init__(self, generator: torch.Generator | None = None) -> None:
+    def __init__(self, generator: torch.Generator | None = None, sizes: Sizes = SIZES) -> None:
         super().__init__()
-        self.net = SharedNetwork(len(FEATURES), context_size(len(FEATURES)), 1, generator)
+        self.sizes = sizes
+        self.net = SharedNetwork(*sizes, 1, generator)
 
     def scores(self, state: PoolState) -> Tensor:
         """Scores of any size, (..., n)."""
@@ -80,7 +82,7 @@ class SetActor(nn.Module):
 
     def logits(self, flat: Tensor) -> Tensor:
         """``scores`` of flattened pools, (..., C + K * n) -> (..., n)."""
-        return self.scores(unflatten(flat, len(FEATURES)))
+        return self.scores(unflatten(flat, self.sizes))
 
     def forward(self, flat: Tensor) -> Tensor:
         """Actions in (0, 1)."""
@@ -100,12 +102,18 @@ class SetCritic(nn.Module):
     Args:
         query_size: n_s.
         generator: source of the initial weights.
+        sizes: of a pool's description, whose first feature is above 0 in the pool.
     """
 
-    def __init__(self, query_size: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        query_size: int,
+        generator: torch.Generator | None = None,
+        sizes: Sizes = SIZES,
+    ) -> None:
         super().__init__()
-        self.query_size = query_size
-        n_features, n_context = len(FEATURES), context_size(len(FEATURES))
+        self.query_size, self.sizes = query_size, sizes
+        n_features, n_context = sizes
         self.net = SharedNetwork(n_features + 2, n_context, WIDTH // 2, generator)
         self.value = nn.utils.skip_init(nn.Linear, WIDTH + n_context, 1)
         bound = 1 / math.sqrt(WIDTH + n_context)
@@ -114,7 +122,7 @@ class SetCritic(nn.Module):
 
     def forward(self, flat: Tensor, action: Tensor) -> Tensor:
         """Q of flattened pools (B, C + K * n) and scores (B, n), shape (B, 1)."""
-        features, context = unflatten(flat, len(FEATURES))
+        features, context = unflatten(flat, self.sizes)
         in_pool = (features[:, 0] > 0).float()
         selected = self.selected(action, in_pool)
         seen = torch.cat([features, action[:, None], selected[:, None]], dim=1)

@@ -37,9 +37,22 @@ class PoolState(NamedTuple):
     """(C,) float32."""
 
 
+class Sizes(NamedTuple):
+    """Of a pool's description, whatever the number of its samples."""
+
+    n_features: int
+    """K, of a sample."""
+    n_context: int
+    """C, of the pool."""
+
+
 def context_size(n_features: int) -> int:
     """C, of K features."""
     return len(CONTEXT) + 2 * n_features
+
+
+SIZES = Sizes(len(FEATURES), context_size(len(FEATURES)))
+"""Of what ``describe`` gives without embeddings."""
 
 
 def require(keys: Collection[str], embeddings: bool = False) -> None:
@@ -109,13 +122,7 @@ def describe(
     if directions is not None:
         features[-1] = novelty(directions, in_pool) * in_pool
     shares = labelled * labelled.log()
-    mean = features.sum(1) / max(n_in_pool, 1)
-    # around the mean, as differences of squares would cancel
-    square = sum(
-        (part - mean[:, None]).square_().mul_(mask).sum(1)
-        for part, mask in zip(features.split(CHUNK, dim=1), in_pool.split(CHUNK), strict=True)
-    )
-    spread = (square / max(n_in_pool, 1)).sqrt()
+    mean, spread = moments(features, in_pool)
     whole = [
         1.0,
         math.log10(max(float(counts.sum()), 1.0)) - 2,
@@ -125,6 +132,23 @@ def describe(
         1 / n_classes,
     ]
     return PoolState(features, torch.cat([features.new_tensor(whole), mean, spread]))
+
+
+def moments(features: Tensor, in_pool: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every feature over the samples in the pool, (K,) each.
+
+    Args:
+        features: (K, n), 0 where a sample has left the pool.
+        in_pool: (n,) bool.
+    """
+    n_in_pool = max(int(in_pool.sum()), 1)
+    mean = features.sum(1) / n_in_pool
+    # around the mean, as differences of squares would cancel
+    square = sum(
+        (part - mean[:, None]).square_().mul_(mask).sum(1)
+        for part, mask in zip(features.split(CHUNK, dim=1), in_pool.split(CHUNK), strict=True)
+    )
+    return mean, (square / n_in_pool).sqrt()
 
 
 def _describe_samples(softmax: Tensor, logs: Tensor, out: Tensor) -> None:
@@ -198,7 +222,7 @@ def flatten(state: PoolState) -> Tensor:
     return torch.cat([state.context, state.features.flatten()])
 
 
-def unflatten(flat: Tensor, n_features: int) -> PoolState:
+def unflatten(flat: Tensor, sizes: Sizes) -> PoolState:
     """Undo ``flatten``; leading dimensions stay: (..., C + K * n) -> (..., K, n) and (..., C)."""
-    size = context_size(n_features)
-    return PoolState(flat[..., size:].unflatten(-1, (n_features, -1)), flat[..., :size])
+    k, c = sizes
+    return PoolState(flat[..., c:].unflatten(-1, (k, -1)), flat[..., :c])

@@ -242,15 +242,15 @@ def chosen(names: Sequence[str]) -> tuple[Method, ...]:
 
 def _saved(path: str) -> Method:
     def make(env: Env, seed: int, record: Record) -> "Player":
-        from agents import TransferPolicy
+        from agents import transfer
         from benchmarks.matrix.players import transferred
 
-        return transferred(env, TransferPolicy.load(record["policy"]), seed)
+        return transferred(env, transfer.load(record["policy"]), seed)
 
     def settings(env: Env, seed: int, changes: Record) -> Record:
-        from agents import TransferPolicy
+        from agents import transfer
 
-        TransferPolicy.load(path)  # raises before any cell begins if it cannot be used
+        transfer.load(path)  # raises before any cell begins if it cannot be used
         return {"policy": path, "digest": digest(Path(path))}
 
     return Method(path, Facts(f"the policy saved in {Path(path).name}"), make, settings)

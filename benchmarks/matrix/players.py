@@ -6,9 +6,10 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from agents import TransferPolicy, sb3
+from agents import sb3
 from agents.policy import Policy, ScoringPolicy
 from agents.sets import agent_from_record, config_from_record, needs_context, record_of
+from agents.transfer import PretrainedPolicy
 from al_gym.wrappers import ContextObservation
 
 
@@ -117,9 +118,9 @@ class Oracle(ScoringPolicy):
         return np.asarray(observation.max(axis=1) - observation[np.arange(len(rows)), labels])
 
 
-def transferred(env: gym.Env[Any, Any], policy: TransferPolicy, seed: int) -> Choosing:
+def transferred(env: gym.Env[Any, Any], policy: PretrainedPolicy, seed: int) -> Choosing:
     """A trained policy that is applied unchanged."""
-    return Choosing(ContextObservation(env, embeddings=policy.embeddings), policy, seed)
+    return Choosing(ContextObservation(env, **policy.wants), policy, seed)
 
 
 def online_settings(settings: dict[str, Any]) -> dict[str, Any]:

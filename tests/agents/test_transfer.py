@@ -333,3 +333,27 @@ def test_other_safetensors(tmp_path):
 def test_unknown_names():
     with pytest.raises(ValueError, match="unknown pretrained policy 'nothing-of-the-kind'"):
         load_pretrained("nothing-of-the-kind")
+
+
+FIRST = {
+    "drla-embed-v0": [116, 111, 100, 178, 131, 188, 11, 138],
+    "drla-embed-v0-without-bloodcells": [106, 128, 20, 100, 36, 130, 102, 164],
+    "drla-embed-v0-without-chestct": [163, 111, 190, 73, 100, 119, 75, 85],
+    "drla-embed-v0-without-retinamnist": [111, 197, 100, 94, 131, 191, 138, 12],
+    "drla-embed-v0-without-retinopathy": [111, 116, 131, 188, 115, 142, 75, 64],
+    "drla-transfer-v0": [106, 190, 111, 130, 20, 73, 197, 94],
+    "drla-transfer-v0-without-bloodcells": [111, 190, 20, 34, 94, 197, 59, 119],
+    "drla-transfer-v0-without-chestct": [111, 20, 190, 94, 34, 104, 106, 59],
+    "drla-transfer-v0-without-retinamnist": [111, 116, 85, 75, 163, 161, 131, 59],
+    "drla-transfer-v0-without-retinopathy": [111, 190, 197, 73, 85, 34, 131, 94],
+}
+"""What the policies of version 0 chose first when they were published."""
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_published_policies_choose_as_they_did(name):
+    policy = load_pretrained(name)
+    assert isinstance(policy, TransferPolicy)
+    assert torch.equal(policy.weights, TransferPolicy.load(transfer.pretrained_path(name)).weights)
+    action = scores(policy, make_observation(200, 5, seed=3, gone=[5, 60]))
+    assert np.argsort(-action, kind="stable")[:8].tolist() == FIRST[name]

@@ -34,6 +34,18 @@ def test_uherding_is_the_greedy_maximum_of_uncertainty_coverage(monkeypatch):
         centres.append(pool[row])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_image_is_no_distance_from_itself_whatever_the_rounding(monkeypatch, dtype):
+    """Its squared length is not always 1 in float32; that gave a radius of nothing, which is MS."""
+    monkeypatch.setattr(uherding, "calibrated_temperature", lambda *_: 1.0)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 256)).astype(dtype)
+    features[30:50] = features[30] + 0.01 * features[30:50]  # candidates 20 to 39 are of one kind
+    probabilities = np.full((50, 2), 0.5)
+    found = uherding.choose(features, np.arange(10) % 2, probabilities, 5, 0)
+    assert [20 <= row < 40 for row in found] == [True, False, False, False, False]
+
+
 def test_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.45, 0.55]])
     classes = np.array([0, 1, 1, 1])

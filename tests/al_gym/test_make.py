@@ -181,7 +181,8 @@ def test_what_wrappers_were_given_is_gymnasiums_to_keep(settings):
     """Ours makes of it what JSON can hold; of Gymnasium's, numbers of NumPy's stay as they are."""
     ours = ContextObservation(gym.make(ID, **settings), embeddings=np.bool_(True))
     assert json.loads(ours.spec.to_json())["additional_wrappers"][-1]["kwargs"] == {
-        "embeddings": True
+        "embeddings": True,
+        "labelled": False,
     }
     theirs = gym.wrappers.RescaleAction(gym.make(ID, **settings), np.float32(-1), np.float32(1))
     with pytest.raises(TypeError, match="float32 is not JSON serializable"):

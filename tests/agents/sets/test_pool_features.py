@@ -280,10 +280,11 @@ def test_flatten_and_back(n_features):
         for _ in range(3)
     ]
     flat = [flatten(pool) for pool in pools]
+    sizes = pool_features.Sizes(n_features, pool_features.context_size(n_features))
     assert flat[0].shape == (len(CONTEXT) + 2 * n_features + 7 * n_features,)
     for pool, each in zip(pools, flat, strict=True):
-        assert all(map(torch.equal, unflatten(each, n_features), pool))
-    features, context = unflatten(torch.stack(flat)[:, None], n_features)
+        assert all(map(torch.equal, unflatten(each, sizes), pool))
+    features, context = unflatten(torch.stack(flat)[:, None], sizes)
     assert features.shape == (3, 1, n_features, 7)
     assert torch.equal(features[:, 0], torch.stack([pool.features for pool in pools]))
     assert torch.equal(context[:, 0], torch.stack([pool.context for pool in pools]))

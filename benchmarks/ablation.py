@@ -139,24 +139,26 @@ def main(config: AblationConfig) -> int:
         (experiment,) = results.load([folder])
         found = experiment.curves
         curves.append(found.assign(method=found["method"].replace(study.method, name)))
-    frame = table(pd.concat(curves, ignore_index=True), chosen, study.controls)
+    together = pd.concat(curves, ignore_index=True)
+    tests = statistics.paired_tests(together, METRIC, first, chosen[1:])
+    frame = table(together, tests, study.controls)
     text = frame.to_markdown(disable_numparse=True)
+    text += f"\n\n{tables.power([tests], DIGITS)}".rstrip()
     (config.out / "ablation.md").write_text(text + "\n")
     print(f"\n{text}")
     return 0
 
 
-def table(curves: pd.DataFrame, variants: list[str], controls: tuple[str, ...]) -> pd.DataFrame:
+def table(curves: pd.DataFrame, tests: pd.DataFrame, controls: tuple[str, ...]) -> pd.DataFrame:
     """A row a variant: AULC, reward, health, and the paired difference of AULC to the first.
 
     Holm's correction is over the variants; the controls are not tested, nor is anything with fewer
-    than five seeds. Health is the mean over the last fifth of the episode; of Q it is the share of
-    the largest return.
+    than five seeds: ``tests`` has neither. Health is the mean over the last fifth of the episode;
+    of Q it is the share of the largest return.
     """
     areas = statistics.aulc(curves, METRIC).unstack("seed")
     rewards = curves.groupby(["method", "seed"])["reward"].mean().groupby(level="method").mean()
-    first, *others = variants
-    tests = statistics.paired_tests(curves, METRIC, first, others)
+    variants = [name for name in curves["method"].unique() if name not in controls]
     rows: dict[str, dict[str, str]] = {}
     for name in (*variants, *controls):
         rows[name] = {

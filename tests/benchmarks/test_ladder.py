@@ -8,6 +8,7 @@ from scipy import stats
 from benchmarks import ablation, ladder
 from benchmarks.matrix.facts import facts_of
 from benchmarks.matrix.layout import HEALTH
+from benchmarks.reporting import statistics
 from benchmarks.reporting.results import Experiment
 from tests.benchmarks.reporting.test_statistics import curve
 
@@ -103,7 +104,8 @@ def test_the_ablation_compares_with_its_first():
         for i, name in enumerate((first, *others, *study.controls)):
             parts.append(curve(name, seed, LABELS, [0.3, 0.4, 0.5 + 0.003 * (1 + 6 * seed) * i]))
     curves = pd.concat(parts, ignore_index=True)
-    table = ablation.table(curves, [first, *others], study.controls)
+    tests = statistics.paired_tests(curves, "macro_f1", first, others)
+    table = ablation.table(curves, tests, study.controls)
     assert list(table.index)[:2] == [first, others[0]] and table.index[-1] == "FROZEN-SET"
     assert table.loc[first, "p"] == "" == table.loc["RANDOM", "p"]
     # a third of 0.003 (1, 7, 13, 19, 25), for all variants with the same p
@@ -122,7 +124,7 @@ def test_the_ablation_says_how_an_agent_did_at_its_end():
     learns, last = curves["method"] == "as published", curves["step"] == curves["step"].max()
     for name, number in ill.items():
         curves[name] = np.where(learns, np.where(last, number, 0.3), np.nan)
-    table = ablation.table(curves, ["as published"], ("random",))
+    table = ablation.table(curves, pd.DataFrame(), ("random",))
     names = ["saturated", "tied", "rank correlation", "Q / largest return"]
     assert table.loc["as published", names].tolist() == ["100%", "75%", "-0.05", "85"]
     assert table.loc["RANDOM", names].tolist() == ["", "", "", ""]

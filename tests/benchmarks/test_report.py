@@ -20,6 +20,7 @@ from tests.benchmarks import made_runs
 
 FIGURES = {
     "macro_f1_1", "macro_f1_2", "micro_f1_1", "micro_f1_2", "reward_1", "reward_2", "class_balance",
+    "health_drla",
 }  # fmt: skip
 """Of five methods with a curve and two seeds."""
 

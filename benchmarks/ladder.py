@@ -20,7 +20,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import tyro
-from statsmodels.stats.multitest import multipletests
 
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.matrix.methods import TRANSFERRED
@@ -119,7 +118,7 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
             rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:
-        corrected = multipletests(uncorrected, method="holm")[1]
+        corrected = statistics.holm(np.array(uncorrected))
         for row, p in zip(rows.values(), corrected, strict=True):
             row["p, Holm"] = tables.p_value(p)
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -20,7 +20,7 @@ RUN = {
     "task", "dataset", "config", "classifier_config", "n_training", "n_features",
     # the episode
     "episode", "selected_names", "start", "has_begun", "is_over", "rng", "counters",
-    "start_fingerprint",
+    "start_fingerprint", "keep_predictions", "keeps_predictions",
     # what the classifier makes of images, and of other labelled sets
     "embed", "predict_with_dropout", "evaluate_retrained", "fully_labelled",
     "evaluate_fully_supervised", "online_gradient_steps", "retraining_passes",

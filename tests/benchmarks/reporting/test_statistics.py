@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from benchmarks.reporting import statistics
 from benchmarks.reporting.twoway import Scores
@@ -168,6 +171,13 @@ def test_tests_use_the_seeds_that_both_have():
     assert tests.loc["lc", "seeds"] == 6 and tests.loc["ms", "seeds"] == 8
     fewer = curves[~((curves["method"] == "lc") & (curves["seed"] < 4))]
     assert list(statistics.paired_tests(fewer, "macro_f1", "random").index) == ["ms"]
+
+
+@settings(max_examples=15)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_that_of_statsmodels(p):
+    expected = multipletests(p, method="holm")[1]
+    np.testing.assert_allclose(statistics.holm(np.array(p)), expected, atol=1e-15)
 
 
 def test_holm_corrects_over_the_methods_compared():

@@ -152,7 +152,10 @@ class TransferPolicy(ScoringPolicy):
             FileNotFoundError: there is no such file.
             ValueError: it is damaged, or no policy of this format.
         """
-        saved = _read(path, FORMAT)
+        return cls._of(_read(path, FORMAT), path)
+
+    @classmethod
+    def _of(cls, saved: dict[str, Any], path: str | Path) -> "TransferPolicy":
         policy = cls(saved["embeddings"])
         _adopt(policy, saved, ("weights", "diversity"), path)
         return policy
@@ -258,7 +261,10 @@ class CoveragePolicy(ScoringPolicy):
             FileNotFoundError: there is no such file.
             ValueError: it is damaged, no policy of this format, or one by other features.
         """
-        saved = _read(path, COVERAGE_FORMAT)
+        return cls._of(_read(path, COVERAGE_FORMAT), path)
+
+    @classmethod
+    def _of(cls, saved: dict[str, Any], path: str | Path) -> "CoveragePolicy":
         for name, known in (("features", coverage.FEATURES), ("regime", coverage.REGIME)):
             if saved.get(name) != list(known):
                 raise _unusable(path, f"its {name} are {saved.get(name)}, not {list(known)}")
@@ -297,17 +303,16 @@ def load(path: str | Path) -> PretrainedPolicy:
         FORMAT: TransferPolicy,
         COVERAGE_FORMAT: CoveragePolicy,
     }
-    found = checkpoint.read(path).get("format")
-    if found not in kinds:
-        raise ValueError(f"{path} has format {found!r}, not one of {' '.join(map(repr, kinds))}")
-    return kinds[found].load(path)
+    saved = _read(path, *kinds)
+    return kinds[saved["format"]]._of(saved, path)
 
 
-def _read(path: str | Path, expected: str) -> dict[str, Any]:
-    """The tree of a policy's file, with what all policies have."""
+def _read(path: str | Path, *expected: str) -> dict[str, Any]:
+    """The tree of a policy's file, of one of some formats, with what all policies have."""
     saved = checkpoint.read(path)
-    if saved.get("format") != expected:
-        raise ValueError(f"{path} has format {saved.get('format')!r}, not {expected!r}")
+    if saved.get("format") not in expected:
+        wanted = "one of " * (len(expected) > 1) + " ".join(map(repr, expected))
+        raise ValueError(f"{path} has format {saved.get('format')!r}, not {wanted}")
     if not isinstance(saved.get("embeddings"), bool) or not isinstance(saved.get("card"), dict):
         raise _unusable(path, "embeddings must be true or false, and the card a dictionary")
     return saved
@@ -337,7 +342,7 @@ def _unusable(path: str | Path, why: str) -> ValueError:
     return ValueError(f"{path} is not a policy that can be used: {why}")
 
 
-# --------------------------------------------------------------------------------------------------
+# --- a query whose samples are unlike -------------------------------------------------------------
 
 
 def spread_out(scores: Tensor, vectors: Tensor, weight: float, n: int) -> Tensor:

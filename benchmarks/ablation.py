@@ -176,7 +176,7 @@ def table(curves: pd.DataFrame, tests: pd.DataFrame, controls: tuple[str, ...]) 
 def _health(curves: pd.DataFrame) -> dict[str, str]:
     """How an agent did at the end; nothing of methods that do not learn."""
     last = curves[curves["step"] > 0.8 * curves["step"].max()]
-    if not set(HEALTH) <= set(last) or last["saturated"].isna().all():
+    if not statistics.has_health(last):
         return {}
     means = last[list(HEALTH)].mean()
     value = np.abs(last["q"] / last["q_limit"]).mean()

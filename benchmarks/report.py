@@ -164,8 +164,7 @@ def _health(experiment: Experiment, folder: Path) -> Section:
     curves = experiment.curves
     pictures = []
     for method in curves["method"].unique():
-        own = curves[curves["method"] == method]
-        if "saturated" in own and own["saturated"].notna().any():
+        if statistics.has_health(curves[curves["method"] == method]):
             caption = f"How {experiment.label(method)} did while it learned"
             name = f"health_{tables.file_name(method)}"
             figure = figures.health(curves, method, experiment.label)

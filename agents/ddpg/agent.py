@@ -242,14 +242,15 @@ class DDPG:
             return Choice(self._in_play(action, state), self._act(actor, state), 0.0)
         noise = torch.from_numpy(self.noise()).to(self.device)
         logits = actor.logits(state)
-        scores = logits if c.noise_space == "logit" else actor.squash(logits)
+        intended = actor.squash(logits)
+        scores = logits if c.noise_space == "logit" else intended
         noise = self._scaled(noise, scores, state)
         if c.noise_space == "logit":
             action = actor.squash(scores + noise)
         else:
             action = (scores + noise).clamp(actor.low, actor.high)
         scale = float(noise.square().mean().sqrt())
-        return Choice(self._in_play(action, state), actor.squash(logits), scale)
+        return Choice(self._in_play(action, state), intended, scale)
 
     def _train(self) -> dict[str, float]:
         """The gradient steps after an environment step; means over them, fetched in one go."""

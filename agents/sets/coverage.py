@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from agents.sets import pool_features
 from agents.sets.pool_features import PoolState, Sizes, describe, moments
+from agents.uherding import TOO_NEAR
 
 RADII = ("near", "far", "least")
 """Of the kernels by which samples cover one another; see ``Neighbourhood`` and ``Labelled``."""
@@ -54,8 +55,6 @@ N_NEIGHBOURS = 20
 """By which a sample is typical, as of TypiClust's."""
 N_BETWEEN = 256
 """Anchors, at most, whose distances to one another give the radii."""
-TOO_NEAR = 1e-6
-"""Squared distances up to this are those of equal vectors, to rounding."""
 CHUNK = 2**16
 """Numbers at a time: what stays in the cache."""
 

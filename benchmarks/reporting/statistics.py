@@ -80,6 +80,11 @@ def aulc_by_thirds(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     return means.unstack("third").reindex(columns=["early", "middle", "late"])
 
 
+def has_health(curves: pd.DataFrame) -> bool:
+    """Whether cells say how their agent did, ``layout.HEALTH``; older ones lack the columns."""
+    return "saturated" in curves and bool(curves["saturated"].notna().any())
+
+
 def thirds(curves: pd.DataFrame) -> pd.Series:
     """Row by row which third of its cell's steps it is in: "early", "middle" or "late"."""
     cells = curves.groupby(["method", "seed"])

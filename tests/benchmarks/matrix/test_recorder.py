@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agents.ddpg import health
 from al_gym import ActiveLearningEnv, EnvConfig
 from benchmarks.matrix import layout
 from benchmarks.matrix.recorder import Recorder
@@ -44,6 +45,10 @@ def test_names_are_those_of_the_rows(recorder, named):
     assert selected == named.run.episode.pool.indices[named.run.episode.query.rows].tolist()
     assert json.loads(step["selected_names"]) == named.run.dataset.names[selected].tolist()
     assert all(step[name] == "" for name in layout.HEALTH)  # nobody said how it does
+
+
+def test_every_number_that_an_agent_knows_of_its_health_has_a_column():
+    assert layout.HEALTH == health.NAMES
 
 
 def test_how_the_agent_does_is_asked_at_every_step(recorder, named):

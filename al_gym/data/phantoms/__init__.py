@@ -12,36 +12,52 @@ Command line::
     python -m al_gym.data.phantoms retinopathy --out DIR --images 1000 --seed 0
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 from al_gym.data import cache
 from al_gym.data.phantoms import chest, fundus
-from al_gym.data.phantoms.chest import write_chestct
-from al_gym.data.phantoms.fundus import write_retinopathy
+from al_gym.data.phantoms.chest import ChestLook, write_chestct
+from al_gym.data.phantoms.fundus import FundusLook, write_retinopathy
 
-__all__ = ["GENERATORS", "VERSIONS", "folder", "write_chestct", "write_retinopathy"]
+__all__ = [
+    "GENERATORS",
+    "VERSIONS",
+    "ChestLook",
+    "FundusLook",
+    "folder",
+    "write_chestct",
+    "write_retinopathy",
+]
 
 GENERATORS: dict[str, Callable[..., None]] = {
     "chestCT": write_chestct,
     "Retinopathy": write_retinopathy,
 }
-"""Name of a data set -> the function (folder, amount, seed) that writes its stand-in."""
+"""Name of a data set -> the function (folder, amount, seed, look=...) that writes its stand-in."""
 VERSIONS = {"chestCT": chest.VERSION, "Retinopathy": fundus.VERSION}
 """Name of a data set -> the version of its generator."""
 
 
-def folder(dataset: str, amount: int, seed: int) -> Path:
+def folder(
+    dataset: str, amount: int, seed: int, look: ChestLook | FundusLook | None = None
+) -> Path:
     """The folder of generated stand-ins in the cache, written now if they are not there yet.
 
     Args:
         dataset: a name in ``GENERATORS``.
         amount: number of scans or photographs.
         seed: decides all of them.
+        look: of other ones than the usual; the generator's own class.
     """
     place = cache.cache_folder() / "phantoms"
-    path = place / f"{dataset}-{amount}-seed{seed}-v{VERSIONS[dataset]}"
+    name = f"{dataset}-{amount}-seed{seed}-v{VERSIONS[dataset]}"
+    looks = {} if look is None else {"look": look}
+    if look is not None:
+        name += "-" + hashlib.sha256(repr(look).encode()).hexdigest()[:12]
+    path = place / name
     if not path.is_dir():
         with cache.atomic_path(path) as unfinished:
-            GENERATORS[dataset](unfinished, amount, seed)
+            GENERATORS[dataset](unfinished, amount, seed, **looks)
     return path

@@ -20,18 +20,6 @@ from al_gym.data import cache, files
 
 VERSION = 1  # part of every seed; raise it when the same seed would give other files
 
-# --- how hard the classes are to tell apart -------------------------------------------------------
-
-# nodules ~ Beta(1, s), cords ~ Beta(s, 1) from compact to drawn out
-LUNG_SEPARATION = 1.3
-# nodes ~ Beta(1, s), vessel walls ~ Beta(s, 1) from clump to arc
-CALCIUM_SEPARATION = 1.5
-FAINT = 0.5  # share of part-solid lung lesions, and of calcifications below 400 HU
-CALCIFIED_CORES = 0.2  # share of lung lesions with a calcified core
-CROSSING_VESSELS = 0.8  # share of lung lesions with a vessel running through or past them
-NOISE_HU = (30.0, 110.0)  # standard deviation of a scan's noise, least and most
-
-
 # --- the real data set ----------------------------------------------------------------------------
 
 LESION_COUNTS = {1: 3264, 5: 3613, 31: 4201, 32: 1140}  # label -> lesions in the annotation file
@@ -43,10 +31,37 @@ EXTENTS_MM = {  # label -> percentiles of the boxes' extents in x and y, and in 
     32: ((4.9, 7.3, 9.6, 13.0, 21.9), (5, 5, 6, 10, 21)),
 }
 
+# --- how hard the classes are to tell apart -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChestLook:
+    """What lesions and scans look like."""
+
+    lung_separation: float = 1.3
+    """s: nodules ~ Beta(1, s), cords ~ Beta(s, 1) from compact to drawn out."""
+    calcium_separation: float = 1.5
+    """s: nodes ~ Beta(1, s), vessel walls ~ Beta(s, 1) from clump to arc."""
+    faint: float = 0.5
+    """Share of part-solid lung lesions, and of calcifications below 400 HU."""
+    calcified_cores: float = 0.2
+    """Share of lung lesions with a calcified core."""
+    crossing_vessels: float = 0.8
+    """Share of lung lesions with a vessel running through or past them."""
+    noise_hu: tuple[float, float] = (30.0, 110.0)
+    """Standard deviation of a scan's noise, least and most."""
+    lesion_size: float = 1.0
+    """Extents of lesions over those of the real set."""
+    counts: tuple[int, int, int, int] = tuple(LESION_COUNTS.values())  # type: ignore[assignment]
+    """Of nodules, cords, vessel walls and nodes, in proportion; those of the real set."""
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_chestct(out: Path, scans: int, seed: int, progress: bool = True) -> None:
+def write_chestct(
+    out: Path, scans: int, seed: int, progress: bool = True, look: ChestLook = ChestLook()
+) -> None:
     """Write chest CT scans with annotated lesions, in the layout of the Tianchi competition.
 
     ``chestCT_round1_annotation.csv`` holds one line a lesion (centre and full extents of its box in
@@ -59,6 +74,7 @@ def write_chestct(out: Path, scans: int, seed: int, progress: bool = True) -> No
         scans: number of scans.
         seed: scan i is drawn from the seed and i alone.
         progress: show a progress bar.
+        look: of lesions and scans.
 
     Raises:
         FileExistsError: ``out`` is not empty.
@@ -70,7 +86,7 @@ def write_chestct(out: Path, scans: int, seed: int, progress: bool = True) -> No
     for part in range(1, 6):
         (out / f"train_part{part}").mkdir()
     rows = cache.in_threads(
-        lambda index: _write_scan(out, index, seed), scans, "drawing CT scans", progress
+        lambda index: _write_scan(out, index, seed, look), scans, "drawing CT scans", progress
     )
     columns = "seriesuid,coordX,coordY,coordZ,diameterX,diameterY,diameterZ,label"
     files.write_table(out / "chestCT_round1_annotation.csv", columns, chain.from_iterable(rows))
@@ -116,7 +132,7 @@ class Body:
         return Tissue(np.array([self.at(*end) for end in ends]), np.array(axes), hu)
 
 
-def _write_scan(out: Path, index: int, seed: int) -> list[list[Any]]:
+def _write_scan(out: Path, index: int, seed: int, look: ChestLook) -> list[list[Any]]:
     """Draw and write scan ``index``; returns its lines of the annotation file."""
     rng = np.random.default_rng([VERSION, seed, index])
     in_plane, between_slices = rng.uniform(0.58, 0.79), rng.choice([2.5, 5, 7], p=[0.1, 0.8, 0.1])
@@ -125,10 +141,10 @@ def _write_scan(out: Path, index: int, seed: int) -> list[list[Any]]:
     origin = (rng.uniform(-20, 20, 3) - shape * spacing / 2 - (0, 0, 120)).round(3)
     body = Body(shape, spacing, (shape * spacing / 2)[:2] * rng.uniform((0.93, 0.88), (0.99, 0.97)))
     hu, lung, sites = _draw_chest(body, rng)
-    lesions = _draw_lesions(hu, lung, sites, spacing, rng)
+    lesions = _draw_lesions(hu, lung, sites, spacing, look, rng)
     # smoothed in the plane, as a scanner's kernel does
     noise = gaussian_filter(_white_noise(hu.shape, rng), (0, 0.6, 0.6))
-    hu += noise * (rng.uniform(*NOISE_HU) / float(noise.std()))
+    hu += noise * (rng.uniform(*look.noise_hu) / float(noise.std()))
 
     # 7919 and 400000 have no common factor: no two scans of a seed share a number
     series = 300000 + (7919 * index + 104729 * seed) % 400000
@@ -297,17 +313,18 @@ def _draw_lesions(
     lung: np.ndarray,
     sites: dict[int, np.ndarray],
     spacing: np.ndarray,
+    look: ChestLook,
     rng: Generator,
 ) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """Draw 12 to 18 lesions whose boxes are disjoint; returns label, centre and extents of each."""
-    counts = np.array(list(LESION_COUNTS.values()))
+    counts = np.array(look.counts)
     labels = rng.choice(list(LESION_COUNTS), rng.integers(12, 19), p=counts / counts.sum()).tolist()
-    wanted = [(label, _extents(label, rng)) for label in labels]
+    wanted = [(label, look.lesion_size * _extents(label, rng)) for label in labels]
     wanted.sort(key=lambda lesion: -lesion[1].prod())  # the large ones, while there is room
     lesions: list[tuple[int, np.ndarray, np.ndarray]] = []
     for label, extents in wanted:
         in_lung = label in (1, 5)
-        tissues, anchor = (_lung_lesion if in_lung else _calcification)(label, extents, rng)
+        tissues, anchor = (_lung_lesion if in_lung else _calcification)(label, extents, look, rng)
         centres = sites[label] - anchor
         # readers draw boxes on slices: a thin lesion lies on one, not between two
         centres[:, 2] = (centres[:, 2] / spacing[2]).round() * spacing[2]
@@ -335,16 +352,17 @@ def _share_in_lung(
 
 
 def _lung_lesion(
-    label: int, extents: np.ndarray, rng: Generator
+    label: int, extents: np.ndarray, look: ChestLook, rng: Generator
 ) -> tuple[list[Tissue], np.ndarray]:
     """Nodule to cord: tissues relative to the box's centre, outline first, and its anchor (3,)."""
-    drawn_out = rng.beta(1, LUNG_SEPARATION) if label == 1 else rng.beta(LUNG_SEPARATION, 1)
+    s = look.lung_separation
+    drawn_out = rng.beta(1, s) if label == 1 else rng.beta(s, 1)
     half, radius = extents / 2, 0.8 + 0.06 * extents[:2].max()
     axes = half ** (1 - drawn_out) * np.minimum(half, (radius, radius, 2.5)) ** drawn_out
     t = np.linspace(-1, 1, 7)[:, None]
     path = t * rng.choice([-1, 1], 3) + rng.normal(scale=0.4, size=3) * (1 - t**2)
     path = ((path - path.min(0)) / np.ptp(path, axis=0) * 2 - 1) * (half - axes)  # fills the box
-    hu, solid = rng.uniform(10, 60), rng.random() >= FAINT
+    hu, solid = rng.uniform(10, 60), rng.random() >= look.faint
     opacity = 1.0 if solid else rng.uniform(0.25, 0.6)
     tissues = [Tissue(path, axes, hu, opacity)]
     if not solid:
@@ -352,9 +370,9 @@ def _lung_lesion(
     if drawn_out < 0.5:
         for lobe in rng.normal(scale=0.35, size=(3, 1, 3)).clip(-0.5, 0.5):
             tissues.append(Tissue(lobe * axes, axes * 0.55, hu, opacity))
-    if rng.random() < CALCIFIED_CORES:
+    if rng.random() < look.calcified_cores:
         tissues.append(Tissue(path[3:4], np.minimum(half * 0.5, axes), rng.uniform(300, 900)))
-    if rng.random() < CROSSING_VESSELS:
+    if rng.random() < look.crossing_vessels:
         along, past = rng.normal(size=3), rng.uniform(-0.7, 0.7, 3) * half
         along *= extents.max() / np.linalg.norm(along)
         vessel = np.array([past - along, past + along])
@@ -363,10 +381,11 @@ def _lung_lesion(
 
 
 def _calcification(
-    label: int, extents: np.ndarray, rng: Generator
+    label: int, extents: np.ndarray, look: ChestLook, rng: Generator
 ) -> tuple[list[Tissue], np.ndarray]:
     """Clump in a node to arc on a vessel's wall; the anchor is the centre of the soft tissue."""
-    arc = rng.beta(1, CALCIUM_SEPARATION) if label == 32 else rng.beta(CALCIUM_SEPARATION, 1)
+    s = look.calcium_separation
+    arc = rng.beta(1, s) if label == 32 else rng.beta(s, 1)
     half, radius = extents / 2, 0.7 + 0.05 * extents[:2].max()
     axes = (0.9 * half) ** (1 - arc) * np.minimum(half, (radius, radius, half[2])) ** arc
     t = np.linspace(-1, 1, 7)
@@ -377,7 +396,7 @@ def _calcification(
     anchor = (path[0] - circle[0] * scale) * (1, 1, 0)
     anchor *= min(1, 10 / (np.linalg.norm(anchor) + 1e-6))  # a flat arc has a far centre
     tissue = np.array([*(half[:2] * rng.uniform(1.1, 1.6)), half[2] + 3])
-    hu = rng.uniform(220, 400) if rng.random() < FAINT else rng.uniform(400, 1100)
+    hu = rng.uniform(220, 400) if rng.random() < look.faint else rng.uniform(400, 1100)
     tissues = [Tissue(anchor[None], tissue, 42), Tissue(path, axes, hu, arc**0.5, blur=1.8)]
     if arc < 0.5:
         for speck in rng.normal(scale=0.35, size=(4, 1, 3)).clip(-0.5, 0.5):

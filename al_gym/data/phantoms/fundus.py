@@ -5,6 +5,7 @@ Lesions are far larger than life: they must survive at 64 pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,43 @@ FINDINGS = {  # least and most of each in a photograph of grade 0, 1, 2, 3, 4
     "new vessels": ((0, 0), (0, 0), (0, 0), (0, 0), (2, 5)),
     "preretinal haemorrhages": ((0, 0), (0, 0), (0, 0), (0, 0), (1, 1)),
 }
-DOT_CONTRAST = (0.4, 0.9)  # opacity of microaneurysms and specks
-LESION_SCALE = 2.0  # size of all findings but new vessels and preretinal haemorrhages
-VESSEL_OPACITY = (90, 65)  # of veins and arteries, of 255
-DISC_OPACITY = 0.4  # of the optic disc
-CAMERA_SPREAD = 0.2  # spread of colour and lighting between photographs
 
 # --- the real data set ----------------------------------------------------------------------------
 
 GRADE_COUNTS = (25810, 2443, 5292, 873, 708)  # photographs of grade 0 to 4 in the label file
 
+
+@dataclass(frozen=True)
+class FundusLook:
+    """What photographs look like."""
+
+    dot_contrast: tuple[float, float] = (0.4, 0.9)
+    """Opacity of microaneurysms and specks, least and most."""
+    lesion_scale: float = 2.0
+    """Size of all findings but new vessels and preretinal haemorrhages."""
+    vessel_opacity: tuple[int, int] = (90, 65)
+    """Of veins and arteries, of 255."""
+    disc_opacity: float = 0.4
+    """Of the optic disc."""
+    camera_spread: float = 0.2
+    """Of colour and lighting between photographs."""
+    noise: float = 0.03
+    """Standard deviation of a pixel's, of the light."""
+    counts: tuple[int, int, int, int, int] = GRADE_COUNTS
+    """Of photographs of grade 0 to 4, in proportion; those of the real set."""
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_retinopathy(out: Path, images: int, seed: int, progress: bool = True) -> None:
+def write_retinopathy(
+    out: Path, images: int, seed: int, progress: bool = True, look: FundusLook = FundusLook()
+) -> None:
     """Write fundus photographs with grades, in the layout of the Kaggle (EyePACS) competition.
 
     ``trainLabels.csv`` holds image and level (0 to 4), ``train/<patient>_<left|right>.jpeg`` the
-    photographs, 320 pixels wide, about 18 kB each. Grades are in the proportions of EyePACS, to the
-    nearest image; a patient's two are alike.
+    photographs, 320 pixels wide, about 18 kB each. Grades are in the proportions of EyePACS, or
+    those of ``look``, to the nearest image; a patient's two are alike.
 
     Args:
         out: folder to fill, created if missing. The csv is written last.
@@ -54,6 +73,7 @@ def write_retinopathy(out: Path, images: int, seed: int, progress: bool = True) 
         seed: patient i is drawn from the seed and i, the grades from the seed and the number of
             patients.
         progress: show a progress bar.
+        look: of the photographs.
 
     Raises:
         FileExistsError: ``out`` is not empty.
@@ -67,12 +87,12 @@ def write_retinopathy(out: Path, images: int, seed: int, progress: bool = True) 
     rng = np.random.default_rng([VERSION, seed, patients])
     severity = 2 * rng.normal(size=(patients, 1)) + rng.normal(size=(patients, 2))
     ranks = severity.ravel().argsort().argsort().reshape(patients, 2)
-    bounds = np.cumsum(GRADE_COUNTS) / sum(GRADE_COUNTS) * images
+    bounds = np.cumsum(look.counts) / sum(look.counts) * images
     grades = np.searchsorted(bounds.round(), ranks, side="right").tolist()
     names = (9 + rng.integers(1, 4, patients).cumsum()).tolist()
 
     def write_patient(index: int) -> list[tuple[str, int]]:
-        eyes = _photographs(grades[index], np.random.default_rng([VERSION, seed, index]))
+        eyes = _photographs(grades[index], look, np.random.default_rng([VERSION, seed, index]))
         eye_names = [f"{names[index]}_{side}" for side in ("left", "right")]
         for name, eye in zip(eye_names, eyes, strict=True):
             eye.save(out / "train" / f"{name}.jpeg", quality=90)
@@ -85,16 +105,16 @@ def write_retinopathy(out: Path, images: int, seed: int, progress: bool = True) 
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def _photographs(grades: Sequence[int], rng: Generator) -> list[Image.Image]:
+def _photographs(grades: Sequence[int], look: FundusLook, rng: Generator) -> list[Image.Image]:
     """Left and right eye of a patient, from one camera."""
-    colour = rng.normal((195, 100, 50), np.multiply((25, 22, 18), CAMERA_SPREAD))
+    colour = rng.normal((195, 100, 50), np.multiply((25, 22, 18), look.camera_spread))
     radius, height = int(rng.uniform(115, 158)), int(rng.uniform(214, 320))
     photographs = []
     for grade, flip in zip(grades, (-1, 1), strict=True):
         photograph = Image.new("RGB", (320, height))
         jitter_x, jitter_y = rng.integers(-4, 5, 2).tolist()
         corner = (160 - radius + jitter_x, height // 2 - radius + jitter_y)
-        fundus = _draw_fundus(grade, radius, colour.astype(np.float32), rng)[:, ::flip]
+        fundus = _draw_fundus(grade, radius, colour.astype(np.float32), look, rng)[:, ::flip]
         photograph.paste(Image.fromarray(np.ascontiguousarray(fundus)), corner)
         photographs.append(photograph)
     return photographs
@@ -104,27 +124,30 @@ def _white_noise(shape: tuple[int, ...], rng: Generator) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def _draw_fundus(grade: int, radius: int, colour: np.ndarray, rng: Generator) -> np.ndarray:
+def _draw_fundus(
+    grade: int, radius: int, colour: np.ndarray, look: FundusLook, rng: Generator
+) -> np.ndarray:
     """A right eye, (2 radius, 2 radius, 3) uint8. Coordinates are those of the unit circle."""
     x = np.linspace(-1, 1, 2 * radius, dtype=np.float32)
     y = x[:, None]
     r2 = x * x + y * y
-    tilt = rng.normal(scale=0.15 * CAMERA_SPREAD, size=2).tolist()
+    tilt = rng.normal(scale=0.15 * look.camera_spread, size=2).tolist()
     mottling = Image.fromarray(_white_noise((12, 12), rng))
     light = (1 - 0.35 * r2) * (1 + tilt[0] * x + tilt[1] * y)
     light *= 1 + 0.05 * np.asarray(mottling.resize(r2.shape, Image.Resampling.BICUBIC))
     macula = np.exp(-((x + 0.05) ** 2 + (y - 0.05) ** 2) / 0.025)
     light *= 1 - rng.uniform(0.15, 0.4) * macula
-    light += 0.03 * _white_noise(r2.shape, rng)
+    light += look.noise * _white_noise(r2.shape, rng)
     rgb = light * colour[:, None, None]
     disc_x, disc_y = rng.normal((0.5, 0.02), 0.04).tolist()
     for size in (0.15, 0.07):  # the optic disc and its cup
         edge = np.sqrt(((x - disc_x) / 0.9) ** 2 + (y - disc_y) ** 2) - size
-        _tint(rgb, DISC_OPACITY * (0.5 - edge / 0.03).clip(0, 1), np.array([250, 215, 140]))
+        _tint(rgb, look.disc_opacity * (0.5 - edge / 0.03).clip(0, 1), np.array([250, 215, 140]))
 
     blood, pale = (Image.new("L", (4 * radius, 4 * radius)) for _ in range(2))
-    _draw_vessels(ImageDraw.Draw(blood), 2 * radius, (disc_x, disc_y), grade >= 3, rng)
-    _draw_findings(grade, ImageDraw.Draw(blood), ImageDraw.Draw(pale), 2 * radius, rng)
+    layers = ImageDraw.Draw(blood), ImageDraw.Draw(pale)
+    _draw_vessels(layers[0], 2 * radius, (disc_x, disc_y), grade >= 3, look, rng)
+    _draw_findings(grade, *layers, 2 * radius, look, rng)
     for layer, tint in ((blood, colour * (0.45, 0.12, 0.1)), (pale, np.array([250, 230, 160]))):
         smooth = layer.reduce(2).filter(ImageFilter.GaussianBlur(0.7))
         _tint(rgb, np.asarray(smooth, np.float32) / 255, tint)
@@ -137,13 +160,18 @@ def _tint(rgb: np.ndarray, opacity: np.ndarray, colour: np.ndarray) -> None:
 
 
 def _draw_vessels(
-    draw: ImageDraw.ImageDraw, scale: int, disc: tuple[float, float], beaded: bool, rng: Generator
+    draw: ImageDraw.ImageDraw,
+    scale: int,
+    disc: tuple[float, float],
+    beaded: bool,
+    look: FundusLook,
+    rng: Generator,
 ) -> None:
     """The arcades, a vein and an artery each, and their branches."""
     tips = []
     arcades = ((-110, -4.5, 1), (110, 4.5, 1), (-55, 2.5, 1), (55, -2.5, 1))
     for angle, curl, width in (*arcades, (165, 0, 0.5), (-10, 0, 0.5)):
-        for calibre, opacity in zip((0.034, 0.024), VESSEL_OPACITY, strict=True):
+        for calibre, opacity in zip((0.034, 0.024), look.vessel_opacity, strict=True):
             start = np.radians(rng.normal(angle, 7))
             tips.append((*disc, start, width * calibre, np.radians(curl), opacity))
     while tips:
@@ -161,7 +189,12 @@ def _draw_vessels(
 
 
 def _draw_findings(
-    grade: int, blood: ImageDraw.ImageDraw, pale: ImageDraw.ImageDraw, scale: int, rng: Generator
+    grade: int,
+    blood: ImageDraw.ImageDraw,
+    pale: ImageDraw.ImageDraw,
+    scale: int,
+    look: FundusLook,
+    rng: Generator,
 ) -> None:
     """What the grade is made of, in the numbers of ``FINDINGS``."""
 
@@ -173,7 +206,7 @@ def _draw_findings(
         return np.concatenate([(centre + 1 - size) * scale, (centre + 1 + size) * scale]).tolist()
 
     def spot(layer: ImageDraw.ImageDraw, centre: np.ndarray, size: Any, contrast: float) -> None:
-        layer.ellipse(box(centre, size * LESION_SCALE), fill=int(255 * contrast))
+        layer.ellipse(box(centre, size * look.lesion_scale), fill=int(255 * contrast))
 
     counts = {
         name: rng.integers(*least_most[grade], endpoint=True)
@@ -191,7 +224,7 @@ def _draw_findings(
         for part in centre + rng.normal(scale=0.015, size=(3, 2)):  # an irregular blot
             spot(blood, part, rng.uniform(0.02, 0.05, 2), contrast)
     for _ in range(counts["microaneurysms"] + counts["specks"]):
-        spot(blood, somewhere(), 0.03, rng.uniform(*DOT_CONTRAST))
+        spot(blood, somewhere(), 0.03, rng.uniform(*look.dot_contrast))
     for _ in range(counts["new vessels"]):
         for centre in somewhere(0.7) + rng.normal(scale=0.04, size=(14, 2)).cumsum(0):
             start = rng.uniform(0, 360)

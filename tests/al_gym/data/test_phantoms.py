@@ -17,6 +17,7 @@ from al_gym.data.phantoms.__main__ import main
 COLUMNS = "seriesuid,coordX,coordY,coordZ,diameterX,diameterY,diameterZ,label"
 SCANS = 10
 IMAGES = 100
+EVEN = (1, 1, 1, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_labels_come_in_the_real_proportions(tmp_path, monkeypatch):
     volume = np.zeros((4, 4, 4), np.float32)
     rng = np.random.default_rng(0)
     for _ in range(300):
-        chest._draw_lesions(volume, volume, nowhere, np.ones(3), rng)
+        chest._draw_lesions(volume, volume, nowhere, np.ones(3), chest.ChestLook(), rng)
     shares = np.array([Counter(drawn)[label] for label in chest.LESION_COUNTS]) / len(drawn)
     np.testing.assert_allclose(shares, np.array([3264, 3613, 4201, 1140]) / 12218, atol=0.03)
 
@@ -215,7 +216,7 @@ def test_a_lesion_is_where_its_box_is():
     for label in (1, 5, 31, 32) * 4:
         extents = chest._extents(label, rng)
         shape = chest._lung_lesion if label in (1, 5) else chest._calcification
-        tissues, _ = shape(label, extents, rng)
+        tissues, _ = shape(label, extents, chest.ChestLook(), rng)
         outline = tissues[0] if label in (1, 5) else tissues[1]
         volume = np.full((60, 120, 120), -1000, np.float32)
         middle = np.array([60, 60, 30]) * spacing
@@ -245,7 +246,7 @@ def test_every_patient_has_two_eyes(retinopathy):
 
 def test_grades_are_in_proportion_and_alike_in_both_eyes(tmp_path, monkeypatch):
     black = Image.new("RGB", (8, 8))
-    monkeypatch.setattr(fundus, "_photographs", lambda grades, rng: [black, black])
+    monkeypatch.setattr(fundus, "_photographs", lambda grades, look, rng: [black, black])
     phantoms.write_retinopathy(tmp_path, 900, seed=0, progress=False)
     levels = np.array([int(row["level"]) for row in read_rows(tmp_path / "trainLabels.csv")])
     expected = np.array([25810, 2443, 5292, 873, 708]) / 35126 * 900
@@ -271,7 +272,7 @@ def test_photographs_are_round_on_black(retinopathy):
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_optic_disc_lies_towards_the_nose(side):
     rng = np.random.default_rng(0)
-    photograph = fundus._photographs([0, 0], rng)[side]
+    photograph = fundus._photographs([0, 0], fundus.FundusLook(), rng)[side]
     green = np.asarray(photograph)[:, :, 1].astype(float)
     smooth = np.asarray(Image.fromarray(green.astype(np.uint8)).resize((40, 30)), float)
     column = np.unravel_index(smooth.argmax(), smooth.shape)[1]
@@ -284,7 +285,8 @@ def test_findings_rise_with_the_grade():
     unlike = []
     for grade in range(5):
         photographs = [
-            fundus._draw_fundus(grade, 120, colour, np.random.default_rng(i)) for i in range(6)
+            fundus._draw_fundus(grade, 120, colour, fundus.FundusLook(), np.random.default_rng(i))
+            for i in range(6)
         ]
         green = np.array(photographs)[:, 40:200, 40:200, 1].astype(float)
         unlike.append(((green < 40) | (green > 170)).mean())
@@ -300,3 +302,37 @@ def test_the_folder_in_the_cache_is_written_once(monkeypatch):
     folders = [phantoms.folder("chestCT", 3, seed) for seed in (5, 6, 5)]
     assert written == [(3, 5), (3, 6)] and folders[0] == folders[2] != folders[1]
     assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "amount", "look"),
+    [
+        ("chestCT", 1, phantoms.ChestLook(lesion_size=0.5, faint=1.0)),
+        ("Retinopathy", 10, phantoms.FundusLook(counts=EVEN)),
+    ],
+)
+def test_other_looks_have_folders_of_their_own(dataset, amount, look, tmp_path, monkeypatch):
+    monkeypatch.setattr(phantoms.cache, "cache_folder", lambda: tmp_path)
+    usual = phantoms.folder(dataset, amount, 0)
+    other = phantoms.folder(dataset, amount, 0, look)
+    assert files(usual) != files(other)
+    assert other == phantoms.folder(dataset, amount, 0, look) != usual
+    again = phantoms.folder(dataset, amount, 0, type(look)())  # the usual look, said explicitly
+    assert files(again) == files(usual)
+
+
+def test_looks_do_what_they_say(tmp_path, chestct):
+    phantoms.write_chestct(
+        tmp_path / "small",
+        SCANS,
+        0,
+        False,
+        phantoms.ChestLook(lesion_size=0.5, counts=(1, 0, 0, 0)),
+    )
+    small = [(label, mm) for label, *_, mm in lesions(tmp_path / "small")]
+    assert {label for label, _ in small} == {1}
+    nodules = [mm.mean() for label, *_, mm in lesions(chestct) if label == 1]
+    assert np.mean([mm.mean() for _, mm in small]) < 0.7 * np.mean(nodules)
+    phantoms.write_retinopathy(tmp_path / "even", 10, 0, False, phantoms.FundusLook(counts=EVEN))
+    levels = Counter(row["level"] for row in read_rows(tmp_path / "even" / "trainLabels.csv"))
+    assert levels == dict.fromkeys("01234", 2)

@@ -188,6 +188,16 @@ class CoveragePolicy(ScoringPolicy):
         self.card: dict[str, Any] = {}
         self.memory = coverage.Memory()
 
+    @classmethod
+    def of(cls, weights: Mapping[str, float], embeddings: bool = False) -> "CoveragePolicy":
+        """With given weights of features, by their names, whatever the regime; 0 for the others."""
+        policy = cls(embeddings)
+        policy.weights.zero_()
+        for name, weight in weights.items():
+            row = coverage.FEATURES.index(name)
+            policy.weights[row, coverage.REGIME.index("constant")] = weight
+        return policy
+
     @property
     def wants(self) -> dict[str, bool]:
         """Keywords of the ``al_gym.wrappers.ContextObservation`` that it is for."""
@@ -382,5 +392,9 @@ def load_pretrained(name: str) -> PretrainedPolicy:
 
 def pretrained_path(name: str) -> Path:
     """The file of a policy that comes with the package; raises as ``load_pretrained`` does."""
-    known = {path.stem: path for path in POLICIES.glob("*.safetensors")}
-    return lookup("pretrained policy", name, known)
+    return lookup("pretrained policy", name, pretrained())
+
+
+def pretrained() -> dict[str, Path]:
+    """The files of the policies that come with the package, by name."""
+    return {path.stem: path for path in sorted(POLICIES.glob("*.safetensors"))}

@@ -5,9 +5,10 @@
 
 writes one Markdown file: for every data set the methods' area under the learning curve, as a whole
 and in the first, second and last third of the budget, beside MS; and for the policies that
-transfer the question that was put beforehand: above MS on data they have not seen? There Holm's
-correction is over both policies and all data sets; in the tables of the data sets it is over the
-methods. Whether a policy is *below* MS is judged without correction, which would be to its favour.
+transfer the question that was put beforehand: above MS on data they have not seen? And above RANDOM
+and UHERDING, where they were run? There Holm's correction is over the policies and all data sets;
+in the tables of the data sets it is over the methods. Whether a policy is *below* another method,
+as a whole or in a third, is judged without correction, which would be to its favour.
 Tests are over seeds, that is over starts and initial weights, and over the groups of the test set,
 where its cells have kept their predictions. AULC and label saving have intervals over seeds alone.
 """
@@ -25,10 +26,13 @@ from benchmarks.matrix.facts import REFERENCES
 from benchmarks.matrix.methods import TRANSFERRED
 from benchmarks.reporting import findings, results, statistics, tables
 from benchmarks.reporting.results import Experiment
+from benchmarks.reporting.twoway import LEVEL
 
 METRIC = "macro_f1"
 REFERENCE = "ms"
 """What every method is compared with."""
+QUESTIONS = (REFERENCE, "random", "uherding")
+"""What the policies that transfer are compared with."""
 DIGITS = 4
 """Of differences."""
 
@@ -54,9 +58,11 @@ def main(config: LadderConfig) -> int:
     parts = [
         f"{each.name}:\n\n{markdown(table(each))}\n\n{basis(each)}".rstrip() for each in experiments
     ]
-    answer = question({each.name: each.curves for each in experiments})
-    if not answer.empty:
-        parts.append(f"Above MS on data not seen?\n\n{markdown(answer)}")
+    for reference in QUESTIONS:
+        answer = question({each.name: each.curves for each in experiments}, reference)
+        if not answer.empty:
+            title = f"Above {reference.upper()} on data not seen?"
+            parts.append(f"{title}\n\n{markdown(answer)}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text("\n\n".join(parts) + "\n")
     for experiment in experiments:
@@ -90,32 +96,35 @@ def basis(experiment: Experiment) -> str:
     return "" if tests.empty else over
 
 
-def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """For each policy that transfers and each data set: difference to MS, corrected, and saving.
+def question(curves: dict[str, pd.DataFrame], reference: str = REFERENCE) -> pd.DataFrame:
+    """For each policy and each data set: difference to a method, corrected, and saving.
 
-    "power 0.8 at" is the difference that would be found with that probability, uncorrected.
-    The saving is the labels that MS needs, over those that the policy needs, to first reach
-    RANDOM's final score: medians over seeds, with a bootstrap interval over them.
+    "power 0.8 at" is the difference that would be found with that probability, uncorrected; "below
+    in" names the thirds in which the policy is significantly below, uncorrected. The saving is the
+    labels that the method needs, over those that the policy needs, to first reach RANDOM's final
+    score: medians over seeds, with a bootstrap interval over them.
 
     Raises:
-        ValueError: the policies and MS have not the same seeds everywhere.
+        ValueError: a policy and the method have not the same seeds everywhere.
     """
-    for name, each in curves.items():
-        seeds = {m: set(each[each["method"] == m]["seed"]) for m in (*TRANSFERRED, REFERENCE)}
-        if not any(seeds[method] for method in TRANSFERRED):
-            continue
-        if len({frozenset(own) for own in seeds.values()}) > 1:
-            raise ValueError(f"{name}: {seeds} are not the same seeds; finish the run first")
     rows: dict[str, dict[str, Any]] = {}
     uncorrected = []
     for method in TRANSFERRED:
         for name, each in curves.items():
-            tests = statistics.paired_tests(each, METRIC, REFERENCE, [method])
+            if not {method, reference} <= {*each["method"]}:
+                continue
+            pair = each[each["method"].isin([method, reference])]
+            seeds = {m: set(own["seed"]) for m, own in pair.groupby("method")}
+            if seeds[method] != seeds[reference]:
+                raise ValueError(f"{name}: {seeds} are not the same seeds; finish the run first")
+            tests = statistics.paired_tests(pair, METRIC, reference, [method])
             if tests.empty:
                 continue
-            row = tables.paired_row(tests, method, "- MS", DIGITS)
+            row = tables.paired_row(tests, method, f"- {reference.upper()}", DIGITS)
             row["power 0.8 at"] = f"{tests.loc[method, 'detectable']:.{DIGITS}f}"
-            rows[f"{method.upper()}, {name}"] = row | {"label saving": _saving(each, method)}
+            row["below in"] = ", ".join(_below_in(pair, method, reference)) or "-"
+            row["label saving"] = _saving(each, method, reference)
+            rows[f"{method.upper()}, {name}"] = row
             uncorrected.append(float(tests.loc[method, "p"]))
     if rows:
         corrected = statistics.holm(np.array(uncorrected))
@@ -124,11 +133,21 @@ def question(curves: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def _below_in(pair: pd.DataFrame, method: str, reference: str) -> list[str]:
+    """The thirds of the budget in which a method is significantly below the other."""
+    found = []
+    for third, rows in pair.groupby(statistics.thirds(pair), sort=False):
+        tests = statistics.paired_tests(rows, METRIC, reference, [method])
+        if tests.loc[method, "p"] < LEVEL and tests.loc[method, "difference"] < 0:
+            found.append(str(third))
+    return found
+
+
 N_RESAMPLES = 2000
 
 
-def _saving(curves: pd.DataFrame, method: str) -> str:
-    """Labels that MS needs over those that a method needs, an interval, and both numbers.
+def _saving(curves: pd.DataFrame, method: str, reference: str) -> str:
+    """Labels that one method needs over those that another needs, an interval, and both numbers.
 
     "-" if one of the medians is of runs that never get there.
     """
@@ -137,7 +156,7 @@ def _saving(curves: pd.DataFrame, method: str) -> str:
         return "-"
     target = random.groupby("seed")[METRIC].last().mean()
     needed = statistics.labels_needed(curves, METRIC, target).unstack("method")
-    both = needed[[REFERENCE, method]].to_numpy()
+    both = needed[[reference, method]].to_numpy()
     theirs, ours = np.median(both, axis=0)
     if not np.isfinite([theirs, ours]).all():
         return "-"

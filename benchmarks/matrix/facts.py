@@ -43,6 +43,13 @@ BUILT_IN = {
     "drla-embed": Facts(
         "a policy trained on many episodes of other data, applied unchanged; it sees embeddings too"
     ),
+    "drla-transfer-v1": Facts(
+        "DRLA-TRANSFER, trained anew for few labels, by what surrounds a sample"
+    ),
+    "drla-embed-v1": Facts(
+        "DRLA-EMBED, trained anew for few labels: it knows where the labelled lie"
+    ),
+    "hyper": Facts("coverage while labels are few, the smallest margin once they are many"),
     "frozen": Facts("control: DRLA's untrained actor with the same noise, to tell what it learned"),
     "frozen-set": Facts("control: DRLA-SET's untrained actor with the same noise"),
     "eq3": Facts(
@@ -50,6 +57,10 @@ BUILT_IN = {
     ),
     "eq3-oracle": Facts(
         "bound, not a method: greedy on the true Eq. 3, peeking at the labels", compared=False
+    ),
+    "look-ahead": Facts(
+        "bound, not a method: greedy on the test score itself, peeking at labels and test set",
+        compared=False,
     ),
     "badge": Facts("k-means++ over gradient embeddings"),
     "coreset": Facts("k-centre greedy over features"),

@@ -6,6 +6,7 @@ is imported when it is made.
 """
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,11 +100,11 @@ def _online(name: str, **differences: Any) -> Method:
     return Method(name, BUILT_IN[name], make, settings, learns=True, chooses=False)
 
 
-def _transferred(name: str) -> Method:
+def _transferred(name: str, policy: str) -> Method:
     """A pretrained policy: the one that was trained without the images it is to be used on.
 
-    For the kinds of images that the package's policies are trained on there is one each that has
-    not seen them; for all others the one that has seen all of them.
+    For the families of images that the package's policies are trained on, or for their kinds, there
+    is one each that has not seen them; for all others the one that has seen all of them.
     """
 
     def make(env: Env, seed: int, record: Record) -> "Player":
@@ -113,14 +114,31 @@ def _transferred(name: str) -> Method:
         return transferred(env, load_pretrained(record["policy"]), seed)
 
     def settings(env: Env, seed: int, changes: Record) -> Record:
-        from agents.transfer import pretrained_path
-        from benchmarks.training.families import family_of
+        from agents.transfer import pretrained, pretrained_path
+        from benchmarks.training.families import FAMILIES, family_of
 
         family = family_of(env.get_wrapper_attr("run").dataset.source)
-        policy = f"{name}-v0" + ("" if family is None else f"-without-{family}")
-        return {"policy": policy, "digest": digest(pretrained_path(policy))}
+        unseen = [] if family is None else [family, FAMILIES[family].kind]
+        names = [*(f"{policy}-without-{each}" for each in unseen), policy]
+        chosen = next(each for each in names if each in pretrained())
+        return {"policy": chosen, "digest": digest(pretrained_path(chosen))}
 
     return Method(name, BUILT_IN[name], make, settings)
+
+
+def _hyper(name: str) -> Method:
+    """The hyper-policy, with the threshold that was trained beside the policy with embeddings."""
+    policy = _transferred(name, TRANSFERRED["drla-embed-v1"])
+
+    def make(env: Env, seed: int, record: Record) -> "Player":
+        from agents import load_pretrained
+        from agents.hyper import HyperPolicy
+        from benchmarks.matrix.players import transferred
+
+        threshold = load_pretrained(record["policy"]).card["hyper_threshold"]
+        return transferred(env, HyperPolicy(threshold), seed)
+
+    return replace(policy, make=make)
 
 
 def _sb3(algorithm: str) -> Method:
@@ -153,6 +171,15 @@ def _oracle(name: str) -> Method:
     return Method(name, BUILT_IN[name], make, chooses=False)
 
 
+def _look_ahead(name: str) -> Method:
+    def make(env: Env, seed: int, record: Record) -> "Player":
+        from benchmarks.matrix.players import Choosing, LookAhead
+
+        return Choosing(env, LookAhead(env, seed), seed)
+
+    return Method(name, BUILT_IN[name], make, chooses=False)
+
+
 def _fully_supervised(name: str) -> Method:
     def make(env: Env, seed: int, record: Record) -> "Player":
         from benchmarks.matrix.players import FullySupervised
@@ -169,8 +196,13 @@ def _fully_supervised(name: str) -> Method:
 
 FIXED: Record = {"mask": True, "noise_space": "logit", "noise_scale": "spread"}
 SET: Record = {**FIXED, "networks": "set"}
-TRANSFERRED = ("drla-transfer", "drla-embed")
-"""Policies that were trained before, and learn nothing on the episode."""
+TRANSFERRED = {
+    "drla-transfer": "drla-transfer-v0",
+    "drla-embed": "drla-embed-v0",
+    "drla-transfer-v1": "drla-transfer-v1",
+    "drla-embed-v1": "drla-embed-v1",
+}
+"""Methods that were trained before and learn nothing on the episode, and their policies."""
 METHODS = {
     method.name: method
     for method in (
@@ -179,11 +211,13 @@ METHODS = {
         _online("drla"),
         _online("drla-fixed", **FIXED),
         _online("drla-set", **SET),
-        *map(_transferred, TRANSFERRED),
+        *itertools.starmap(_transferred, TRANSFERRED.items()),
+        _hyper("hyper"),
         _online("frozen", gradient_steps=0),
         _online("frozen-set", **SET, gradient_steps=0),
         _strategy("eq3"),
         _oracle("eq3-oracle"),
+        _look_ahead("look-ahead"),
         *map(_by_features, ("badge", "coreset", "typiclust", "probcover", "bald")),
         *map(_by_features, ("uherding", "bait")),
         *map(_sb3, ("ddpg", "td3", "sac", "ppo", "a2c")),

@@ -6,9 +6,9 @@ and sometimes an annotator who errs. Its episodes are those of ``ActiveLearningE
 head on frozen features, many side by side.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -24,8 +24,18 @@ from benchmarks.training.families import Features
 Signal = Literal["aulc", "loss", "eq3"]
 """What an episode is worth: the area under the curve of macro F1 on the validation images, minus
 that of their cross-entropy, or the mean reward of Eq. 3."""
-Act = Callable[[dict[str, np.ndarray], int], np.ndarray]
-"""From a context observation and n_s to scores."""
+
+
+class Playable(Protocol):
+    """A policy that can take part."""
+
+    @property
+    def wants(self) -> Mapping[str, bool]:
+        """Keywords of the ``ContextObservation`` that it is for."""
+
+    def act(self, observation: dict[str, np.ndarray], n_ranked: int) -> np.ndarray:
+        """From an observation and n_s to scores, (n_u,)."""
+
 
 VALIDATION_SHARE = 0.3
 """Of the groups; a task's validation images come from these."""
@@ -33,6 +43,14 @@ N_DIVISIONS = 1000
 """Tried to find sides that have enough of every class."""
 FEWEST = 6
 """Images of a class in the training set, and in the validation set."""
+FEW_PER_CLASS = 20
+"""Labels: what a task with few of them goes on to."""
+ON_TO = 0.4
+"""Of the training images: what a task with more of them goes on to."""
+CLASSIFIER = ClassifierConfig(
+    trainable="head", device="cpu", optimizer="newton", weight_decay=0.1, class_weights="balanced"
+)
+"""What experiments with few labels train, too."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,8 @@ class Task:
     """What all episodes of one comparison have in common."""
 
     family: str
+    draw: int
+    """Which of its training sides it is of."""
     config: EnvConfig
     classifier: ClassifierConfig
     labels: np.ndarray
@@ -53,49 +73,68 @@ class Task:
     """Rows of the validation set of each start, in the order of the classes."""
 
 
-def draw_task(family: str, features: Features, n_starts: int, rng: np.random.Generator) -> Task:
+def draw_task(
+    family: str,
+    draws: Sequence[Features],
+    n_starts: int,
+    rng: np.random.Generator,
+    n_most: int = 500,
+) -> Task:
     """A random task of a family.
+
+    Two of three begin with one label of each class, or with none, and go on to ``FEW_PER_CLASS``
+    labels per class at most; the others begin there and go on to ``ON_TO`` of the images.
 
     Args:
         family: its name.
-        features: its training side.
+        draws: its training sides, one of which is taken.
         n_starts: of the task; each has images of its own.
         rng: decides everything.
+        n_most: images in a training set; it has half of them at least, if there are as many.
     """
-    present = np.unique(features.labels)
+    draw = int(rng.integers(len(draws)))
+    features = draws[draw]
+    counts = np.bincount(features.labels)
+    present = np.flatnonzero(counts >= 3 * FEWEST)
     classes = present
     if len(present) > 2 and rng.random() < 0.3:
         n_kept = int(rng.integers(2, len(present)))
         classes = np.sort(rng.choice(present, n_kept, replace=False))
-    relabel = np.full(present.max() + 1, -1)
+    relabel = np.full(len(counts), -1)
     relabel[classes] = np.arange(len(classes))
     labels = relabel[features.labels]
     sides = [_sides(features, labels, len(classes), rng) for _ in range(n_starts)]
     natural = np.bincount(labels[labels >= 0]) / (labels >= 0).sum()
     share = natural ** (1.0 if rng.random() < 0.5 else rng.uniform(0, 1.3))
-    n_train = rng.uniform(350, 800)
-    counts = [
+    n_train = float(rng.uniform(n_most / 2, n_most))
+    counts_of = [
         _counts(share / share.sum(), n, [side[i] for side in sides], labels, len(classes))
-        for i, n in enumerate((n_train, 350.0))
+        for i, n in enumerate((n_train, 300.0))
     ]
     train, validation = (
-        tuple(_draw(side[i], labels, counts[i], rng) for side in sides) for i in range(2)
+        tuple(_draw(side[i], labels, counts_of[i], rng) for side in sides) for i in range(2)
     )
-    n = len(train[0])
-    query_size = int(rng.choice([5, 10, 15]))
-    initial = max(float(np.exp(rng.uniform(np.log(0.01), np.log(0.06)))), 3 * len(classes) / n)
-    budget = min(0.6, initial + query_size * int(rng.integers(16, 26)) / n)
-    noise = float(rng.uniform(0, 0.15)) if rng.random() < 0.25 else 0.0
-    config = EnvConfig(
-        initial_fraction=initial, query_size=query_size, budget=budget, label_noise=noise
-    )
-    # batches and rate are twice the experiments': nearly the same in half the time
-    classifier = ClassifierConfig(
-        trainable="head", device="cpu", learning_rate=0.002, momentum=0.9, batch_size=32,
-        update_passes=int(rng.choice([5, 10])),
-    )  # fmt: skip
+    noise = float(rng.uniform(0, 0.15)) if rng.random() < 0.2 else 0.0
+    config = replace(_budget(len(train[0]), len(classes), rng), label_noise=noise)
     seeds = tuple(rng.integers(2**32, 2**33, n_starts).tolist())
-    return Task(family, config, classifier, labels, len(classes), seeds, train, validation)
+    return Task(family, draw, config, CLASSIFIER, labels, len(classes), seeds, train, validation)
+
+
+def _budget(n: int, n_classes: int, rng: np.random.Generator) -> EnvConfig:
+    """Where a task of n training images begins, how many are asked for at a time, and its end."""
+    few = min(FEW_PER_CLASS * n_classes, round(ON_TO * n))
+    if rng.random() < 1 / 3:
+        initial, budget = few / 2, round(ON_TO * n)
+    else:
+        initial, budget = n_classes * float(rng.random() < 0.8), round(few * rng.uniform(0.4, 1))
+    query_size = int(np.clip(np.ceil((budget - initial) / rng.uniform(8, 24)), 1, 10))
+    budget = min(budget, round(initial) + 24 * query_size)
+    size: dict[str, Any] = {"initial_fraction": 1e-6}
+    if initial == 0:
+        size = {"initial_size": 0}
+    elif initial > n_classes:
+        size = {"initial_fraction": initial / n}
+    return EnvConfig(query_size=query_size, budget=budget, **size)
 
 
 def _sides(
@@ -147,11 +186,11 @@ class Episodes:
         task: the task.
         features: the family's.
         starts: which of the task's each begins from.
-        embeddings: whether observations have them.
+        wants: keywords of the ``ContextObservation`` that the policies are for.
     """
 
     def __init__(
-        self, task: Task, features: Features, starts: Sequence[int], embeddings: bool
+        self, task: Task, features: Features, starts: Sequence[int], wants: Mapping[str, bool]
     ) -> None:
         labels = np.maximum(task.labels, 0)
         n, n_classes = len(labels), task.n_classes
@@ -168,7 +207,7 @@ class Episodes:
         runs = [Run(EnvironmentTask(side, task.config), heads, k) for k, side in enumerate(sides)]
         self._loop = Loop(runs, heads)
         self.envs = [ActiveLearningEnv.of(self._loop, k) for k in range(len(runs))]
-        self._contexts = [ContextObservation(env, embeddings=embeddings) for env in self.envs]
+        self._contexts = [ContextObservation(env, **wants) for env in self.envs]
         self._loop.begin({k: task.seeds[start] for k, start in enumerate(starts)})
 
     @property
@@ -199,28 +238,28 @@ class Episodes:
 
 
 def play(
-    task: Task, features: Features, policies: Sequence[Act], signals: Sequence[Signal],
-    embeddings: bool = False,
-) -> np.ndarray:  # fmt: skip
+    task: Task, features: Features, policies: Sequence[Playable], signals: Sequence[Signal]
+) -> np.ndarray:
     """Play a task's starts with each policy.
 
     Args:
         task: the task.
-        features: its family's.
-        policies: how each acts.
+        features: the training side of its family that it is of.
+        policies: who acts.
         signals: what to measure.
-        embeddings: whether the policies look at them.
 
     Returns:
         (n_signals, n_policies, n_starts), each the mean of a signal over the steps of an episode.
     """
     n_starts = len(task.seeds)
-    episodes = Episodes(task, features, [*range(n_starts)] * len(policies), embeddings)
-    acting = [act for act in policies for _ in range(n_starts)]
+    wanted = {key for policy in policies for key, wants in policy.wants.items() if wants}
+    starts = [*range(n_starts)] * len(policies)
+    episodes = Episodes(task, features, starts, dict.fromkeys(wanted, True))
+    acting = [policy for policy in policies for _ in range(n_starts)]
     worth = []
     while not episodes.is_over:
         seen = episodes.observations()
         n = task.config.query_size
-        episodes.step([act(each, n) for act, each in zip(acting, seen, strict=True)])
+        episodes.step([who.act(each, n) for who, each in zip(acting, seen, strict=True)])
         worth.append([episodes.worth(signal) for signal in signals])
     return np.mean(worth, axis=0).reshape(len(signals), len(policies), n_starts)

@@ -16,11 +16,10 @@ N_RANKED = 6
 
 
 def policy_of(weights, embeddings=True):
-    """One whose features have constant weights."""
-    policy = CoveragePolicy(embeddings)
-    policy.weights.zero_()
-    for name, weight in weights.items():
-        policy.weights[FEATURES.index(name), 0] = weight
+    policy = CoveragePolicy.of(weights, embeddings)
+    known = {FEATURES.index(name): weight for name, weight in weights.items()}
+    expected = [[known.get(i, 0), *[0] * (len(REGIME) - 1)] for i in range(len(FEATURES))]
+    torch.testing.assert_close(policy.weights, torch.tensor(expected, dtype=torch.float32))
     return policy
 
 

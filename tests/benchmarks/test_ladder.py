@@ -81,6 +81,32 @@ def test_no_saving_is_claimed_where_a_method_never_gets_there():
     assert answer.loc["DRLA-TRANSFER, one", "label saving"] == "-"
 
 
+def test_other_questions_are_about_other_methods_and_only_where_both_were_run():
+    curves = made()
+    assert ladder.question({"one": curves}, "uherding").empty
+    renamed = curves.replace({"method": {"ms": "uherding"}})
+    assert ladder.question({"one": renamed}).empty
+    answer = ladder.question({"one": curves, "two": renamed}, "uherding")
+    assert list(answer.index) == ["DRLA-TRANSFER, two", "DRLA-EMBED, two"]
+    assert answer.loc["DRLA-TRANSFER, two", "- UHERDING"] == "+0.0200"
+    # against RANDOM, with 30 labels in the median; drla-transfer needs as many
+    over_random = ladder.question({"one": curves}, "random").loc["DRLA-TRANSFER, one"]
+    assert over_random["label saving"].startswith("1.00 ")
+
+
+def test_thirds_in_which_a_policy_is_below_are_named():
+    """It gains in the middle what it loses at the end, or less."""
+    parts = []
+    for seed in range(6):
+        jitter = 0.001 * seed
+        parts.append(curve("ms", seed, LABELS, [0.3, 0.4, 0.5]))
+        f1 = [0.3, 0.45 + jitter, 0.48 - jitter]
+        parts.append(curve("drla-transfer", seed, LABELS, f1))
+    row = ladder.question({"one": pd.concat(parts, ignore_index=True)}).loc["DRLA-TRANSFER, one"]
+    assert row["below in"] == "late" and row["- MS"].startswith("+")
+    assert ladder.question({"one": made()}).loc["DRLA-TRANSFER, one", "below in"] == "-"
+
+
 def test_a_policy_that_lacks_seeds_is_not_judged():
     curves = made()
     short = curves[(curves["method"] != "drla-embed") | (curves["seed"] != 2)]

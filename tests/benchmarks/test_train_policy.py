@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents.sets.pool_features import FEATURES
-from agents.transfer import TransferPolicy
+from agents.sets.coverage import FEATURES, REGIME
+from agents.transfer import CoveragePolicy
 from benchmarks import train_policy
 from benchmarks.train_policy import TrainConfig
-from benchmarks.training import evolution
-from benchmarks.training.evolution import Job, Search
-from benchmarks.training.families import FAMILIES, Features
+from benchmarks.training import search, surface
+from benchmarks.training.families import FAMILIES, KINDS, Features
+from benchmarks.training.search import Job, Search
 
 
 class Here(Executor):
@@ -31,35 +31,37 @@ class Here(Executor):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Six hundred samples a family, of three classes, and everything in this process."""
+    """A hundred and fifty samples a family, of three classes, and everything in this process."""
 
     def features(name, data):
         rng = np.random.default_rng(len(name))
-        labels = rng.permutation(np.repeat([0, 1, 2], [400, 150, 50]))
-        values = torch.from_numpy(rng.normal(0, 1, (600, 6)) + 1.5 * np.eye(6)[labels]).float()
-        return Features(values, labels, np.arange(600), "made")
+        labels = rng.permutation(np.repeat([0, 1, 2], [80, 40, 30]))
+        values = torch.from_numpy(rng.normal(0, 1, (150, 6)) + 1.5 * np.eye(6)[labels]).float()
+        return (Features(values, labels, np.arange(150), "made"),)
 
     monkeypatch.setattr(train_policy, "training_features", features)
     monkeypatch.setattr(train_policy, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(evolution, "_FEATURES", {})
+    monkeypatch.setattr(search, "THRESHOLDS", (0.0, 4.0))
+    monkeypatch.setattr(surface, "N_CANDIDATES", 3)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+    search.FEATURES_HERE.clear()
 
 
-SEARCH = Search(generations=2, population=3, tasks=1, starts=1, validation_tasks=2)
+SEARCH = Search(plays=1, generations=2, population=3, tasks=1, starts=1, validation_tasks=2)
 
 
 def settings(tmp_path, **changes):
     given = {
-        "data": tmp_path, "out": tmp_path / "out", "leave_out": ("bloodcells",),
+        "data": tmp_path, "out": tmp_path / "out", "leave_out": ("blood",),
         "embeddings": (False,),
     }  # fmt: skip
     return TrainConfig(**{**given, **changes}, search=SEARCH)
 
 
 def job(embeddings=False):
-    return Job(("chestct",), embeddings, SEARCH)
+    return Job(("radiology",), embeddings, SEARCH)
 
 
 def test_fitness_does_not_depend_on_the_scale_of_a_task():
@@ -68,49 +70,66 @@ def test_fitness_does_not_depend_on_the_scale_of_a_task():
     # deviations from the mean of each start, over its standard deviation
     a = (np.array([-0.1, 0, 0.1])) / np.std([0.1, 0.2, 0.3])
     b = (np.array([0, -0.1, 0.1])) / np.std([0.5, 0.4, 0.6])
-    np.testing.assert_allclose(evolution.fitness([first, second]), (a + b) / 3, atol=1e-12)
-    scaled = evolution.fitness([100 * first + 3, second])
+    np.testing.assert_allclose(search.fitness([first, second]), (a + b) / 3, atol=1e-12)
+    scaled = search.fitness([100 * first + 3, second])
     np.testing.assert_allclose(scaled, (a + b) / 3, atol=1e-9)
 
 
-@pytest.mark.parametrize("embeddings", [False, True])
-def test_parameters_go_where_they_belong_and_none_is_ms(embeddings):
-    n = evolution.n_parameters(embeddings)
-    assert n == (12 if embeddings else 10)
-    policy = evolution.policy_of(np.arange(1.0, n + 1), embeddings)
-    assert policy.weights[FEATURES.index("entropy")].tolist() == [1, 0, 2]
-    assert policy.weights[FEATURES.index("rarity")].tolist() == [7, 0, 8]
-    assert policy.weights[FEATURES.index("p1")].tolist() == [0, 0, 0]
-    assert policy.weights[FEATURES.index("margin")].tolist() == [1, 0, 0]
-    assert policy.diversity.tolist() == [n - 1, 0, n]
-    assert len(policy.weights) == len(FEATURES) + embeddings
-    still, ms = evolution.policy_of(np.zeros(n), embeddings), TransferPolicy(embeddings)
-    assert torch.equal(still.weights, ms.weights) and not still.diversity.any()
+def test_parameters_go_where_they_belong_and_none_is_the_start():
+    n = search.N_PARAMETERS
+    policy = search.policy_of(np.arange(1.0, n + 1), embeddings=True)
+    constant, labels = REGIME.index("constant"), REGIME.index("labels per class")
+    for i, name in enumerate(search.EVOLVED):
+        row = policy.weights[FEATURES.index(name)]
+        assert row[constant] == 2 * i + 1 + search.START.get(name, 0) and row[labels] == 2 * i + 2
+        assert row.count_nonzero() == 2
+    others = [FEATURES.index(name) for name in FEATURES if name not in search.EVOLVED]
+    assert not policy.weights[others].any() and policy.embeddings
+    start = search.policy_of(np.zeros(n), embeddings=False)
+    assert torch.equal(start.weights, CoveragePolicy.of(search.START).weights)
+    assert not start.embeddings
+
+
+def test_a_job_is_named_after_what_it_has_not_seen():
+    some = Job(("fundus", "radiology"), True, SEARCH)
+    assert some.name == "drla-embed-v1-without-blood"
+    assert some.left_out == ["bloodcells", "wbc"] and len(some.families) == 4
+    assert Job(KINDS, False, SEARCH).name == "drla-transfer-v1"
 
 
 def test_tasks_of_search_selection_and_validation_are_others(small, tmp_path):
     each = job()
-    evolution.begin_worker({"chestct": train_policy.training_features("a", 0)})
-    keys = [(0, 0), (0, 1), (1, 0), (evolution.SELECTION, 0), (evolution.VALIDATION, 0)]
-    drawn = [evolution._draw(each.config, "chestct", key) for key in keys]
+    search.begin_worker({"chestct": train_policy.training_features("a", 0)})
+    keys = [(0, 0), (0, 1), (1, 0), (search.SELECTION, 0), (search.VALIDATION, 0)]
+    drawn = [search._draw(each.config, "chestct", key) for key in keys]
     assert len({task.seeds for task in drawn}) == len(keys)
-    assert evolution._draw(each.config, "chestct", (0, 0)).seeds == drawn[0].seeds
+    assert search._draw(each.config, "chestct", (0, 0)).seeds == drawn[0].seeds
 
 
-@pytest.mark.parametrize("embeddings", [False, True])
-def test_a_policy_is_trained_written_and_read(small, tmp_path, embeddings, capsys):
-    config = settings(tmp_path, embeddings=(embeddings,))
+@pytest.mark.parametrize(
+    ("learner", "embeddings"),
+    [("surface", False), ("surface", True), ("cma-es", True), ("ddpg", True)],
+)
+def test_a_policy_is_trained_written_and_read(small, tmp_path, learner, embeddings, capsys):
+    config = settings(tmp_path, embeddings=(embeddings,), learner=learner, episodes=2)
     assert train_policy.main(config) == 0
     kind = "drla-embed" if embeddings else "drla-transfer"
-    path = config.out / f"{kind}-v0-without-bloodcells.safetensors"
-    policy = TransferPolicy.load(path)
-    assert policy.embeddings is embeddings and path.stat().st_size < 10_000
-    assert policy.card["families"] == [name for name in FAMILIES if name != "bloodcells"]
-    assert set(policy.card["validation"]) == set(policy.card["families"])
-    assert policy.card["validation"]["chestct"]["n"] == 2
-    assert policy.card["fingerprints"]["chestct"] == "made" and policy.card["program"]["versions"]
-    assert json.loads(path.with_suffix(".json").read_text())["history"]
+    path = config.out / f"{kind}-v1-without-blood.safetensors"
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["history"] and record["learner"] == learner
     assert path.stem in capsys.readouterr().out
+    if learner == "ddpg":
+        assert not path.exists()
+        return
+    policy = CoveragePolicy.load(path)
+    assert policy.embeddings is embeddings and path.stat().st_size < 10_000
+    assert policy.card["families"] == ["chestct", "retinopathy", "retinamnist", "mednist"]
+    assert set(policy.card["validation"]) == set(FAMILIES)
+    beside = policy.card["validation"]["wbc"]
+    assert [*beside] == ["ms", "uherding", *["hyper"] * embeddings] and beside["ms"]["n"] == 2
+    threshold = policy.card["hyper_threshold"]
+    assert threshold in search.THRESHOLDS if embeddings else threshold is None
+    assert policy.card["fingerprints"]["chestct"] == ["made"] and policy.card["program"]["versions"]
 
 
 def test_training_is_repeatable_a_seed_changes_it_and_a_family_left_out_does_not(
@@ -120,9 +139,9 @@ def test_training_is_repeatable_a_seed_changes_it_and_a_family_left_out_does_not
     for seed, shift in ((0, 0), (0, 1), (1, 0)):
 
         def features(name, data, shift=shift):
-            each = made(name, data)
-            moved = each.values + shift if name == "bloodcells" else each.values
-            return dataclasses.replace(each, values=moved)
+            (each,) = made(name, data)
+            moved = each.values.flip(0) if shift and name == "wbc" else each.values
+            return (dataclasses.replace(each, values=moved),)
 
         monkeypatch.setattr(train_policy, "training_features", features)
         out = tmp_path / f"{seed}{shift}"
@@ -131,16 +150,28 @@ def test_training_is_repeatable_a_seed_changes_it_and_a_family_left_out_does_not
                 settings(tmp_path, out=out), search=dataclasses.replace(SEARCH, seed=seed)
             )
         )
-        policy = TransferPolicy.load(next(out.glob("*.safetensors")))
+        policy = CoveragePolicy.load(next(out.glob("*.safetensors")))
         history = json.loads(next(out.glob("*.json")).read_text())["history"]
-        card = {k: v for k, v in policy.card.items() if k != "settings"}
-        found.append((policy.weights.tolist(), policy.diversity.tolist(), history, card))
+        validation = {name: policy.card["validation"][name] for name in policy.card["families"]}
+        card = {k: v for k, v in policy.card.items() if k not in ("settings", "validation")}
+        found.append((policy.weights.tolist(), history, validation, card))
     assert found[0] == found[1] != found[2]
-    assert "bloodcells" not in found[0][3]["fingerprints"]
-    assert found[0][:3] != found[2][:3]
+    assert "wbc" not in found[0][3]["fingerprints"]
+    assert found[0][0] != found[2][0]
 
 
 def test_without_cma_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(train_policy.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'al-gym\[train\]'"):
-        train_policy.main(settings(tmp_path))
+        train_policy.main(settings(tmp_path, learner="cma-es"))
+
+
+def test_ddpg_is_for_embeddings(tmp_path):
+    with pytest.raises(ValueError, match="pass --embeddings True"):
+        train_policy.main(settings(tmp_path, learner="ddpg"))
+
+
+def test_the_threshold_is_that_of_a_jobs_own_families():
+    best_first, best_last = (np.arange(6.0)[:, None] * sign for sign in (-1, 1))
+    families = {"chestct": [best_first], "mednist": [best_first], "wbc": [best_last] * 9}
+    assert search.hyper_threshold(job(), families) == search.THRESHOLDS[0]

@@ -44,3 +44,27 @@ def test_a_method_plays_one_episode_to_its_end_whatever_is_skipped(name, skip_co
         assert env.n_steps == env.get_wrapper_attr("max_steps")
     else:  # cheap skips make an episode longer
         assert (env.n_steps > env.get_wrapper_attr("max_steps")) == (skip_cost < 1)
+
+
+def test_the_look_ahead_oracle_takes_what_raises_the_test_score_most(monkeypatch):
+    """Each of a query's images is the best of all that are left, found by a loop of one's own."""
+    monkeypatch.setattr("benchmarks.matrix.players.N_TRIED", 10**6)
+    dataset = make_dataset()
+    env = ActiveLearningEnv(
+        dataset, EnvConfig(initial_fraction=0.1, query_size=2, budget=0.5), FAST
+    )
+    method = methods.find("look-ahead")
+    player = method.make(env, 0, method.settings(env, 0, {}))
+    scores = player.scores()
+    run = env.run
+    order = np.argsort(-scores)[: (scores > 0).sum()]
+    assert len(order) == 2
+    pool = run.episode.pool
+    for chosen in order:
+        found = {}
+        for row in np.flatnonzero(pool.available):
+            labels = dataset.labels[pool.indices[[row]]]
+            outcome = run.evaluate_retrained(pool.annotated(np.array([row]), labels))
+            found[row] = outcome.macro_f1, -outcome.cross_entropy
+        assert found[chosen] == max(found.values())
+        pool = pool.annotated(np.array([chosen]), dataset.labels[pool.indices[[chosen]]])

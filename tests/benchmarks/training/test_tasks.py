@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from agents import strategies
-from agents.transfer import TransferPolicy
+from agents.transfer import CoveragePolicy, TransferPolicy
 from al_gym.data.dataset import ImageDataset
+from benchmarks.matrix.presets import PRESETS
 from benchmarks.training import families, tasks
 from benchmarks.training.families import Features
 
@@ -24,7 +25,7 @@ def features() -> Features:
 
 
 def draw(features, key, n_starts=2):
-    return tasks.draw_task("made", features, n_starts, np.random.default_rng(key))
+    return tasks.draw_task("made", (features,), n_starts, np.random.default_rng(key))
 
 
 @pytest.mark.parametrize("key", range(12))
@@ -45,22 +46,55 @@ def test_a_task_keeps_groups_apart_and_sizes_equal(features, key):
 def test_tasks_differ_and_a_key_decides_them(features):
     drawn = [draw(features, key) for key in range(40)]
     assert {task.n_classes for task in drawn} == {2, 3}
-    assert len({task.config.query_size for task in drawn}) == 3
+    assert {1, 10} < {task.config.query_size for task in drawn} <= {*range(1, 11)}
     assert 0 < np.mean([task.config.label_noise > 0 for task in drawn]) < 0.6
     again = draw(features, 7)
     assert again.config == drawn[7].config and again.seeds == drawn[7].seeds
     np.testing.assert_array_equal(again.train[1], drawn[7].train[1])
 
 
+def test_tasks_begin_with_few_labels_or_none_and_others_go_on(features):
+    begins, ends = [], []
+    for key in range(60):
+        task = draw(features, key, 1)
+        episodes = tasks.Episodes(task, features, [0], {})
+        pool = episodes.envs[0].run.episode.pool
+        counts = np.bincount(pool.labels, minlength=task.n_classes)
+        begins.append(len(pool.labels) / task.n_classes)
+        assert begins[-1] in (0, 1) or begins[-1] > 4
+        assert begins[-1] == 0 or (counts >= 1).all()
+        ends.append(task.config.budget / task.n_classes)
+        n_queries = (task.config.budget - len(pool.labels)) / task.config.query_size
+        assert 1 < n_queries <= 25 and task.config.budget <= 0.4 * len(task.train[0]) + 1
+        if begins[-1] <= 1:
+            assert ends[-1] <= tasks.FEW_PER_CLASS
+    begins = np.array(begins)
+    shares = [(begins == 0).mean(), (begins == 1).mean(), (begins > 4).mean()]
+    assert min(shares) > 0.03 and shares[1] > 0.3 and shares[2] > 0.2
+
+
+def test_a_task_is_of_one_of_several_draws(features):
+    others = dataclasses.replace(features, values=features.values + 1)
+    rngs = [np.random.default_rng(key) for key in range(20)]
+    found = [tasks.draw_task("made", (features, others), 1, rng).draw for rng in rngs]
+    assert {*found} == {0, 1}
+
+
+def test_a_family_whose_rarest_class_is_too_rare_does_without_it(features):
+    labels = features.labels.copy()
+    labels[np.flatnonzero(labels == 2)[10:]] = 0
+    drawn = [draw(dataclasses.replace(features, labels=labels), key, 1) for key in range(5)]
+    assert {task.n_classes for task in drawn} == {2}
+
+
 def test_episodes_are_those_of_single_environments(features):
     """The same policy on the same start, alone and beside others."""
     task = draw(features, 1)
-    ms, other = TransferPolicy(), TransferPolicy()
-    other.diversity[0] = 0.5
-    together = tasks.play(task, features, [ms.act, other.act], ("aulc", "loss", "eq3"))
+    ms, other = TransferPolicy(), CoveragePolicy.of({"coverage, far": 1.0}, embeddings=True)
+    together = tasks.play(task, features, [ms, other], ("aulc", "loss", "eq3"))
     assert together.shape == (3, 2, 2)
     for start in (0, 1):
-        episodes = tasks.Episodes(task, features, [start], embeddings=False)
+        episodes = tasks.Episodes(task, features, [start], {})
         (env,) = episodes.envs
         rewards, scores = [], []
         while not env.run.is_over:
@@ -75,10 +109,9 @@ def test_episodes_are_those_of_single_environments(features):
 
 
 def test_too_few_images_for_two_sides_are_an_error(features):
-    few = features.labels.copy()
-    few[np.flatnonzero(few == 0)[11:]] = 1
-    with pytest.raises(ValueError, match=r"6 images of every class on both sides, of \[11, "):
-        draw(dataclasses.replace(features, labels=few), 1)
+    one_group = np.where(features.labels == 0, 0, features.groups)  # all of a class on one side
+    with pytest.raises(ValueError, match=r"6 images of every class on both sides, of \[400, "):
+        draw(dataclasses.replace(features, groups=one_group), 1)
 
 
 def test_training_features_hold_nothing_of_the_test_side(tmp_path, monkeypatch):
@@ -97,9 +130,9 @@ def test_training_features_hold_nothing_of_the_test_side(tmp_path, monkeypatch):
     kept = []
     for spoiled in (False, True):
         family = families.FAMILIES["retinamnist"]
-        fake = families.Family(family.preset, family.source, lambda _, s=spoiled: dataset(s))
+        fake = dataclasses.replace(family, draws=(lambda _, s=spoiled: dataset(s),))
         monkeypatch.setitem(families.FAMILIES, "retinamnist", fake)
-        kept.append(families.training_features("retinamnist", tmp_path))
+        kept += families.training_features("retinamnist", tmp_path)
     assert kept[0].values.shape == (20, 20) and len(kept[0].labels) == 20
     assert torch.equal(kept[0].values, kept[1].values)
 
@@ -109,7 +142,18 @@ def test_families_are_told_by_the_source_of_a_data_set():
     assert families.family_of("MedMNIST bccd_cells_48, /somewhere.npz") == "bloodcells"
     assert families.family_of("Folder, /somewhere") is None
     assert families.family_of("MedMNIST organmnist3d, x") is None
-    assert families.data_is_generated("chestct") and not families.data_is_generated("bloodcells")
+    assert families.family_of("MedMNIST wbc_64, x") == "wbc"
+    assert families.KINDS == ("blood", "fundus", "radiology")
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_families_are_tested_in_experiments_of_their_own_images(name):
+    family = families.FAMILIES[name]
+    preset = PRESETS[family.preset]
+    assert family.source.startswith(preset.dataset)
+    assert family.source.endswith(preset.settings.get("flag", preset.dataset))
+    classifier = {key: preset.settings[key] for key in ("optimizer", "weight_decay")}
+    assert classifier == {"optimizer": "newton", "weight_decay": tasks.CLASSIFIER.weight_decay}
 
 
 def test_the_real_files_are_looked_for(tmp_path):
@@ -118,6 +162,6 @@ def test_the_real_files_are_looked_for(tmp_path):
 
 
 def test_blood_cells_are_grouped_by_their_photographs(medmnist_root):
-    dataset = families.FAMILIES["bloodcells"].read(medmnist_root.parent)
+    dataset = families.FAMILIES["bloodcells"].draws[0](medmnist_root.parent)
     n_groups = len(np.unique(dataset.groups[dataset.train]))
     assert n_groups < len(dataset.train) / 5

@@ -14,6 +14,7 @@ from agents.sets.coverage import Memory
 from agents.transfer import POLICIES
 from al_gym.wrappers import ContextObservation
 from benchmarks.matrix.presets import PRESETS
+from benchmarks.training.families import FAMILIES
 
 
 @pytest.fixture
@@ -155,17 +156,22 @@ def test_the_pretrained_policy_is_better_than_random_on_retinamnist(medmnist_roo
 
 def test_the_policies_that_come_with_the_package_are_whole():
     names = sorted(path.stem for path in POLICIES.glob("*.safetensors"))
-    families = ("bloodcells", "chestct", "retinamnist", "retinopathy")
-    kinds = [f"{kind}-v0" for kind in ("drla-embed", "drla-transfer")]
+    left_out = {
+        "v0": ("bloodcells", "chestct", "retinamnist", "retinopathy"),
+        "v1": ("blood", "fundus", "radiology"),
+    }
     assert names == sorted(
-        [*kinds, *(f"{kind}-without-{family}" for kind in kinds for family in families)]
+        f"{policy}-{version}{without}"
+        for policy in ("drla-embed", "drla-transfer")
+        for version, parts in left_out.items()
+        for without in ("", *(f"-without-{part}" for part in parts))
     )
+    card = (POLICIES / "README.md").read_text()
     for name in names:
-        policy = load_pretrained(name)
-        left_out = name.partition("-without-")[2]
-        assert policy.card["validation"]
-        assert left_out not in policy.card["families"]
-        assert set(policy.card["families"]) | ({left_out} - {""}) == set(families)
+        policy, (base, _, part) = load_pretrained(name), name.partition("-without-")
+        unseen = [f for f, family in FAMILIES.items() if part in (f, family.kind)]
+        seen = set(left_out["v0"] if base.endswith("v0") else FAMILIES) - set(unseen)
+        assert set(policy.card["families"]) == seen
+        assert policy.card["validation"] and f"`{base}`" in card
         assert policy.embeddings == name.startswith("drla-embed")
-        assert (POLICIES / f"{name}.safetensors").stat().st_size < 10_000
-    assert "drla-transfer-v0" in (POLICIES / "README.md").read_text()
+        assert (POLICIES / f"{name}.safetensors").stat().st_size < 16_000

@@ -120,7 +120,7 @@ def _transferred(name: str, policy: str) -> Method:
         family = family_of(env.get_wrapper_attr("run").dataset.source)
         unseen = [] if family is None else [family, FAMILIES[family].kind]
         names = [*(f"{policy}-without-{each}" for each in unseen), policy]
-        chosen = next(each for each in names if each in pretrained())
+        chosen = next((each for each in names if each in pretrained()), policy)
         return {"policy": chosen, "digest": digest(pretrained_path(chosen))}
 
     return Method(name, BUILT_IN[name], make, settings)

@@ -87,10 +87,16 @@ def drawn(seed: int, where: tuple[str, int, int]) -> np.ndarray:
 def climb(
     job: Job, plays: Mapping[str, Plays], pool: ProcessPoolExecutor
 ) -> tuple[CoveragePolicy, History]:
-    """The policy where the surface of a job's families is highest, ``shortened``."""
-    reached = highest(fit({family: plays[family] for family in job.families}))
-    policy, values = shortened(job, reached, pool)
-    return policy, [values]
+    """The policy where the surface of a job's families is highest, ``shortened``.
+
+    The history has how well the surface tells what weights are worth on families left out, too.
+    """
+    coefficients = fit({family: plays[family] for family in job.families})
+    left_out = {
+        name: agreement(coefficients, plays[name]) for name in job.left_out if name in plays
+    }
+    policy, values = shortened(job, highest(coefficients), pool)
+    return policy, [{"agreement": left_out}, values]
 
 
 # --- the function ---------------------------------------------------------------------------------
@@ -128,6 +134,13 @@ def fit(plays: Mapping[str, Plays]) -> np.ndarray:
         for i, coefficients in enumerate(_ridge(x[kept], y[kept])):
             errors[i] += float(np.square(y[held_out] - x[held_out] @ coefficients).sum())
     return _ridge(x, y)[int(np.argmin(errors))]
+
+
+def agreement(coefficients: np.ndarray, plays: Plays) -> float:
+    """Correlation, within tasks, of what a surface says and what weights were worth."""
+    said, found = terms(plays.thetas) @ coefficients, plays.worths
+    deviations = [(each - each.mean(1, keepdims=True)).ravel() for each in (said, found)]
+    return float(np.corrcoef(*deviations)[0, 1])
 
 
 def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -276,3 +276,24 @@ def test_policies_that_share_a_memory_look_at_a_pool_once(monkeypatch):
         policy.memory = policies[0].memory
         policy.predict(one)
     assert len(made) == 1
+
+
+FIRST = {
+    "drla-embed-v1": [31, 188, 56, 69, 25, 131, 59, 82],
+    "drla-embed-v1-without-blood": [31, 84, 131, 79, 188, 194, 100, 21],
+    "drla-embed-v1-without-fundus": [31, 188, 25, 131, 84, 120, 98, 21],
+    "drla-embed-v1-without-radiology": [31, 188, 56, 69, 25, 59, 131, 82],
+    "drla-transfer-v1": [188, 97, 163, 186, 195, 111, 33, 31],
+    "drla-transfer-v1-without-blood": [188, 97, 195, 163, 186, 33, 111, 47],
+    "drla-transfer-v1-without-fundus": [188, 97, 195, 163, 186, 33, 111, 75],
+    "drla-transfer-v1-without-radiology": [188, 163, 111, 186, 97, 33, 131, 4],
+}
+"""What the policies of version 1 chose first when they were published."""
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_published_policies_choose_as_they_did(name):
+    policy = transfer.load_pretrained(name)
+    assert isinstance(policy, CoveragePolicy)
+    one = observe(200, 5, n_labelled=9, budget=20, seed=3, gone=[5, 60])
+    assert ranking(policy, one, 8) == FIRST[name]

@@ -107,6 +107,16 @@ def test_thirds_in_which_a_policy_is_below_are_named():
     assert ladder.question({"one": made()}).loc["DRLA-TRANSFER, one", "below in"] == "-"
 
 
+def test_a_saving_may_have_no_upper_end():
+    """RANDOM gets to its mean final score in three of five seeds, the policy always at once."""
+    parts = []
+    for seed, end in enumerate([0.4, 0.4, 0.6, 0.6, 0.6]):
+        parts.append(curve("random", seed, LABELS, [0.3, 0.35, end]))
+        parts.append(curve("drla-transfer", seed, LABELS, [0.3, 0.6, 0.6]))
+    answer = ladder.question({"one": pd.concat(parts, ignore_index=True)}, "random")
+    assert answer.loc["DRLA-TRANSFER, one", "label saving"] == "1.50 [1.50, inf] (30 / 20)"
+
+
 def test_a_policy_that_lacks_seeds_is_not_judged():
     curves = made()
     short = curves[(curves["method"] != "drla-embed") | (curves["seed"] != 2)]

@@ -1,5 +1,6 @@
 """The methods by name, and the doors for those of the user's own."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 
 from agents import TransferPolicy
 from agents.transfer import pretrained_path
+from al_gym import ActiveLearningEnv, EnvConfig
 from benchmarks import run
 from benchmarks.matrix import methods
 from benchmarks.reporting import results
 from tests.benchmarks.conftest import curves
+from tests.samples import FAST, make_dataset
 
 HERE = "tests.benchmarks.matrix.test_methods"
 POLICY = str(pretrained_path("drla-embed-v0"))
@@ -126,3 +129,24 @@ def test_what_learns_and_what_can_share_a_process():
 )
 def test_folders_are_safe_for_a_file_system(name, folder):
     assert methods.find(name).folder == folder
+
+
+@pytest.mark.parametrize(
+    ("method", "source", "policy"),
+    [
+        ("drla-embed", "MedMNIST wbc_64, made", "drla-embed-v0"),
+        ("drla-embed", "chestCT, made", "drla-embed-v0-without-chestct"),
+        ("drla-embed-v1", "MedMNIST wbc_64, made", "drla-embed-v1-without-blood"),
+        ("drla-transfer-v1", "chestCT, made", "drla-transfer-v1-without-radiology"),
+        ("drla-transfer-v1", "Folder, made", "drla-transfer-v1"),
+        ("hyper", "Retinopathy, made", "drla-embed-v1-without-fundus"),
+    ],
+)
+def test_a_benchmark_takes_the_policy_that_has_not_seen_its_images(method, source, policy):
+    dataset = dataclasses.replace(make_dataset(), source=source)
+    env = ActiveLearningEnv(dataset, EnvConfig(query_size=3, budget=0.3), FAST)
+    taken = methods.METHODS[method]
+    record = taken.settings(env, 0, {})
+    assert record["policy"] == policy
+    player = taken.make(env, 0, record)
+    assert player.scores().shape == env.action_space.shape

@@ -52,6 +52,21 @@ def test_families_count_alike_whatever_their_scale():
     )
 
 
+def test_a_surface_agrees_with_plays_of_the_same_function_whatever_their_scale_and_tasks():
+    def slope(z):
+        return z[..., 0] - 0.5 * z[..., 1] ** 2
+
+    coefficients = surface.fit({"one": made(slope, 80, 0.0)})
+    other = made(slope, 30, 0.0, seed=1, scale=7)
+    assert surface.agreement(coefficients, other) > 0.98
+    noisy = made(
+        slope, 300, 3 * slope(np.random.default_rng(0).normal(size=(999, 2))).std(), seed=2
+    )
+    assert surface.agreement(coefficients, noisy) == pytest.approx(0.1**0.5, abs=0.06)
+    turned = Plays(other.thetas, -other.worths)
+    assert surface.agreement(coefficients, turned) < -0.98
+
+
 def test_where_plays_tell_nothing_the_penalty_is_the_greatest(monkeypatch):
     def flat(z):
         return np.zeros(z.shape[:-1])

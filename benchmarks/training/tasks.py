@@ -47,6 +47,8 @@ FEW_PER_CLASS = 20
 """Labels: what a task with few of them goes on to."""
 ON_TO = 0.4
 """Of the training images: what a task with more of them goes on to."""
+MOST_QUERIES = 24
+"""Of a task."""
 CLASSIFIER = ClassifierConfig(
     trainable="head", device="cpu", optimizer="newton", weight_decay=0.1, class_weights="balanced"
 )
@@ -83,7 +85,8 @@ def draw_task(
     """A random task of a family.
 
     Two of three begin with one label of each class, or with none, and go on to ``FEW_PER_CLASS``
-    labels per class at most; the others begin there and go on to ``ON_TO`` of the images.
+    labels per class at most; the others begin with half of those and go on to ``ON_TO`` of the
+    images. No task has more than ``MOST_QUERIES``.
 
     Args:
         family: its name.
@@ -127,8 +130,8 @@ def _budget(n: int, n_classes: int, rng: np.random.Generator) -> EnvConfig:
         initial, budget = few / 2, round(ON_TO * n)
     else:
         initial, budget = n_classes * float(rng.random() < 0.8), round(few * rng.uniform(0.4, 1))
-    query_size = int(np.clip(np.ceil((budget - initial) / rng.uniform(8, 24)), 1, 10))
-    budget = min(budget, round(initial) + 24 * query_size)
+    query_size = int(np.clip(np.ceil((budget - initial) / rng.uniform(8, MOST_QUERIES)), 1, 10))
+    budget = min(budget, round(initial) + MOST_QUERIES * query_size)
     size: dict[str, Any] = {"initial_fraction": 1e-6}
     if initial == 0:
         size = {"initial_size": 0}

@@ -29,6 +29,7 @@ class HyperPolicy(ScoringPolicy):
         self.threshold = threshold
         self._coverage = CoveragePolicy.of({"coverage, far": 1.0}, embeddings=True)
         self._uncertainty = CoveragePolicy.of({"margin": 1.0}, embeddings=True)
+        self._uncertainty.memory = self._coverage.memory  # they play the same episodes
 
     def scores(self, observation: Any) -> np.ndarray:
         """As ``CoveragePolicy.scores``, which says what is raised, too."""

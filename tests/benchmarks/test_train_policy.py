@@ -164,6 +164,7 @@ def test_without_cma_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(train_policy.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'al-gym\[train\]'"):
         train_policy.main(settings(tmp_path, learner="cma-es"))
+    assert "cma" not in train_policy.program()["versions"]  # which the other learners do without
 
 
 def test_ddpg_is_for_embeddings(tmp_path):

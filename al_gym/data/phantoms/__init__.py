@@ -53,8 +53,9 @@ def folder(
     """
     place = cache.cache_folder() / "phantoms"
     name = f"{dataset}-{amount}-seed{seed}-v{VERSIONS[dataset]}"
-    looks = {} if look is None else {"look": look}
+    looks = {}
     if look is not None:
+        looks["look"] = look
         name += "-" + hashlib.sha256(repr(look).encode()).hexdigest()[:12]
     path = place / name
     if not path.is_dir():

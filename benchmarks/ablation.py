@@ -2,12 +2,13 @@
 
     python -m benchmarks.ablation --study set --preset retinamnist-features --root DIR --seeds 10 \
         --out runs/ablation
-    python -m benchmarks.ablation --study repairs --preset chestct-paper-features --seeds 10 \
+    python -m benchmarks.ablation --study repairs --preset chestct-fifth-features --seeds 10 \
         --out runs/repairs
 
 runs an agent once for each variant of a study, and writes a table of them beside the first,
 ``ablation.md``: of "set" discount, reward and noise of DRLA-SET; of "repairs" what keeps the
-published agent's arithmetic sound (``agents.sets.repairs``), each alone and all together. The same
+published agent's arithmetic sound (``agents.sets.repairs``), each alone, the fewest that do, and
+all together. The same
 command again goes on where it was stopped.
 """
 
@@ -23,6 +24,7 @@ import tyro
 
 from benchmarks import run
 from benchmarks.matrix.layout import HEALTH
+from benchmarks.matrix.methods import SOUND
 from benchmarks.reporting import results, statistics, tables
 
 METRIC = "macro_f1"
@@ -80,9 +82,11 @@ STUDIES = {
         {
             "as published": {},
             **{name: {"agent": settings} for name, settings in REPAIRS.items()},
+            "penalty, two critics": {"agent": {**REPAIRS["penalty"], **REPAIRS["two critics"]}},
+            "these and scaled noise, DRLA-SOUND": {"agent": SOUND},
             "all together": {"agent": {k: v for n in TOGETHER for k, v in REPAIRS[n].items()}},
         },
-        ("random", "ms", "frozen"),
+        ("random", "ms", "frozen", "frozen-sound"),
     ),
 }
 

@@ -36,16 +36,16 @@ class RunConfig:
     preset: tuple[str, ...] = ()
     """Named experiments: demo demo-network embedded paper-chestCT paper-retinopathy retinamnist
     chestct-features retinopathy-features retinamnist-features bloodcells-features
-    chestct-paper-features retinopathy-paper-features chestct-few retinopathy-few retinamnist-few
-    bloodcells-few wbc-few mednist-few; or files of your own, whose names end in .toml and which
-    look like those in benchmarks/presets."""
+    chestct-paper-features retinopathy-paper-features chestct-fifth-features chestct-few
+    retinopathy-few retinamnist-few bloodcells-few wbc-few mednist-few; or files of your own, whose
+    names end in .toml and which look like those in benchmarks/presets."""
     dataset: Literal["chestCT", "Retinopathy", "MedMNIST", "Folder"] | None = None
     """Data set to learn on, instead of a preset."""
     methods: tuple[str, ...] = ()
     """Methods to compare; otherwise the preset's. random lc ms en fusion all; drla drla-fixed
-    drla-set drla-transfer drla-embed drla-transfer-v1 drla-embed-v1; hyper; badge coreset typiclust
+    drla-sound drla-set drla-transfer drla-embed drla-transfer-v1 drla-embed-v1; hyper; badge coreset typiclust
     probcover bald uherding bait; sb3-ddpg sb3-td3 sb3-sac sb3-ppo sb3-a2c; controls: frozen
-    frozen-set eq3 eq3-oracle look-ahead. Your own: a saved policy, policy.safetensors;
+    frozen-sound frozen-set eq3 eq3-oracle look-ahead. Your own: a saved policy, policy.safetensors;
     skactiveml:Name, a pool strategy of scikit-activeml; package.module:Name of something with
     predict."""
     seeds: int = 3

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 SMALL = 3e-3
 """Bound of the initial weights of a last layer: Lillicrap et al. (2015), section 7."""
-PENALTY = 1e-2
-"""Weight of the mean squared logit beside Eq. 4."""
+PENALTY = 0.1
+"""Weight of the mean squared logit beside Eq. 4. At 0.01 more than half of the scores of an agent
+with all repairs are saturated after 665 steps, at 0.1 none."""
 
 
 class Critics(nn.Module):

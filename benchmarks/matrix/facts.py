@@ -36,6 +36,11 @@ BUILT_IN = {
     ),
     "drla": Facts("the paper's DDPG agent, learning online", control="frozen"),
     "drla-fixed": Facts("DRLA with a mask, and noise in proportion to the spread of the scores"),
+    "drla-sound": Facts(
+        "DRLA with what keeps its arithmetic sound: two critics, a penalty on the actor's logits, "
+        "and noise on them in proportion to their spread",
+        control="frozen-sound",
+    ),
     "drla-set": Facts(
         "DRLA-FIXED with networks that see a set: one for all samples", control="frozen-set"
     ),
@@ -51,6 +56,7 @@ BUILT_IN = {
     ),
     "hyper": Facts("coverage while labels are few, the smallest margin once they are many"),
     "frozen": Facts("control: DRLA's untrained actor with the same noise, to tell what it learned"),
+    "frozen-sound": Facts("control: DRLA-SOUND's untrained actor with the same noise"),
     "frozen-set": Facts("control: DRLA-SET's untrained actor with the same noise"),
     "eq3": Facts(
         "control: greedy on max p - sum p^2, what Eq. 3 pays if the classifier is calibrated"

@@ -196,6 +196,10 @@ def _fully_supervised(name: str) -> Method:
 
 FIXED: Record = {"mask": True, "noise_space": "logit", "noise_scale": "spread"}
 SET: Record = {**FIXED, "networks": "set"}
+SOUND: Record = {
+    "bounds": "penalty", "critics": 2, "noise_space": "logit", "noise_scale": "spread",
+}  # fmt: skip
+"""The fewest changes that keep Q within its bounds and the actor unsaturated over 665 steps."""
 TRANSFERRED = {
     "drla-transfer": "drla-transfer-v0",
     "drla-embed": "drla-embed-v0",
@@ -210,10 +214,12 @@ METHODS = {
         _fully_supervised("all"),
         _online("drla"),
         _online("drla-fixed", **FIXED),
+        _online("drla-sound", **SOUND),
         _online("drla-set", **SET),
         *itertools.starmap(_transferred, TRANSFERRED.items()),
         _hyper("hyper"),
         _online("frozen", gradient_steps=0),
+        _online("frozen-sound", **SOUND, gradient_steps=0),
         _online("frozen-set", **SET, gradient_steps=0),
         _strategy("eq3"),
         _oracle("eq3-oracle"),

@@ -167,14 +167,14 @@ def test_the_ablation_says_how_an_agent_did_at_its_end():
 
 
 @pytest.mark.parametrize(
-    ("study", "variants", "control"),
+    ("study", "variants", "controls"),
     [
-        ("set", ("gamma 0", "reward loss_gain", "no noise"), "FROZEN-SET"),
-        ("repairs", ("penalty", "all together"), "FROZEN"),
+        ("set", ("gamma 0", "reward loss_gain", "no noise"), ("FROZEN-SET",)),
+        ("repairs", ("penalty", "all together"), ("FROZEN", "FROZEN-SOUND")),
     ],
 )
 def test_the_ablation_runs_and_goes_on(
-    folder_root, tmp_path, monkeypatch, capsys, study, variants, control
+    folder_root, tmp_path, monkeypatch, capsys, study, variants, controls
 ):
     from benchmarks.matrix.presets import PRESETS, Preset
 
@@ -185,7 +185,7 @@ def test_the_ablation_runs_and_goes_on(
     first = (tmp_path / "ab" / "ablation.md").read_text()
     found = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
     assert found == [next(iter(ablation.STUDIES[study].variants)), *variants,
-                     "RANDOM", "MS", control]  # fmt: skip
+                     "RANDOM", "MS", *controls]  # fmt: skip
     assert "rank correlation" in first
     assert ablation.main(config) == 0
     assert (tmp_path / "ab" / "ablation.md").read_text() == first

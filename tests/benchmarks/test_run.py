@@ -154,6 +154,7 @@ def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tm
         "fusion",
         "frozen",
         "drla-fixed",
+        "drla-sound",
         "drla-set",
         "drla-embed",
         "sb3-td3",

@@ -3,13 +3,14 @@
 # make lint   ruff and mypy
 # make docs   the documentation as a site, into site/; fails at what is dead or undocumented
 # make clients   other people's programs drive the environment; writes the table of docs/clients.md
+# make annotate   the annotator's page on generated CT
 # Each makes .venv first when it is missing or older than setup.cfg.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test slow lint docs clients format clean force
+.PHONY: install demo annotate test slow lint docs clients format clean force
 
 install: $(INSTALLED)
 
@@ -24,6 +25,9 @@ demo: $(INSTALLED)
 	$(BIN)/python -m benchmarks.run --preset demo --seeds 10 --workers 2 --out runs/demo
 	$(BIN)/python -m benchmarks.run --preset demo-network --seeds 1 --out runs/demo
 	$(BIN)/python -m benchmarks.report runs/demo
+
+annotate: $(INSTALLED)
+	$(BIN)/python -m al_gym.annotate --demo --project runs/annotate
 
 # the tensors of tests are small: threads would only wait for one another
 test: export OMP_NUM_THREADS := 1

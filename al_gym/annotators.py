@@ -108,7 +108,12 @@ def checked_annotation(annotator: Annotator, indices: np.ndarray, n_classes: int
     Raises:
         ValueError: the annotator's answer has another shape or type, or names an unknown class.
     """
-    labels = np.asarray(annotator.annotate(indices))
+    return checked_answer(annotator.annotate(indices), indices, n_classes)
+
+
+def checked_answer(answer: np.ndarray, indices: np.ndarray, n_classes: int) -> np.ndarray:
+    """An annotator's answer as ``checked_annotation`` gives it, which raises what this does."""
+    labels = np.asarray(answer)
     if labels.shape != indices.shape or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"the annotator answered {labels.shape} {labels.dtype} to {len(indices)} images; "

@@ -88,6 +88,26 @@ class Pool:
             skipped=np.concatenate([self.skipped, self.indices[rows[~told]]]),
         )
 
+    def corrected(self, indices: np.ndarray, labels: np.ndarray) -> "Pool":
+        """The pool in which images that were asked about have other labels.
+
+        Args:
+            indices: (n,) different data-set rows, labelled or skipped.
+            labels: (n,) int64, their classes; -1 takes an image out of the labelled set.
+
+        Raises:
+            ValueError: an image that was not asked about.
+        """
+        asked = np.concatenate([self.labelled, self.skipped])
+        before = np.concatenate([self.labels, np.full(len(self.skipped), UNKNOWN)])
+        foreign = np.setdiff1d(indices, asked)
+        if len(foreign):
+            raise ValueError(f"image {foreign[0]} was not asked about: it has no label to correct")
+        place = {int(row): i for i, row in enumerate(asked)}
+        before[[place[int(row)] for row in indices]] = labels
+        told = before != UNKNOWN
+        return replace(self, labelled=asked[told], labels=before[told], skipped=asked[~told])
+
 
 def per_class_counts(
     labels: np.ndarray, class_names: tuple[str, ...], fraction: float

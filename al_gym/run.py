@@ -12,7 +12,13 @@ import gymnasium as gym
 import numpy as np
 
 from al_gym import phases, rewards
-from al_gym.annotators import Annotator, NoisyAnnotator, OracleAnnotator, checked_annotation
+from al_gym.annotators import (
+    Annotator,
+    NoisyAnnotator,
+    OracleAnnotator,
+    checked_annotation,
+    checked_answer,
+)
 from al_gym.classifiers import Classifiers, Lesson
 from al_gym.classifiers.counters import Counters
 from al_gym.classifiers.torch_state import own_torch_state
@@ -253,6 +259,18 @@ class Run:
     # --- beyond the episode -----------------------------------------------------------------------
 
     @own_torch_state()
+    def predict(self, indices: np.ndarray) -> np.ndarray:
+        """Softmax of images of the data set, (n, M) float32.
+
+        Raises:
+            FloatingPointError: the classifier has diverged.
+        """
+        _ = self.episode
+        if not len(indices):
+            return np.zeros((0, self.dataset.n_classes), np.float32)
+        return phases.softmax([self], [indices])[0]
+
+    @own_torch_state()
     def embed(self, indices: np.ndarray) -> np.ndarray:
         """Features of the penultimate layer, (n, F) float32, of images of the data set."""
         _ = self.episode
@@ -304,6 +322,31 @@ class Run:
             return evaluation
         finally:
             self.classifiers.load_state_dict(self.k, kept)
+
+    @own_torch_state()
+    def correct(self, indices: np.ndarray, labels: np.ndarray, retrain: bool = False) -> None:
+        """Change labels that the annotator has given: people make up their minds.
+
+        The classifier is trained with the new ones from the next update on.
+
+        Args:
+            indices: (n,) different data-set rows that were asked about.
+            labels: (n,) their classes now; -1: it cannot be told, after all.
+            retrain: do that update now, outside of any step.
+
+        Raises:
+            ValueError: an image that was not asked about, or a class that there is not.
+            FloatingPointError: the classifier has diverged. Whatever is raised, the run is as it
+                was.
+        """
+        labels = checked_answer(labels, indices, self.dataset.n_classes)
+        pool = self.episode.pool.corrected(indices, labels)
+        with unchanged_if_it_fails([self]):
+            softmax = self.episode.softmax
+            if retrain:
+                phases.update([self], [pool])
+                (softmax,) = phases.states([self], [pool])
+            self._episode = replace(self.episode, pool=pool, softmax=softmax)
 
     @property
     def online_gradient_steps(self) -> int:

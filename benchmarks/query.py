@@ -23,7 +23,7 @@ import tyro
 
 from al_gym.config import check_at_least, parsed_setting
 from benchmarks.matrix import methods
-from benchmarks.matrix.methods import METHODS, Method
+from benchmarks.matrix.methods import Method
 
 if TYPE_CHECKING:
     from al_gym.env import ActiveLearningEnv
@@ -72,28 +72,12 @@ def main(config: QueryConfig) -> int:
     check_at_least("n", config.n, 1)
     if config.out.exists() and not config.overwrite:
         raise ValueError(f"{config.out} is there already: choose another --out, or --overwrite")
-    method = chosen(config.method)
+    method = methods.choosing(config.method)
     env = environment(config)
-    ranking = rank(env, method, config.seed)
+    ranking = rank(env, method.name, config.seed)
     write(ranking, config.out)
     print("\n".join(told(env.run, method, ranking, config)))
     return 0
-
-
-def chosen(name: str) -> Method:
-    """The method of a name.
-
-    Raises:
-        ValueError: there is none, or it cannot say what to label next.
-    """
-    method = methods.find(name)
-    if not method.chooses:
-        others = " ".join(name for name, each in METHODS.items() if each.chooses)
-        raise ValueError(
-            f"{name} cannot choose from images whose labels nobody knows yet: it learns from the "
-            f"answers, or must know them. Choose from {others}, or a trained policy of your own"
-        )
-    return method
 
 
 def environment(config: QueryConfig) -> "ActiveLearningEnv":
@@ -145,19 +129,17 @@ class Choice:
     """The method's."""
 
 
-def rank(env: "ActiveLearningEnv", method: Method, seed: int) -> list[Choice]:
+def rank(env: "ActiveLearningEnv", method: str, seed: int) -> list[Choice]:
     """Train the classifier on what is labelled, and list what the method would ask for, best first.
 
     Args:
         env: of ``environment``.
-        method: of ``chosen``.
+        method: a name, see ``methods.choosing``.
         seed: of both.
     """
-    from benchmarks.matrix.players import Choosing
-
-    player = method.make(env, seed, method.settings(env, seed, {}))
-    assert isinstance(player, Choosing)
-    scores = env.run.task.checked_action(player.scores())
+    observed, policy = methods.policy_of(method, env, seed)
+    observation, _ = observed.reset(seed=seed)
+    scores = env.run.task.checked_action(policy.predict(observation)[0])
     rows = env.run.select(scores)
     dataset, episode = env.run.dataset, env.run.episode
     return [

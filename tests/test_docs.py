@@ -89,6 +89,8 @@ def run_small(line: str) -> None:
     if words[2] == "benchmarks.run":
         words += ["--seeds", "1", "--budget", "0.2" if "images" in words else "0.07"]
         words += [] if {"--methods", "mine.toml"} & set(words) else ["--methods", "ms", "all"]
+    if words[2] == "al_gym.annotate":  # which would serve until it is stopped
+        words += ["--export"]
     subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, text=True)
     if words[2] == "benchmarks.run":
         assert list(Path(words[words.index("--out") + 1]).rglob("result.json"))

@@ -172,6 +172,12 @@ class NetworkClassifier:
         """Whether a step may draw from torch's generators; nobody knows of a user's network."""
         return self.is_random or not architectures.is_built_in(self.config.network)
 
+    def over(self, images: DeviceImages) -> "NetworkClassifier":
+        """The same network over other images of the same shape; training one trains both."""
+        other = copy.copy(self)
+        other._images = images
+        return other
+
     # --- weights ----------------------------------------------------------------------------------
 
     def initialize(self, rng: np.random.Generator) -> None:

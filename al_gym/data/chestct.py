@@ -20,7 +20,7 @@ import SimpleITK as sitk
 
 from al_gym import config
 from al_gym.data import cache, files, metaimage, volumes, walk
-from al_gym.data.dataset import ImageDataset, split_groups
+from al_gym.data.dataset import UNKNOWN, ImageDataset, split_groups
 
 ANNOTATIONS = "chestCT_round1_annotation.csv"
 CLASSES = {
@@ -30,6 +30,10 @@ CLASSES = {
     32: "lymph-node calcification",
 }
 """Label code in the csv -> class name; the order is the order of the classes."""
+COLUMNS = (
+    "seriesuid", "coordX", "coordY", "coordZ", "diameterX", "diameterY", "diameterZ", "label",
+)  # fmt: skip
+"""Of the csv; the first seven say which lesion it is."""
 WINDOWS = ((-1000.0, 400.0), (-200.0, 1200.0))
 """Lung and wide, in HU. The calcified classes differ above the 400 HU where a lung window ends."""
 AIR = -1000
@@ -47,7 +51,7 @@ class Lesion:
     extent: np.ndarray
     """(3,) full size along x, y, z in mm."""
     label: int
-    """Class index, 0 to 3."""
+    """Class index, 0 to 3; ``UNKNOWN`` where the cell is empty."""
     row: files.Row
     """Where it stands, for error messages."""
 
@@ -61,6 +65,7 @@ def load(
     margin: float = 1.5,
     windows: tuple[tuple[float, float], ...] = WINDOWS,
     split_seed: int = 0,
+    unlabelled: bool = False,
     verify: bool = False,
 ) -> ImageDataset:
     """Read the patches: scans are drawn for either side, then lesions, as in the paper (3.1).
@@ -73,6 +78,8 @@ def load(
         margin: edge of the cube over the longest side of the lesion's box.
         windows: (low, high) in HU for each channel, mapped to 0..255.
         split_seed: decides scans and lesions.
+        unlabelled: take lesions whose label is an empty cell as lesions to be annotated; they can
+            be training lesions only. Otherwise such a cell is an error.
         verify: know cached files by their content, see ``cache.cache_key``.
 
     Returns:
@@ -91,7 +98,7 @@ def load(
     folder = files.resolve_root(
         "chestCT", root, f"It holds {ANNOTATIONS} and the volumes of the Tianchi competition 231724"
     )
-    lesions, notes = read_annotations(folder / ANNOTATIONS)
+    lesions, notes = read_annotations(folder / ANNOTATIONS, unlabelled)
     headers, more_notes = find_volumes(folder, lesions)
     series = np.array([lesion.series for lesion in lesions])
     train, test = split_groups(series, n_train, n_test, np.random.default_rng(split_seed))
@@ -130,51 +137,83 @@ def load(
         test=np.arange(n_train, n_train + n_test),
         source=f"chestCT, {folder}",
         files_decoded=n_decoded,
-        names=np.array([f"{lesion.series}, lesion of line {lesion.row.line}" for lesion in drawn]),
+        names=np.array([name_of(lesion) for lesion in drawn]),
         notes=(*notes, *more_notes),
     )
 
 
-def read_annotations(path: Path) -> tuple[list[Lesion], tuple[str, ...]]:
+def name_of(lesion: Lesion) -> str:
+    """What ``ImageDataset.names`` calls a lesion."""
+    return f"{lesion.series}, lesion of line {lesion.row.line}"
+
+
+def read_annotations(path: Path, unlabelled: bool = False) -> tuple[list[Lesion], tuple[str, ...]]:
     """The lesions of an annotation file, in its order, and notes on what a person should know.
+
+    Args:
+        path: the file.
+        unlabelled: whether a label may be an empty cell, or the column missing.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a missing column, a value that is no number, an unknown label code, a box
             without extent; names the line.
     """
-    columns = [
-        "seriesuid", "coordX", "coordY", "coordZ", "diameterX", "diameterY", "diameterZ", "label",
-    ]  # fmt: skip
-    rows, notes = files.read_table(path, columns)
+    rows, notes = files.read_table(path, COLUMNS[:-1] if unlabelled else COLUMNS)
     codes = list(CLASSES)
     lesions = []
     labels_of_box: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
-        code = row.get("label", files.whole_number)
-        if code not in CLASSES:
-            raise row.error(f"unknown label code {code}; known are {codes}")
-        numbers = np.array([row.get(column, files.number) for column in columns[1:7]])
+        label, name = UNKNOWN, "no label"
+        if row.values.get("label") or not unlabelled:
+            code = row.get("label", files.whole_number)
+            if code not in CLASSES:
+                raise row.error(f"unknown label code {code}; known are {codes}")
+            label, name = codes.index(code), CLASSES[code]
+        numbers = np.array([row.get(column, files.number) for column in COLUMNS[1:7]])
         if not np.isfinite(numbers).all() or (numbers[3:] <= 0).any():
             raise row.error(f"a lesion needs finite coordinates and positive diameters: {numbers}")
         series = row.get("seriesuid", files.identifier)
-        lesions.append(Lesion(series, numbers[:3], numbers[3:], codes.index(code), row))
+        lesions.append(Lesion(series, numbers[:3], numbers[3:], label, row))
         box = (series, *map(str, numbers))
-        labels_of_box.setdefault(box, set()).add(CLASSES[code])
+        labels_of_box.setdefault(box, set()).add(name)
     n_unclear = sum(len(labels) > 1 for labels in labels_of_box.values())
     if n_unclear:
         notes += (f"{path.name}: boxes of several labels, each kept as a lesion: {n_unclear}",)
+    n_unlabelled = sum(lesion.label == UNKNOWN for lesion in lesions)
+    if n_unlabelled:
+        notes += (f"{path.name}: lesions without a label, to be annotated: {n_unlabelled}",)
     return lesions, notes
 
 
 def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The ``.mhd`` file of every scan that has a lesion, wherever it lies below ``root``; notes.
 
-    A seriesuid is only ever compared with the names of files found there, so that one like
-    ``../../x`` leads nowhere.
-
     Raises:
         FileNotFoundError: a scan is not there.
+        ValueError: see ``volumes_below``.
+    """
+    found = volumes_below(root)
+    for lesion in lesions:
+        if lesion.series not in found:
+            raise missing_volume(root, lesion)
+    used = {lesion.series: found[lesion.series] for lesion in lesions}
+    unused = sorted(found.keys() - used.keys())
+    if not unused:
+        return used, ()
+    return used, (
+        f"volumes without a line in the annotation file, not used: {len(unused)}, "
+        f"{found[unused[0]].relative_to(root)} for one",
+    )
+
+
+def volumes_below(root: Path) -> dict[str, Path]:
+    """All ``.mhd`` files below ``root`` by the seriesuid that is their name.
+
+    A seriesuid of the csv is only ever compared with the names of files found there, so that one
+    like ``../../x`` leads nowhere.
+
+    Raises:
         ValueError: two files have the name of one scan, or a link leads out of the root.
     """
     found: dict[str, Path] = {}
@@ -184,20 +223,15 @@ def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tu
         if series in found and not path.samefile(found[series]):
             raise ValueError(f"two volumes have one name: {found[series]} and {path}")
         found.setdefault(series, path)
-    for lesion in lesions:
-        if lesion.series not in found:
-            raise FileNotFoundError(
-                f"{lesion.row.path}, line {lesion.row.line}: there is no volume "
-                f"{lesion.series}.mhd below {root}. Unpack the part that holds it, or take the "
-                "scan's lines out of the annotation file"
-            )
-    used = {lesion.series: found[lesion.series] for lesion in lesions}
-    unused = sorted(found.keys() - used.keys())
-    if not unused:
-        return used, ()
-    return used, (
-        f"volumes without a line in the annotation file, not used: {len(unused)}, "
-        f"{found[unused[0]].relative_to(root)} for one",
+    return found
+
+
+def missing_volume(root: Path, lesion: Lesion) -> FileNotFoundError:
+    """The error of a lesion whose scan is not there; to be raised by the caller."""
+    return FileNotFoundError(
+        f"{lesion.row.path}, line {lesion.row.line}: there is no volume {lesion.series}.mhd below "
+        f"{root}. Unpack the part that holds it, or take the scan's lines out of the annotation "
+        "file"
     )
 
 

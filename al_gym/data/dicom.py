@@ -123,7 +123,12 @@ def read_slice(path: Path) -> Slice:
 
 
 def stack(slices: Sequence[Slice]) -> np.ndarray:
-    """(1, D, H, W) of slices in any order, to Superior, Posterior and Left.
+    """(1, D, H, W) of slices, to Superior, Posterior and Left; see ``joined``, which raises."""
+    return sitk.GetArrayFromImage(joined(slices))[None]
+
+
+def joined(slices: Sequence[Slice]) -> sitk.Image:
+    """The volume of slices in any order; its axes run to Left, Posterior and Superior.
 
     Raises:
         ValueError: they do not make a volume; names a file.
@@ -145,7 +150,8 @@ def stack(slices: Sequence[Slice]) -> np.ndarray:
     image = sitk.GetImageFromArray(np.stack([one.pixels for one in ordered]))
     image.SetSpacing([*first.spacing, gap])
     image.SetDirection(np.column_stack([*first.axes, normal]).ravel().tolist())
-    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))[None]
+    image.SetOrigin(ordered[0].position.tolist())
+    return sitk.DICOMOrient(image, "LPS")
 
 
 def _even_gap(ordered: list[Slice], places: np.ndarray) -> float:

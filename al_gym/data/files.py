@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 DELIMITERS = (",", ";", "\t")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What cells begin with that spreadsheets calculate, and what hides such a beginning."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,21 @@ def _without_repeats(rows: list[Row]) -> tuple[list[Row], tuple[str, ...]]:
     return list(first.values()), (note,)
 
 
-def write_table(path: Path, columns: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Write a csv file; ``columns`` are the names, with commas."""
-    with path.open("w", newline="") as file:
+def write_table(path: Path, columns: str | Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a csv file in UTF-8; ``columns`` are the names, or one text of them with commas."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns.split(","))
+        writer.writerow(columns.split(",") if isinstance(columns, str) else columns)
         writer.writerows(rows)
+
+
+def cell(text: str) -> str:
+    """A text from elsewhere as a cell of a table that people open in a spreadsheet.
+
+    One that begins with = + - @, as formulas do, gets a blank before it: spreadsheets show such a
+    cell as text, and ``read_table``, which takes blanks away, reads what it was.
+    """
+    return f" {text}" if text.startswith(FORMULAS) else text
 
 
 def content_hash(path: Path) -> str:

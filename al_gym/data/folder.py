@@ -43,6 +43,7 @@ def load(
     window: tuple[float, float] | None = None,
     group_pattern: str | None = None,
     labels: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     duplicates: str = "keep",
     join_series: bool = True,
@@ -67,6 +68,10 @@ def load(
             else every file is a patient of its own.
         labels: path of the label csv; None: ``labels.csv`` in the root, if there. With a csv, the
             names of folders say nothing.
+        class_names: M names, in their order, where they are known before any image is labelled:
+            images below a folder of the root that is called so are of that class, or as the csv
+            says; all others may lie anywhere, and are unlabelled. None: the classes are those of
+            the images.
         exclude: patterns of files and folders to leave out, such as ``*_mask.png``, for their path
             below the root or their name.
         duplicates: "drop" leaves out training images that are copies, to the byte, of validation or
@@ -100,6 +105,8 @@ def load(
         rng=np.random.default_rng(split_seed),
     )
     if path.is_file():
+        if class_names is not None:
+            raise ValueError(f"class_names is for folders, and {path} has its own: leave it out")
         if labels is not None:
             raise ValueError(
                 f"labels is for folders, and {path} has its own: leave it out; or, if it is about "
@@ -115,6 +122,7 @@ def load(
         exclude=exclude,
         group_pattern=group_pattern,
         join_series=join_series,
+        class_names=class_names,
     )
     copies = splits.identical_files(layout.contents())
     rows, kept, more = divide(layout.rows(), layout.class_names, copies)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from al_gym.data import dicom, photographs, volumes
 
@@ -121,6 +122,10 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
         ValueError: slices that do not make a volume: of other sizes, spacings or orientations, two
             at one place, one missing, a tilted gantry; or one that cannot be decoded. Names a file.
     """
+    return _plain(dicom.stack(_slices(paths)))
+
+
+def _slices(paths: Sequence[Path]) -> list[dicom.Slice]:
     slices = []
     for path in paths:
         if _kind(path) != "DICOM":
@@ -129,7 +134,33 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
             slices.append(dicom.read_slice(path))
         except Exception as error:
             raise _refusal(path, error) from error
-    return _plain(dicom.stack(slices))
+    return slices
+
+
+def read_scan(paths: Sequence[Path]) -> sitk.Image | None:
+    """A grey volume with its spacing and origin in mm, its axes as ``read`` has them.
+
+    Args:
+        paths: the file, or all slices of a DICOM series.
+
+    Returns:
+        None: the file is no such volume, but an image, a film or in colour: ``read`` reads it.
+
+    Raises:
+        ValueError: it cannot be decoded; names the file.
+    """
+    if len(paths) > 1:
+        return dicom.joined(_slices(paths))
+    (path,) = paths
+    kind = _kind(path)
+    if kind not in volumes.READERS:
+        return None
+    try:
+        image = volumes.oriented(path, kind)
+    except Exception as error:
+        raise _refusal(path, error) from error
+    flat = image.GetDimension() != 3 or min(image.GetSize()) == 1
+    return None if flat or image.GetNumberOfComponentsPerPixel() > 1 else image
 
 
 def check_volume(path: Path) -> None:

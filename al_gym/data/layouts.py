@@ -93,6 +93,7 @@ def read(
     exclude: Sequence[str] = (),
     group_pattern: str | None = None,
     join_series: bool = True,
+    class_names: Sequence[str] | None = None,
 ) -> Layout:
     """Find the images below ``root`` and what is said of them; arguments as of ``folder.load``.
 
@@ -108,15 +109,18 @@ def read(
     if not headers:
         raise FileNotFoundError(f"there are no images below {root}. It must hold {places.LAYOUTS}")
     notes_of_csv: list[str] = []
-    if labels_csv is None:
-        place_of = places.by_folder(root, list(headers))
-        names = {place.class_name for place in place_of.values() if place.class_name}
-        class_names = tuple(sorted(names))
-    else:
+    if labels_csv is not None:
         place_of, notes_of_csv = places.by_csv(root, labels_csv, list(headers), found.excluded)
-        names = {place.class_name for place in place_of.values() if place.class_name}
-        class_names = labels.class_names(names)
-    places.check_classes(root, place_of, class_names)
+    elif class_names is not None:
+        place_of = places.by_class_names(list(headers), class_names)
+    else:
+        place_of = places.by_folder(root, list(headers))
+    names = {place.class_name for place in place_of.values() if place.class_name}
+    if class_names is None:
+        class_names = tuple(sorted(names)) if labels_csv is None else labels.class_names(names)
+        places.check_classes(root, place_of, class_names)
+    else:
+        places.check_given_classes(place_of, class_names)
     if group_pattern is not None and any(place.patient for place in place_of.values()):
         raise ValueError(
             f"{labels_csv} has a column patient, and group_pattern is given: leave one of them out"
@@ -129,7 +133,42 @@ def read(
         *_doubts(root, headers, place_of, records),
         *notes_of_csv,
     ]
-    return Layout(records, class_names, _beside(root, found, records), notes)
+    return Layout(records, tuple(class_names), _beside(root, found, records), notes)
+
+
+def unlabelled(
+    root: Path, exclude: Sequence[str] = (), join_series: bool = True
+) -> tuple[list[Record], dict[str, str]]:
+    """All images below ``root``, of which nothing is asked but to be images; see ``folder.load``.
+
+    Returns:
+        The images by path, and those that cannot be used, by path below the root, with the reason.
+
+    Raises:
+        ValueError: a link that leads nowhere, or out of the root; a name that is not UTF-8.
+    """
+    names = find_files(root, exclude).files
+    headers: dict[str, formats.Header] = {}
+    problems: dict[str, str] = {}
+
+    def look(i: int) -> formats.Header | Exception | None:
+        try:
+            return formats.header(root / names[i])
+        except (ValueError, OSError) as error:
+            return error
+
+    looked = cache.in_threads(look, len(names), "looking into files")
+    for name, header in zip(names, looked, strict=True):
+        if isinstance(header, Exception):
+            problems[name] = str(header)
+        elif header is not None:
+            headers[name] = header
+    for slices in _joined(headers, join_series):
+        if len({headers[name].patient for name in slices}) > 1:
+            problems[slices[0]] = f"slices of one DICOM series are of several patients: {slices}"
+            headers = {name: header for name, header in headers.items() if name not in slices}
+    records = _records(root, headers, dict.fromkeys(headers, Place(None)), None, join_series)
+    return sorted(records, key=lambda record: record.paths[0]), problems
 
 
 def _labels_csv(root: Path, names: Sequence[str]) -> Path | None:
@@ -275,12 +314,9 @@ def _images(
     place_of: Mapping[str, Place],
     join_series: bool,
 ) -> list[list[str]]:
-    """The files of each image: one, or the slices of a series."""
-    images = defaultdict(list)
-    for name, header in headers.items():
-        is_slice = join_series and header.series is not None and header.n_dims == 2
-        images[header.series if is_slice else name].append(name)
-    for files in images.values():
+    """See ``_joined``; slices of one series of which different things are said are refused."""
+    images = _joined(headers, join_series)
+    for files in images:
         first = files[0]
         for name in files[1:]:
             said = [
@@ -294,6 +330,15 @@ def _images(
                     "together, name their folder in the label csv, or pass join_series=False to "
                     "take every file as an image"
                 )
+    return images
+
+
+def _joined(headers: Mapping[str, formats.Header], join_series: bool) -> list[list[str]]:
+    """The files of each image: one, or the slices of a series."""
+    images = defaultdict(list)
+    for name, header in headers.items():
+        is_slice = join_series and header.series is not None and header.n_dims == 2
+        images[header.series if is_slice else name].append(name)
     return list(images.values())
 
 

@@ -80,7 +80,8 @@ def pattern_of_folders(root: Path, places: Mapping[str, Place]) -> str | None:
                 groups_of[place.class_name].add(group)
         except ValueError:
             continue
-        n_fewest = min(len(groups) for name, groups in groups_of.items() if name is not None)
+        of_classes = [groups for name, groups in groups_of.items() if name is not None]
+        n_fewest = min(map(len, of_classes or groups_of.values()))
         if all(len(sides) == 1 for sides in sides_of.values()) and not (is_drawn and n_fewest < 2):
             return pattern
     return None

@@ -68,6 +68,37 @@ def by_folder(root: Path, images: Sequence[str]) -> dict[str, Place]:
     return places
 
 
+def by_class_names(images: Sequence[str], class_names: Collection[str]) -> dict[str, Place]:
+    """The place of each image where the classes are known before any image is labelled.
+
+    Images below a folder of the root that is called as a class are of it; all others, wherever they
+    lie, are unlabelled.
+    """
+    places = {}
+    for image in images:
+        folder, slash, _ = image.partition("/")
+        places[image] = Place(folder, depth=1) if slash and folder in class_names else Place(None)
+    return places
+
+
+def check_given_classes(places: Mapping[str, Place], class_names: Sequence[str]) -> None:
+    """Two classes at least, none by two spellings, and no image of another.
+
+    Raises:
+        ValueError: it is otherwise; names the class.
+    """
+    if len({name.casefold() for name in class_names}) < max(2, len(class_names)):
+        raise ValueError(
+            f"class_names must be two names at least, all different, not {list(class_names)}"
+        )
+    for image, place in places.items():
+        if place.class_name is not None and place.class_name not in class_names:
+            raise ValueError(
+                f"{image} is labelled {place.class_name!r}, which is none of class_names, "
+                f"{list(class_names)}: add it, or mend the label"
+            )
+
+
 def _split_level(root: Path, folders: Sequence[Sequence[str]]) -> int | None:
     """0 for ``train/healthy``, 1 for ``healthy/train``, None for ``healthy``."""
     for level in (0, 1):

@@ -64,17 +64,24 @@ def read(path: Path, kind: str) -> np.ndarray:
 
     A file of two axes lies as it is stored.
     """
+    image = oriented(path, kind)
+    array = sitk.GetArrayFromImage(image)
+    n_channels = image.GetNumberOfComponentsPerPixel()
+    channels_first = np.moveaxis(array, -1, 0) if n_channels > 1 else array[None]
+    return channels_first.reshape(n_channels, *[n for n in channels_first.shape[1:] if n > 1])
+
+
+def oriented(path: Path, kind: str) -> sitk.Image:
+    """The image of two axes, or of three that run to Left, Posterior and Superior.
+
+    That is SimpleITK's order; they are the nearest axes where the volume is oblique.
+    """
     check(path, kind)
     with tempfile.TemporaryDirectory() as folder:
         image = _open(path, kind, Path(folder)).Execute()
     while image.GetDimension() > 3:
         image = image[..., 0]
-    if image.GetDimension() == 3:
-        image = sitk.DICOMOrient(image, "LPS")
-    array = sitk.GetArrayFromImage(image)
-    n_channels = image.GetNumberOfComponentsPerPixel()
-    channels_first = np.moveaxis(array, -1, 0) if n_channels > 1 else array[None]
-    return channels_first.reshape(n_channels, *[n for n in channels_first.shape[1:] if n > 1])
+    return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
 
 
 def check(path: Path, kind: str) -> None:

@@ -22,6 +22,7 @@ from benchmarks.matrix.facts import BUILT_IN, Facts
 from benchmarks.matrix.provenance import digest
 
 if TYPE_CHECKING:
+    from agents.policy import Policy
     from benchmarks.matrix.players import Player
 
 Env = gym.Env[Any, Any]
@@ -260,6 +261,41 @@ def find(name: str) -> Method:
     if is_import_path(name):
         return _of_ones_own(name)
     return lookup("method", name, METHODS)
+
+
+def choosing(name: str) -> Method:
+    """A method, see ``find``, that can choose from images whose labels nobody knows yet.
+
+    Raises:
+        ValueError: there is none, or it cannot.
+    """
+    method = find(name)
+    if not method.chooses:
+        others = " ".join(name for name, each in METHODS.items() if each.chooses)
+        raise ValueError(
+            f"{name} cannot choose from images whose labels nobody knows yet: it learns from the "
+            f"answers, or must know them. Choose from {others}, or a trained policy of your own"
+        )
+    return method
+
+
+def policy_of(name: str, env: Env, seed: int) -> tuple[Env, "Policy"]:
+    """What chooses in an environment: the policy of a method, and the observations it wants.
+
+    Args:
+        name: of a method, see ``choosing``, which raises what this does.
+        env: the environment.
+        seed: of what is random in the method.
+
+    Returns:
+        The environment with those observations, and the policy.
+    """
+    from benchmarks.matrix.players import Choosing
+
+    method = choosing(name)
+    player = method.make(env, seed, method.settings(env, seed, {}))
+    assert isinstance(player, Choosing)
+    return player.env, player.agent
 
 
 def chosen(names: Sequence[str]) -> tuple[Method, ...]:

@@ -62,34 +62,28 @@ class Choosing:
     """Anything with ``predict`` that does not learn from rewards.
 
     Args:
-        env: the environment.
+        env: the environment, with what the agent wants around it.
         agent: with ``predict``, and the ``generator`` it draws from if it draws.
         seed: of the episode.
     """
 
     def __init__(self, env: gym.Env[Any, Any], agent: Policy, seed: int) -> None:
-        self._env, self._agent, self._seed = env, agent, seed
+        self.env, self.agent, self._seed = env, agent, seed
         self._generator: np.random.Generator | None = getattr(agent, "generator", None)
         self._observation: Any = None
         self._terminated = False
 
     def reset(self) -> None:
         """Reset with the seed."""
-        self._observation, _ = self._env.reset(seed=self._seed)
-
-    def scores(self) -> np.ndarray:
-        """Reset, and what the agent gives to each row of the pool, (n_u,); nothing is annotated."""
-        self.reset()
-        scores, _ = self._agent.predict(self._observation)
-        return scores
+        self._observation, _ = self.env.reset(seed=self._seed)
 
     def play(self, after_step: Callable[[], None]) -> None:
         """Ask for scores and step, until the budget is used up."""
         if self._observation is None:
             self.reset()
         while not self._terminated:
-            action, _ = self._agent.predict(self._observation)
-            self._observation, _, self._terminated, _, _ = self._env.step(action)
+            action, _ = self.agent.predict(self._observation)
+            self._observation, _, self._terminated, _, _ = self.env.step(action)
             after_step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -169,3 +169,62 @@ def test_divided_sizes_add_up_fit_and_leave_no_class_out(counts, data):
 def test_more_than_there_are_known_is_refused():
     with pytest.raises(ValueError, match="initial_size=4 is more than the 3 training images with"):
         proportional_counts(np.array([0, 1, 1, -1, -1]), 2, 4)
+
+
+# --- labels that are changed later ----------------------------------------------------------------
+
+
+def asked_pool() -> Pool:
+    """Labelled 11, 13, 17, 10 as 0, 1, 2, 1; 14 and 12 skipped; 15 and 16 not asked about."""
+    pool = make_pool().annotated(np.array([5, 2, 0]), np.array([2, -1, 1]))
+    return pool.annotated(np.array([1]), np.array([-1]))
+
+
+def said(pool: Pool) -> tuple[list[int], list[int], list[int]]:
+    return pool.labelled.tolist(), pool.labels.tolist(), pool.skipped.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "labelled", "labels", "skipped"),
+    [
+        ({}, [11, 13, 17, 10], [0, 1, 2, 1], [14, 12]),
+        ({17: 0}, [11, 13, 17, 10], [0, 1, 0, 1], [14, 12]),
+        ({10: 2, 11: 2}, [11, 13, 17, 10], [2, 1, 2, 2], [14, 12]),  # one of the start, too
+        ({17: 2}, [11, 13, 17, 10], [0, 1, 2, 1], [14, 12]),  # to what it was
+        ({13: -1}, [11, 17, 10], [0, 2, 1], [13, 14, 12]),
+        ({12: 0}, [11, 13, 17, 10, 12], [0, 1, 2, 1, 0], [14]),
+        ({12: 0, 13: -1, 14: -1, 10: 0}, [11, 17, 10, 12], [0, 2, 0, 0], [13, 14]),
+        ({11: -1, 13: -1, 17: -1, 10: -1}, [], [], [11, 13, 17, 10, 14, 12]),
+    ],
+)
+def test_corrected_labels(changes, labelled, labels, skipped):
+    before = asked_pool()
+    after = before.corrected(
+        np.array(list(changes), np.int64), np.array(list(changes.values()), np.int64)
+    )
+    assert said(after) == (labelled, labels, skipped)
+    assert said(before) == ([11, 13, 17, 10], [0, 1, 2, 1], [14, 12])
+    for name in ("indices", "available", "tie_order"):  # nothing comes back into the pool
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    assert after.labelled.dtype == after.labels.dtype == after.skipped.dtype == np.int64
+
+
+@pytest.mark.parametrize("rows", [[15], [11, 16], [99], [-1]])
+def test_what_was_not_asked_about_has_no_label_to_correct(rows):
+    with pytest.raises(ValueError, match=rf"image {rows[-1]} was not asked about"):
+        asked_pool().corrected(np.array(rows), np.zeros(len(rows), np.int64))
+
+
+@given(data=st.data())
+def test_corrections_are_those_of_a_dictionary(data):
+    pool, kept = asked_pool(), {11: 0, 13: 1, 17: 2, 10: 1, 14: -1, 12: -1}
+    changes = st.dictionaries(st.sampled_from(sorted(kept)), st.integers(-1, 2))
+    for change in data.draw(st.lists(changes, max_size=4)):
+        pool = pool.corrected(
+            np.array(list(change), np.int64), np.array(list(change.values()), np.int64)
+        )
+        kept.update(change)
+        assert dict(zip(pool.labelled.tolist(), pool.labels.tolist(), strict=True)) == {
+            row: label for row, label in kept.items() if label >= 0
+        }
+        assert sorted(pool.skipped.tolist()) == sorted(r for r, label in kept.items() if label < 0)

@@ -22,7 +22,7 @@ RUN = {
     "episode", "selected_names", "start", "has_begun", "is_over", "rng", "counters",
     "start_fingerprint", "keep_predictions", "keeps_predictions",
     # what the classifier makes of images, and of other labelled sets
-    "embed", "predict_with_dropout", "evaluate_retrained", "fully_labelled",
+    "embed", "predict", "correct", "predict_with_dropout", "evaluate_retrained", "fully_labelled",
     "evaluate_fully_supervised", "online_gradient_steps", "retraining_passes",
     # going on in another process
     "state_dict", "last_layer", "load_state_dict",

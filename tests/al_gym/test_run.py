@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from agents import checkpoint
-from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
+from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig, phases
 from al_gym.classifiers import make_classifiers
-from tests.al_gym.episodes import assert_equal, assert_unchanged, make, run, state_of
+from tests.al_gym.episodes import assert_equal, assert_unchanged, make, run, scores_for, state_of
 from tests.samples import FAST, One
 
 # --- beyond the standard API ----------------------------------------------------------------------
@@ -239,3 +240,147 @@ def test_a_state_of_another_optimizer_leaves_everything_as_it_was(dataset, train
         other.run.load_state_dict(one.run.state_dict())
     assert_unchanged(other, before)
     assert other.run.start is start
+
+
+# --- predictions and corrections ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_predictions_are_those_of_the_state_for_any_images_in_any_order(dataset, trainable):
+    env = make(dataset, replace(FAST, trainable=trainable))
+    with pytest.raises(gym.error.ResetNeeded):
+        env.run.predict(np.array([0]))
+    state, _ = env.reset(seed=0)
+    pool = env.run.episode.pool
+    before = state_of(env)
+    np.testing.assert_allclose(env.run.predict(pool.indices), state, atol=1e-6)
+    some = pool.indices[[7, 3, 5]]
+    np.testing.assert_allclose(env.run.predict(some), state[[7, 3, 5]], atol=1e-6)
+    found = env.run.predict(np.concatenate([dataset.test, pool.labelled]))
+    assert found.dtype == np.float32 and found.shape == (30 + len(pool.labelled), 3)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+    assert (found[:30].argmax(1) == dataset.labels[dataset.test]).mean() == pytest.approx(
+        env.run.episode.test.micro_f1
+    )
+    nothing = env.run.predict(np.array([], np.int64))
+    assert nothing.shape == (0, 3) and nothing.dtype == np.float32
+    assert_unchanged(env, before)
+
+
+def test_each_run_predicts_with_its_own_classifier(dataset):
+    vector = ActiveLearningVectorEnv(2, dataset, EnvConfig(initial_fraction=0.1), FAST)
+    states, _ = vector.reset(seed=0)
+    for env, state in zip(vector.envs, states, strict=True):
+        found = env.run.predict(env.run.episode.pool.indices)
+        np.testing.assert_allclose(found, state, atol=1e-6)
+    assert np.abs(states[0][:9] - states[1][:9]).max() > 1e-4
+
+
+class Fickle:
+    """Says 0 of everything, until it is told the truth."""
+
+    def __init__(self, labels):
+        self.labels, self.lies = labels, True
+
+    def annotate(self, indices):
+        return self.labels[indices] * (not self.lies)
+
+
+NEWTON = replace(FAST, trainable="head", optimizer="newton", weight_decay=0.1)
+
+
+@pytest.mark.parametrize("retrain", [True, False])
+def test_a_corrected_run_learns_what_an_honest_one_has_learned(dataset, retrain):
+    """Trained to convergence: what is labelled alone decides."""
+    task = {"initial_set": "random", "initial_size": 6}
+    annotator = Fickle(dataset.labels)
+    env = make(dataset, NEWTON, annotator=annotator, **task)
+    honest = make(dataset, NEWTON, **task)
+    action = scores_for(env, range(4))
+    for each in (env, honest):
+        each.reset(seed=0)
+        each.step(action)
+    run, pool = env.run, env.run.episode.pool
+    lying = run.predict(dataset.test)
+    run.correct(pool.labelled, dataset.labels[pool.labelled], retrain=retrain)
+    truth = honest.run.episode.pool
+    np.testing.assert_array_equal(run.episode.pool.labels, truth.labels)
+    np.testing.assert_array_equal(run.episode.pool.labelled, truth.labelled)
+    if retrain:
+        np.testing.assert_allclose(
+            run.predict(dataset.test), honest.run.predict(dataset.test), atol=1e-5
+        )
+        np.testing.assert_allclose(run.episode.softmax, honest.run.episode.softmax, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(run.predict(dataset.test), lying)
+    annotator.lies = False
+    action = scores_for(env, range(4, 8))
+    found, expected = env.step(action), honest.step(action)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    assert found[4]["macro_f1"] == pytest.approx(expected[4]["macro_f1"])
+    assert np.abs(lying - run.predict(dataset.test)).max() > 0.01
+
+
+def test_corrections_to_and_from_what_cannot_be_told(dataset):
+    env = make(dataset)
+    env.reset(seed=0)
+    env.step(scores_for(env, range(4)))
+    run, pool = env.run, env.run.episode.pool
+    n, row = len(pool.labelled), pool.labelled[-1:]
+    run.correct(row, np.array([-1]))
+    assert run.episode.pool.skipped.tolist() == row.tolist()
+    *_, info = env.step(scores_for(env, range(4, 8)))
+    assert (info["n_labelled"], info["n_skipped"]) == (n + 3, 1)
+    run.correct(row, np.array([2]), retrain=True)
+    assert run.episode.pool.skipped.size == 0 and run.episode.pool.labels[-1] == 2
+    other = make(dataset)
+    other.reset(seed=1)
+    other.run.load_state_dict(checkpointed(run.state_dict()))  # and it is kept
+    assert_equal(env.step(scores_for(env, range(8, 12)))[:3],
+                 other.step(scores_for(other, range(8, 12)))[:3])  # fmt: skip
+
+
+@pytest.mark.parametrize("retrain", [True, False])
+@pytest.mark.parametrize(
+    ("label", "which", "message"),
+    [
+        (3, "asked", "class 3 to image"),
+        (-2, "asked", "class -2 to image"),
+        (0.5, "asked", "one integer each"),
+        ([0, 1], "asked", "one integer each"),
+        (0, "not asked", "was not asked about"),
+        (0, "test", "was not asked about"),
+    ],
+)
+def test_corrections_that_cannot_be_change_nothing(dataset, label, which, message, retrain):
+    env = make(dataset)
+    env.reset(seed=0)
+    pool = env.run.episode.pool
+    rows = {"asked": pool.labelled, "not asked": pool.indices, "test": dataset.test}[which][:1]
+    before = state_of(env)
+    with pytest.raises(ValueError, match=message):
+        env.run.correct(rows, np.atleast_1d(label), retrain)
+    assert_unchanged(env, before)
+
+
+def test_a_correction_that_makes_it_diverge_changes_nothing(dataset, monkeypatch):
+    env = make(dataset)
+    env.reset(seed=0)
+    before, rows = state_of(env), env.run.episode.pool.labelled[:2]
+    update = phases.update
+
+    def diverge(*arguments):
+        update(*arguments)
+        raise FloatingPointError("the classifier has diverged")
+
+    monkeypatch.setattr(phases, "update", diverge)
+    with pytest.raises(FloatingPointError):
+        env.run.correct(rows, np.array([0, 0]), retrain=True)
+    assert_unchanged(env, before)
+    env.run.correct(rows, np.array([0, 0]))  # which trains nothing
+    assert env.run.episode.pool.labels[:2].tolist() == [0, 0]
+
+
+def test_before_a_reset_there_is_nothing_to_correct(env):
+    with pytest.raises(gym.error.ResetNeeded):
+        env.run.correct(np.array([0]), np.array([0]))

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from al_gym.data import cache, chestct, volumes
+from al_gym.data.dataset import UNKNOWN
 
 # --- as others write it ---------------------------------------------------------------------------
 
@@ -353,3 +354,54 @@ def test_settings_from_other_places_are_the_same(root):
         margin=np.float64(1.5), windows=[[-1000, 400], [-200, 1200]],
     )  # fmt: skip
     assert again.files_decoded == 0
+
+
+# --- lesions without a label ----------------------------------------------------------------------
+
+
+def without_labels(lines, which):
+    """Empty the cells of the labels of some lesions, counted from 0."""
+    for i in which:
+        lines[1 + i] = lines[1 + i].rsplit(",", 1)[0] + ","
+
+
+def test_a_lesion_without_a_label_is_an_error_unless_it_is_asked_for(root):
+    rewrite(root, lambda lines: without_labels(lines, [3]))
+    with pytest.raises(ValueError, match=r"line 5: .*label"):
+        load(root)
+
+
+def test_lesions_without_labels_are_to_be_annotated(root, chestct_root):
+    """All else is as it was, the patches too."""
+    full, _ = chestct.read_annotations(chestct_root / chestct.ANNOTATIONS)
+    n = len(full)
+    rewrite(root, lambda lines: without_labels(lines, range(0, n, 2)))
+    lesions, notes = chestct.read_annotations(root / chestct.ANNOTATIONS, unlabelled=True)
+    assert [each.label for each in lesions] == [
+        UNKNOWN if i % 2 == 0 else each.label for i, each in enumerate(full)
+    ]
+    assert f"lesions without a label, to be annotated: {(n + 1) // 2}" in notes[-1]
+    settings = {"n_train": n, "n_test": 0, "patch_size": 8}
+    dataset = chestct.load(root, unlabelled=True, **settings)
+    expected = chestct.load(chestct_root, **settings)
+    np.testing.assert_array_equal(dataset.images, expected.images)
+    assert dataset.names.tolist() == expected.names.tolist()
+    known = dataset.labels != UNKNOWN
+    assert known.sum() == n // 2
+    np.testing.assert_array_equal(dataset.labels[known], expected.labels[known])
+    assert dataset.class_names == expected.class_names
+    assert any("without a label" in note for note in dataset.notes)
+
+
+def test_labels_that_are_there_are_checked_all_the_same(root):
+    rewrite(root, lambda lines: lines.__setitem__(1, lines[1].rsplit(",", 1)[0] + ",7"))
+    with pytest.raises(ValueError, match=r"line 2: unknown label code 7"):
+        chestct.load(root, n_train=30, n_test=0, patch_size=16, unlabelled=True)
+
+
+def test_a_test_lesion_needs_a_label(root):
+    rewrite(root, lambda lines: without_labels(lines, range(len(lines) - 1)))
+    with pytest.raises(ValueError, match="is a test image, and its label is not known"):
+        chestct.load(root, n_train=30, n_test=20, patch_size=16, unlabelled=True)
+    dataset = chestct.load(root, n_train=30, n_test=0, patch_size=16, unlabelled=True)
+    assert (dataset.labels == UNKNOWN).all()

@@ -198,3 +198,15 @@ def test_the_home_is_expanded(tmp_path, monkeypatch):
 def test_roots_that_are_none(root, error, message):
     with pytest.raises(error, match=message):
         files.resolve_root("Folder", root, "HINT")
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"])), max_size=5))
+@settings(max_examples=50)
+def test_cells_that_are_no_formula_are_read_back(tmp_path_factory, names):
+    path = tmp_path_factory.mktemp("cells") / "table.csv"
+    names = ["=1+1", "+a", "-a", "@a", *(name for name in names if name)]
+    cells = [files.cell(name) for name in names]
+    assert not [cell for cell in cells if cell[0] in "=+-@"]
+    files.write_table(path, ["number", "a, b"], enumerate(cells))
+    rows, _ = files.read_table(path, ["number", "a, b"])
+    assert [row.values["a, b"] for row in rows] == names

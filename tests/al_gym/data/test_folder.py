@@ -393,3 +393,69 @@ def test_a_dicom_series_is_one_volume_in_order(tmp_path):
     flat = folder.load(tmp_path, join_series=False, image_size=4, test_fraction=0.5)
     assert flat.images.shape == (17, 1, 4, 4)
     assert sorted(set(flat.groups)) == ["a0", "a1", "b0", "b1"]
+
+
+# --- classes that are known before any image is labelled ------------------------------------------
+
+
+@pytest.fixture
+def scattered(tmp_path):
+    """Nine images in any folders, and one each in those of two classes."""
+    for i, name in enumerate(
+        ["1.png", "2.png", "p1/3.png", "p1/train/4.png", "p2/masks/5.png", "test/6.png",
+         "Light/7.png", "x/dark/8.png", "unlabelled/9.png", "dark/a.png", "light/b/c.png"]
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(20 * i)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_images_may_lie_anywhere_where_the_classes_are_given(scattered):
+    names = ["light", "grey", "dark"]
+    dataset = folder.load(scattered, class_names=names, test_fraction=0.0, image_size=8)
+    assert dataset.class_names == ("light", "grey", "dark")
+    labelled = {
+        name: label
+        for name, label in zip(dataset.names.tolist(), dataset.labels.tolist(), strict=True)
+        if label != UNKNOWN
+    }
+    assert labelled == {"light/b/c.png": 0, "dark/a.png": 2}
+    assert len(dataset.names) == len(dataset.train) == 11
+    for name, image in zip(dataset.names, dataset.images, strict=True):
+        expected = folder.read_image([scattered / name], (1, 8, 8))
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_nothing_need_be_labelled(scattered):
+    """Nor is a test side drawn from what nobody knows."""
+    dataset = folder.load(scattered, class_names=("sick", "healthy"), image_size=8)
+    assert (dataset.labels == UNKNOWN).all() and len(dataset.labels) == 11
+    assert len(dataset.test) == 0 and dataset.class_names == ("sick", "healthy")
+    dataset = folder.load(
+        scattered, class_names=("sick", "healthy"), image_size=8, group_pattern=r"(?:.*/)?(.)\.png"
+    )
+    assert len(set(dataset.groups)) == 11
+
+
+def test_a_csv_says_the_labels_of_given_classes(scattered):
+    csv = scattered / "labels.csv"
+    csv.write_text("file,label,split\n1.png,dark,train\nx/dark/8.png,light,train\n2.png,,train\n")
+    dataset = folder.load(scattered, class_names=["light", "dark"], test_fraction=0, image_size=8)
+    known = {n: y for n, y in zip(dataset.names, dataset.labels, strict=True) if y != UNKNOWN}
+    assert known == {"1.png": 1, "x/dark/8.png": 0}  # names of folders say nothing
+    csv.write_text("file,label,split\n1.png,grey,train\n")
+    with pytest.raises(ValueError, match=r"1.png is labelled 'grey', which is none of class_names"):
+        folder.load(scattered, class_names=["light", "dark"])
+
+
+def test_given_classes_are_for_folders(tmp_path):
+    images = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.array([0, 1, 0, 1]))
+    for root in (tmp_path, tmp_path / "images.npz"):
+        with pytest.raises(ValueError, match="class_names is for folders"):
+            folder.load(root, class_names=("a", "b"))
+
+
+def test_one_given_class_is_refused(scattered):
+    with pytest.raises(ValueError, match="class_names must be two names at least"):
+        folder.load(scattered, class_names=["dark"])

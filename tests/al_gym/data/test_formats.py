@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from al_gym.data import formats
-from tests.dicom_samples import write_dicom
+from tests.dicom_samples import ULTRASOUND_FILM, write_dicom, write_series, write_slice
 
 GREY = np.random.default_rng(0).integers(0, 256, (9, 10)).astype(np.uint8)
 VOLUME = np.random.default_rng(1).integers(-99, 99, (4, 5, 6)).astype(np.int16)
@@ -141,3 +141,100 @@ def test_a_damaged_file_decodes_or_is_refused_by_name(samples, tmp_path, name, d
     else:
         assert len(found) in (1, 3) and found.ndim in (3, 4)
         assert found.dtype.kind in "iu" or found.dtype == np.float32
+
+
+# --- volumes with their place in the world --------------------------------------------------------
+
+
+def world_of(scan):
+    """The world point in mm of every value, which are all different."""
+    values = sitk.GetArrayFromImage(scan)
+    return {
+        int(value): np.round(scan.TransformIndexToPhysicalPoint([x, y, z]), 3).tolist()
+        for (z, y, x), value in np.ndenumerate(values)
+    }
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAI", "SAR", "PIL"])
+@pytest.mark.parametrize("ending", ["nii", "nii.gz", "mha", "mhd", "nrrd"])
+def test_a_scan_keeps_every_voxel_at_its_place(tmp_path, orientation, ending):
+    image = sitk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+    image.SetSpacing([0.5, 0.75, 2.5])
+    image.SetOrigin([-10, 20, 30])
+    path = tmp_path / f"a.{ending}"
+    sitk.WriteImage(sitk.DICOMOrient(image, orientation), str(path))
+    found = formats.read_scan([path])
+    assert world_of(found) == world_of(image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found)[None], formats.read(path, 1))
+
+
+@pytest.mark.parametrize(
+    ("axes", "step"),
+    [
+        ([1, 0, 0, 0, 1, 0], [0, 0, 2.5]),  # axial
+        ([-1, 0, 0, 0, -1, 0], [0, 0, -2.5]),
+        ([1, 0, 0, 0, 0, -1], [0, 2.5, 0]),  # coronal
+        ([0, 1, 0, 0, 0, -1], [2.5, 0, 0]),  # sagittal
+        ([0.8, 0.6, 0, 0, 0, -1], [-1.5, 2, 0]),  # between them
+    ],
+)
+def test_slices_are_joined_where_their_headers_say(tmp_path, axes, step):
+    """The first voxel of a slice is at its position; rows and columns follow the orientation."""
+    begin, paths, expected = np.array([-10.0, -20.0, 30.0]), [], {}
+    across, down = np.array(axes[:3]) * 0.5, np.array(axes[3:]) * 0.75
+    for i in (2, 0, 3, 1):  # in no order
+        path, place = tmp_path / f"{i}", begin + i * np.array(step)
+        pixels = np.arange(20, dtype=np.int16).reshape(4, 5) + 100 * np.int16(i)
+        write_dicom(
+            path, pixels, SeriesInstanceUID="1.2", ImagePositionPatient=place.tolist(),
+            ImageOrientationPatient=axes, PixelSpacing=[0.75, 0.5],
+        )  # fmt: skip
+        paths.append(path)
+        for (row, column), value in np.ndenumerate(pixels):
+            point = place + column * across + row * down
+            expected[int(value)] = np.round(point, 3).tolist()
+    found = formats.read_scan(paths)
+    assert {value: pytest.approx(point, abs=2e-3) for value, point in expected.items()} == world_of(
+        found
+    )
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found)[None], formats.read_series(paths))
+    directions = np.array(found.GetDirection()).reshape(3, 3)
+    assert (np.abs(directions).argmax(0) == [0, 1, 2]).all() and (np.diag(directions) > 0).all()
+
+
+def test_what_is_no_scan(samples, tmp_path):
+    """An image, a flat volume, one in colour, a film and a slice."""
+    flat, colour = tmp_path / "flat.nii", tmp_path / "colour.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(VOLUME[:1]), str(flat))
+    rgb = RNG.integers(0, 256, (4, 5, 6, 3)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(rgb, isVector=True), str(colour))
+    write_dicom(tmp_path / "film", np.zeros((3, 6, 8), np.uint8), sop_class=ULTRASOUND_FILM)
+    write_slice(tmp_path / "slice", VOLUME[0])
+    others = [flat, colour, tmp_path / "film", tmp_path / "slice"]
+    for path in [*(samples / name for name in NAMES[:9]), *others]:
+        assert formats.read_scan([path]) is None
+        assert formats.read(path, 3).ndim in (3, 4)  # which reads it
+    for name in NAMES[9:]:
+        assert formats.read_scan([samples / name]).GetDimension() == 3
+
+
+RNG = np.random.default_rng(2)
+
+
+def test_scans_that_cannot_be_decoded_are_named(tmp_path):
+    path = tmp_path / "a.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(VOLUME), str(path))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"a.nii cannot be decoded: .*truncated"):
+        formats.read_scan([path])
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"a.nii cannot be decoded"):
+        formats.read_scan([path])
+    with pytest.raises(FileNotFoundError, match=r"b.nii"):
+        formats.read_scan([tmp_path / "b.nii"])
+    paths = write_series(tmp_path / "s", 4)
+    with pytest.raises(ValueError, match=r"s/IM"):  # one is missing
+        formats.read_scan([paths[0], paths[1], paths[3]])
+    paths[2].write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=rf"{paths[2].name} cannot be decoded: it is no DICOM"):
+        formats.read_scan(paths)

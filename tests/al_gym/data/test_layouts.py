@@ -328,3 +328,27 @@ def test_errors_say_where_the_classes_may_be(tmp_path):
         layouts.read(write(tmp_path, "readme.md"))
     with pytest.raises(FileNotFoundError, match=r"two are needed.*Or is the root .*/data\?"):
         layouts.read(write(tmp_path, "data/a/1.png", "data/b/1.png"))
+
+
+def test_images_without_labels_lie_in_any_arrangement(tmp_path):
+    """Where ``read`` finds a class in doubt; one that is broken does not keep others away."""
+    write(tmp_path, "1.png", "train/2.png", "x/masks/3.png", "x/notes.txt", "y/4_mask.png")
+    (tmp_path / "broken.dcm").write_bytes(b"no image")
+    write_series(tmp_path / "y" / "s", 3)
+    records, problems = layouts.unlabelled(tmp_path, exclude=["*_mask.png"])
+    assert [r.name for r in records] == ["1.png", "train/2.png", "x/masks/3.png", "y/s"]
+    assert [len(r.paths) for r in records] == [1, 1, 1, 3]
+    assert [r.n_dims for r in records] == [2, 2, 2, 3]
+    assert list(problems) == ["broken.dcm"] and "no format that is read" in problems["broken.dcm"]
+    assert len(layouts.unlabelled(tmp_path, ["y", "*.dcm"])[0]) == 3
+    apart, _ = layouts.unlabelled(tmp_path, join_series=False)
+    assert sum(r.name.startswith("y/s/") for r in apart) == 3
+
+
+def test_a_series_of_two_patients_is_no_image(tmp_path):
+    for z, patient in enumerate(["p1", "p1", "p2"]):
+        write_slice(tmp_path / f"{z}", np.zeros((4, 4), np.int16), z=z, patient=patient)
+    write(tmp_path, "1.png")
+    records, problems = layouts.unlabelled(tmp_path)
+    assert [r.name for r in records] == ["1.png"]
+    assert list(problems) == ["0"] and "several patients" in problems["0"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from al_gym.data.patients import matched_group, pattern_of_folders
-from al_gym.data.places import by_folder
+from al_gym.data.places import by_class_names, by_folder
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,12 @@ def test_a_folder_of_class_or_split_is_no_patient(pattern, name, depth):
 )
 def test_patterns_for_folders_can_be_used(names, pattern):
     assert pattern_of_folders(Path("root"), by_folder(Path("root"), names)) == pattern
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"), [(["p1/1", "p2/1"], "([^/]+)/"), (["p1/1", "p2/1", "3"], "([^/]+)"),
+                           (["all/1", "all/2"], None)],
+)  # fmt: skip
+def test_patterns_for_folders_where_nothing_is_labelled(names, pattern):
+    places = by_class_names(names, ("healthy", "sick"))
+    assert pattern_of_folders(Path("root"), places) == pattern

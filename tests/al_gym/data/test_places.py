@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from al_gym.data.places import Place, by_csv, by_folder, check_classes
+from al_gym.data.places import (
+    Place,
+    by_class_names,
+    by_csv,
+    by_folder,
+    check_classes,
+    check_given_classes,
+)
 
 ROOT = Path("/images")
 
@@ -145,3 +152,32 @@ def test_folders_of_a_split_need_the_csv_to_say_so(tmp_path):
     path.write_text("file,label,split\ntrain/1.png,a,train\ntest/2.png,b,test\n")
     places, _ = by_csv(tmp_path, path, ["train/1.png", "test/2.png"], [])
     assert [place.side for place in places.values()] == ["train", "test"]
+
+
+# --- classes that are known before any image is labelled ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "class_name"),
+    [
+        ("a/1.png", "a"), ("b/p1/train/2.png", "b"), ("1.png", None), ("p1/a/1.png", None),
+        ("train/a/1.png", None), ("A/1.png", None), ("unlabelled/1.png", None), ("masks/1", None),
+        ("ab/1", None), ("a", None), ("a.png", None),
+    ],
+)  # fmt: skip
+def test_only_folders_of_the_root_that_are_called_as_a_class_say_it(image, class_name):
+    expected = Place(None) if class_name is None else Place(class_name, "train", None, 1)
+    assert by_class_names([image], ("b", "a")) == {image: expected}
+
+
+@pytest.mark.parametrize("names", [(), ("a",), ("a", "a"), ("a", "A"), ("a", "b", "B")])
+def test_given_classes_are_two_at_least_and_different(names):
+    with pytest.raises(ValueError, match=r"class_names must be two names at least, all different"):
+        check_given_classes({}, names)
+
+
+def test_a_label_that_is_none_of_the_given_classes_is_named():
+    places = {"1.png": Place("a"), "2.png": Place(None), "3.png": Place("c")}
+    check_given_classes(places, ["b", "c", "a"])
+    with pytest.raises(ValueError, match=r"3.png is labelled 'c', which is none of class_names"):
+        check_given_classes(places, ["a", "b"])

@@ -149,5 +149,7 @@ def test_a_benchmark_takes_the_policy_that_has_not_seen_its_images(method, sourc
     taken = methods.METHODS[method]
     record = taken.settings(env, 0, {})
     assert record["policy"] == policy
-    player = taken.make(env, 0, record)
-    assert player.scores().shape == env.action_space.shape
+    observed, acting = methods.policy_of(method, env, 0)
+    observation, _ = observed.reset(seed=0)
+    scores, _ = acting.predict(observation)
+    assert scores.shape == env.action_space.shape

@@ -53,9 +53,9 @@ def test_the_look_ahead_oracle_takes_what_raises_the_test_score_most(monkeypatch
     env = ActiveLearningEnv(
         dataset, EnvConfig(initial_fraction=0.1, query_size=2, budget=0.5), FAST
     )
-    method = methods.find("look-ahead")
-    player = method.make(env, 0, method.settings(env, 0, {}))
-    scores = player.scores()
+    player = methods.find("look-ahead").make(env, 0, {})
+    observation, _ = env.reset(seed=0)
+    scores, _ = player.agent.predict(observation)
     run = env.run
     order = np.argsort(-scores)[: (scores > 0).sum()]
     assert len(order) == 2

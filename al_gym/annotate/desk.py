@@ -1,0 +1,254 @@
+"""What one person has in front of them, and what becomes of what they do; knows no web page."""
+
+import asyncio
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from al_gym.annotate.originals import Original, Originals
+from al_gym.annotate.project import Project
+from al_gym.annotate.store import SKIP, NotSaved, Question, Refused
+from al_gym.annotate.trainer import ERROR, TRAINING
+
+logger = logging.getLogger(__name__)
+FIELD_OF_VIEW = 140.0
+"""mm of a volume around a lesion's box that are in sight at first."""
+UNREADABLE = (
+    "The file of this sample cannot be read. Skip it: it is then asked about no more. "
+    "(What is wrong is said where the program was started.)"
+)
+
+
+@dataclass
+class Message:
+    """What the page says after an action."""
+
+    text: str = ""
+    is_alarm: bool = False
+
+
+class Desk:
+    """The samples of one person, one after the other.
+
+    Args:
+        project: what is labelled.
+        person: who has joined.
+        shows_opinion: whether the classifier's opinion is told after an answer.
+        shows_files: whether it is told which file a sample is.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        person: str,
+        shows_opinion: bool = False,
+        shows_files: bool = False,
+    ) -> None:
+        self.project, self.store, self.person = project, project.store, person
+        self.shows_opinion, self.shows_files = shows_opinion, shows_files
+        self.current: Question | None = None
+        self.upcoming: Question | None = None
+        self.message = Message()
+        self.name = uuid.uuid4().hex
+        """Which of the person's pages this is."""
+
+    # --- what is in front of the person -----------------------------------------------------------
+
+    def advance(self) -> None:
+        """Take the next sample, and one to be loaded in advance, as far as there are some."""
+        self.current = self.store.next_for(self.person, desk=self.name)
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """Take the one to be loaded in advance."""
+        self.upcoming = None
+        if self.current is not None:
+            self.upcoming = self.store.next_for(
+                self.person, ahead=True, besides=[self.current.sample], desk=self.name
+            )
+
+    def leave(self) -> None:
+        """Give back what is in front of the person."""
+        self.store.leave(self.person, self.name)
+
+    def act(self, what: dict[str, Any]) -> None:
+        """Do what the person has asked for; ``message`` says what came of it."""
+        try:
+            if what["act"] == "answer":
+                self._answer(int(what["row"]), int(what["label"]), what)
+            elif what["act"] == "undo":
+                self._undo()
+        except Refused as error:
+            self.message = Message(f"Not taken: {error}.", True)
+            self.advance()
+        except NotSaved as error:
+            logger.error("%s", error)
+            self.message = Message(
+                "Your answer could NOT be saved: the disk is full, or fails. It is still in front "
+                "of you; try again when there is room.",
+                True,
+            )
+
+    def _answer(self, row: int, label: int, what: dict[str, Any]) -> None:
+        names = self.project.plan.dataset.class_names
+        if self.current is None or row != self.current.sample:
+            return  # a key that was pressed twice, or came late
+        if not SKIP <= label < len(names):
+            raise Refused("there is no such class")
+        seconds = float(np.clip(what.get("seconds", 0), 0, 86400))
+        unsure = bool(what.get("unsure")) and label != SKIP
+        self.store.answer(row, self.person, label, seconds, unsure)
+        said = "skipped" if label == SKIP else names[label]
+        text = f"Saved: {said}{' (unsure)' if unsure else ''}."
+        self.message = Message(text + self._opinion(self.current))
+        self.advance()
+
+    def _opinion(self, question: Question) -> str:
+        if not self.shows_opinion:
+            return ""
+        found = self.store.opinion(question.sample, question.model)
+        if found is None:
+            return ""
+        name = self.project.plan.dataset.class_names[int(found.argmax())]
+        return f" The classifier thought: {name}, {found.max():.0%}."
+
+    def _undo(self) -> None:
+        sample = self.store.undo(self.person, self.name)
+        if sample is None:
+            self.message = Message("There is nothing to undo.")
+            return
+        self.message = Message("Undone: here it is again.")
+        self.advance()
+
+    # --- for the page -----------------------------------------------------------------------------
+
+    def waiting(self) -> str:
+        """Why there is no sample."""
+        error = self.store.fact(ERROR)
+        questions = self.store.questions()
+        answered = self.store.by_sample()
+        left = [q for q in questions if len(answered.get(q.sample, ())) < 1]
+        if error:
+            return f"Training has stopped: {error} Your answers are kept."
+        if not questions or (not left and len(questions) < self.project.settings.budget):
+            return "The classifier is being trained. The next samples come by themselves."
+        if left:
+            return (
+                "Others have the samples that are left. If one is given back, it comes by itself."
+            )
+        return (
+            f"All {len(questions)} samples are answered. Thank you! The results are under "
+            "Progress; you can still undo."
+        )
+
+    def note(self) -> str:
+        """What is said of the sample beside it."""
+        if self.current is None or not self.shows_files:
+            return self.asked_by()
+        return f"{self.asked_by()} {self.project.plan.dataset.names[self.current.sample]}"
+
+    def asked_by(self) -> str:
+        """Which model has chosen the sample in front of the person."""
+        if self.current is None:
+            return ""
+        if self.current.model is None:
+            return "A first sample, before there is a model."
+        training = self.store.fact(TRAINING)
+        busy = f" Model {training} is being trained meanwhile." if training else ""
+        return f"Asked with model {self.current.model}.{busy}"
+
+    def progress(self) -> dict[str, Any]:
+        """How far all people are, and this one's pace."""
+        wanted = self.project.settings.budget
+        answers = [each for each in self.store.answers() if not each.review]
+        done = len({each.sample for each in answers})
+        own = [each.seconds for each in answers if each.person == self.person]
+        text = f"{done} of {wanted} samples answered, {wanted - done} left."
+        if own:
+            text += f" You: {len(own)}, {np.median(own):.1f} s each."
+        return {"wanted": wanted, "done": done, "text": text}
+
+
+class Reviewing(Desk):
+    """The samples that people disagree about, for a third person to settle."""
+
+    def advance(self) -> None:
+        """Take the next disagreement that this person has no part in."""
+        found = [
+            sample
+            for sample, answers in self.store.disagreements().items()
+            if self.person not in {each.person for each in answers}
+        ]
+        questions = {q.sample: q for q in self.store.questions()}
+        self.current = questions[found[0]] if found else None
+        self.upcoming = questions[found[1]] if len(found) > 1 else None
+
+    def _answer(self, row: int, label: int, what: dict[str, Any]) -> None:
+        names = self.project.plan.dataset.class_names
+        if self.current is None or row != self.current.sample or not 0 <= label < len(names):
+            return
+        self.store.review(row, self.person, label, float(what.get("seconds", 0)))
+        self.message = Message(f"Settled: {names[label]}.")
+        self.advance()
+
+    def _undo(self) -> None:
+        self.message = Message("What a review has settled cannot be undone.")
+
+    def look_ahead(self) -> None:
+        """It is known with the first."""
+
+    def waiting(self) -> str:
+        """Why there is no sample."""
+        if self.store.disagreements():
+            return (
+                "You are one of those who disagree about what is left: a third person settles that."
+            )
+        return "Nobody disagrees about anything (any more)."
+
+    def asked_by(self) -> str:
+        """Who has said what."""
+        if self.current is None:
+            return ""
+        names = self.project.plan.dataset.class_names
+        said = [
+            f"{each.person}: {'skipped' if each.label == SKIP else names[each.label]}"
+            f"{' (unsure)' if each.unsure else ''}"
+            for each in self.store.disagreements().get(self.current.sample, [])
+        ]
+        return "; ".join(said)
+
+
+def described(row: int, original: Original) -> dict[str, Any]:
+    """What the page must know of a sample to ask for its slices."""
+    shape = list(original.pixels.shape if original.is_volume else original.pixels.shape[:2])
+    zoom = 1.0
+    if original.box is not None:
+        extent = max(original.pixels.shape[1] * original.spacing[1], 1.0)
+        zoom = float(np.clip(extent / FIELD_OF_VIEW, 1, 8))
+    return {
+        "row": row,
+        "volume": original.is_volume,
+        "ct": original.is_ct,
+        "shape": shape,
+        "spacing": list(original.spacing),
+        "centre": [*original.centre[: len(shape)], 0][:3],
+        "window": list(original.window),
+        "box": None if original.box is None else [list(side) for side in original.box],
+        "zoom": zoom,
+        "problem": None,
+    }
+
+
+async def view(originals: Originals, question: Question | None) -> dict[str, Any] | None:
+    """A sample for the page; decoded in a thread, so that the page goes on for others."""
+    if question is None:
+        return None
+    row = question.sample
+    try:
+        return described(row, await asyncio.to_thread(originals.__getitem__, row))
+    except (ValueError, OSError, RuntimeError) as error:
+        logger.error("sample %d cannot be shown: %s", row, error)
+        return {"row": row, "problem": UNREADABLE}

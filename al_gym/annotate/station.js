@@ -1,0 +1,346 @@
+// Where a person labels: one sample large, its planes linked, and a button and a key for each answer.
+//
+// Everything about looking (slices, windows, zoom) happens here and asks the server for slices only.
+// Everything about answering goes to the server as {act, row, ...} with the row that is on the
+// screen, so that a key pressed a moment too late is never taken for the next sample.
+
+const PLANES = ["Axial", "Coronal", "Sagittal"];
+// plane -> [axis down the picture, axis along it]; coronal and sagittal have the head above
+const AXES = [[1, 2], [0, 2], [0, 1]];
+const PRESETS = { Lung: [-1000, 400], Mediastinum: [-160, 240], Bone: [-450, 1050] };
+const TYPED = ["INPUT", "TEXTAREA", "SELECT"];
+
+export default {
+  template: `
+    <div class="station">
+      <section class="viewer" aria-label="Sample" ref="viewer" :data-ready="ready"
+               :data-row="sample ? sample.row : null">
+        <p v-if="!sample" class="waiting" role="status">{{ waiting }}</p>
+        <p v-else-if="sample.problem" class="waiting" role="alert">{{ sample.problem }}</p>
+        <template v-else>
+          <div :class="sample.volume ? 'planes' : 'planes single'">
+            <figure v-for="plane in planes" :key="plane" :class="{ active: plane === active }">
+              <div class="frame" :ref="'frame' + plane" @wheel.prevent="onWheel($event, plane)"
+                   @pointerdown="onDown($event, plane)" @pointermove="onMove($event, plane)"
+                   @pointerup="onUp" @pointercancel="onUp" @contextmenu.prevent>
+                <div class="sheet" :style="sheetStyle(plane)">
+                  <img :src="shown[plane]" :style="imageStyle" draggable="false"
+                       :alt="altOf(plane)" @load="onLoad(plane)" @error="onError(plane)">
+                  <svg v-if="sample.volume" :viewBox="viewBox(plane)" preserveAspectRatio="none"
+                       aria-hidden="true">
+                    <g v-if="cross" class="cross">
+                      <line v-bind="line(plane, 0)"/><line v-bind="line(plane, 1)"/>
+                    </g>
+                    <rect v-if="box && inBox(plane)" class="box" v-bind="rect(plane)"/>
+                  </svg>
+                </div>
+              </div>
+              <figcaption v-if="sample.volume">
+                <span>{{ names[plane] }} {{ at[plane] + 1 }} / {{ sample.shape[plane] }}</span>
+                <input type="range" min="0" :max="sample.shape[plane] - 1" v-model.number="at[plane]"
+                       :aria-label="names[plane] + ' slice'" @input="refresh">
+              </figcaption>
+            </figure>
+          </div>
+          <div class="tools" role="toolbar" aria-label="View">
+            <template v-if="sample.ct">
+              <button v-for="(range, name) in presets" :key="name" type="button"
+                      :aria-pressed="preset === name" @click="choose(name)">{{ name }}</button>
+            </template>
+            <button type="button" :aria-pressed="preset === 'Own'" @click="choose('Own')">
+              Own</button>
+            <span class="range">{{ Math.round(low) }} to {{ Math.round(high) }}</span>
+            <button type="button" :aria-pressed="inverted" @click="inverted = !inverted">Invert</button>
+            <button type="button" aria-label="Zoom out" @click="zoomBy(1 / 1.25)">−</button>
+            <span class="zoom">{{ Math.round(zoom * 100) }} %</span>
+            <button type="button" aria-label="Zoom in" @click="zoomBy(1.25)">+</button>
+            <button type="button" @click="home">Reset</button>
+            <button v-if="sample.box" type="button" :aria-pressed="box" @click="box = !box">Box</button>
+          </div>
+        </template>
+      </section>
+      <section class="answers" aria-label="Answer">
+        <p class="what" v-if="note">{{ note }}</p>
+        <div class="classes">
+          <button v-for="(name, i) in classes" :key="i" type="button" class="class"
+                  :disabled="!ready" :aria-keyshortcuts="keyOf('class' + (i + 1))"
+                  @click="answer(i)"><kbd>{{ keyOf('class' + (i + 1)) }}</kbd> {{ name }}</button>
+        </div>
+        <div class="others">
+          <button v-if="!review" type="button" :aria-pressed="unsure" :disabled="!ready"
+                  :aria-keyshortcuts="keyOf('unsure')" @click="unsure = !unsure">
+            <kbd>{{ keyOf('unsure') }}</kbd> Unsure</button>
+          <button v-if="!review" type="button" :disabled="!sample"
+                  :aria-keyshortcuts="keyOf('skip')" @click="answer(-1)">
+            <kbd>{{ keyOf('skip') }}</kbd> Skip</button>
+          <button v-if="!review" type="button" :aria-keyshortcuts="keyOf('undo')" @click="undo">
+            <kbd>{{ keyOf('undo') }}</kbd> Undo</button>
+          <button type="button" :aria-keyshortcuts="keyOf('help')" @click="help">
+            <kbd>{{ keyOf('help') }}</kbd> Keys</button>
+        </div>
+        <p :class="['message', alarming ? 'alarming' : '']" :role="alarming ? 'alert' : 'status'"
+           aria-live="polite">{{ message }}</p>
+        <div class="progress" v-if="progress">
+          <progress :max="progress.wanted" :value="progress.done" aria-label="Answered"></progress>
+          <p>{{ progress.text }}</p>
+        </div>
+        <div class="curve" v-if="curve" v-html="curve"></div>
+        <p class="outlook" v-if="outlook">{{ outlook }}</p>
+      </section>
+      <dialog ref="dialog" aria-label="Keys">
+        <h2>Keys</h2>
+        <table><tbody><tr v-for="[key, what] in keyTable" :key="key + what">
+          <th scope="row"><kbd>{{ key }}</kbd></th><td>{{ what }}</td></tr></tbody></table>
+        <form method="dialog"><button autofocus>Close</button></form>
+      </dialog>
+    </div>`,
+  props: {
+    sample: Object, upcoming: Object, classes: Array, keys: Object, key_table: Array,
+    waiting: String, note: String, message: String, alarming: Boolean, progress: Object,
+    curve: String, outlook: String, review: Boolean, version: Number,
+  },
+  data: () => ({
+    names: PLANES, at: [0, 0, 0], active: 0, zoom: 1, low: 0, high: 255, preset: "", own: null,
+    inverted: false, box: true, cross: true, unsure: false, shown: {}, loaded: {}, wanted: {},
+    frames: {}, dragging: null, since: 0,
+  }),
+  computed: {
+    planes() { return this.sample && this.sample.volume ? [0, 1, 2] : [0]; },
+    presets() { return PRESETS; },
+    keyTable() { return this.key_table || []; },
+    ready() { return Boolean(this.sample) && !this.sample.problem && this.planes.every((p) => this.loaded[p]); },
+    imageStyle() {
+      const small = this.sample && Math.max(...this.sample.shape.slice(-2)) <= 96;
+      return { filter: this.inverted ? "invert(1)" : "none", imageRendering: small ? "pixelated" : "auto" };
+    },
+  },
+  watch: {
+    sample(now, before) {
+      if (!now || !before || now.row !== before.row || now.version !== before.version) this.begin();
+    },
+    upcoming() { this.preload(); },
+  },
+  mounted() {
+    document.addEventListener("keydown", this.onKey);
+    this.observer = new ResizeObserver(() => this.measure());
+    this.observer.observe(this.$refs.viewer);
+    this.begin();
+  },
+  unmounted() {
+    document.removeEventListener("keydown", this.onKey);
+    this.observer.disconnect();
+  },
+  methods: {
+    // --- a sample comes ---
+    begin() {
+      this.unsure = false;
+      this.loaded = {};
+      this.wanted = {};
+      this.shown = {};
+      if (!this.sample || this.sample.problem) return;
+      this.at = [...this.sample.centre];
+      this.zoom = this.sample.zoom || 1;
+      const usual = this.sample.ct ? this.preset || "Lung" : "Own";
+      if (this.sample.ct) this.choose(usual, false);
+      else [this.low, this.high, this.preset] = [...this.sample.window, ""];
+      this.refresh();
+      this.$nextTick(this.measure);
+      this.preload();
+    },
+    url(sample, plane, index) {
+      const plain = !sample.ct && this.preset !== "Own";
+      const window = plain ? "" : `?low=${this.low}&high=${this.high}`;
+      return `/slices/${sample.row}/${plane}/${index}${window}`;
+    },
+    refresh() { for (const plane of this.planes) this.fetch(plane); },
+    // one picture of a plane is on its way at a time; the last that is wanted comes next
+    fetch(plane) {
+      const url = this.url(this.sample, plane, this.sample.volume ? this.at[plane] : 0);
+      this.wanted[plane] = url;
+      if (!this.shown[plane] || this.loaded[plane]) this.start(plane);
+    },
+    start(plane) {
+      if (this.shown[plane] === this.wanted[plane]) return;
+      this.shown = { ...this.shown, [plane]: this.wanted[plane] };
+    },
+    onLoad(plane) {
+      const first = !this.ready;
+      this.loaded = { ...this.loaded, [plane]: true };
+      if (this.ready && first) {
+        this.since = performance.now();
+        this.$emit("shown", { row: this.sample.row });
+      }
+      this.start(plane);
+    },
+    onError(plane) { if (this.sample) this.$emit("act", { act: "unreadable", row: this.sample.row }); },
+    preload() {
+      const next = this.upcoming;
+      if (!next || next.problem) return;
+      const planes = next.volume ? [0, 1, 2] : [0];
+      this.kept = planes.map((plane) => {
+        const image = new Image();
+        image.src = this.url(next, plane, next.volume ? next.centre[plane] : 0);
+        return image;
+      });
+    },
+    // --- geometry: sheets have the shape of their slice in mm, zoomed about the cross-hair ---
+    size(plane) {
+      const [down, along] = AXES[plane];
+      const { shape, spacing, volume } = this.sample;
+      if (!volume) return [shape[0], shape[1]];
+      return [shape[down] * spacing[down], shape[along] * spacing[along]];
+    },
+    place(plane) { // of the cross-hair in the sheet, 0 to 1 down and along
+      const { shape, volume } = this.sample;
+      if (!volume) return [this.at[0], this.at[1]].map((v, i) => (v + 0.5) / shape[i]);
+      const [down, along] = AXES[plane];
+      const y = (this.at[down] + 0.5) / shape[down];
+      return [plane > 0 ? 1 - y : y, (this.at[along] + 0.5) / shape[along]];
+    },
+    measure() {
+      const found = {};
+      for (const plane of this.planes) {
+        const frame = this.frameOf(plane);
+        if (frame) found[plane] = [frame.clientHeight, frame.clientWidth];
+      }
+      this.frames = found;
+    },
+    frameOf(plane) { const found = this.$refs["frame" + plane]; return Array.isArray(found) ? found[0] : found; },
+    sheet(plane) {
+      const [rows, columns] = this.frames[plane] || [0, 0];
+      const [height, width] = this.size(plane);
+      const scale = Math.min(rows / height, columns / width) * this.zoom;
+      const [h, w] = [height * scale, width * scale];
+      const [y, x] = this.place(plane);
+      const put = (room, length, part) =>
+        length <= room ? (room - length) / 2 : Math.min(0, Math.max(room - length, room / 2 - part * length));
+      return { top: put(rows, h, y), left: put(columns, w, x), height: h, width: w };
+    },
+    sheetStyle(plane) {
+      const found = this.sheet(plane);
+      return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, value + "px"]));
+    },
+    viewBox(plane) { const [d, a] = AXES[plane]; return `0 0 ${this.sample.shape[a]} ${this.sample.shape[d]}`; },
+    line(plane, which) {
+      const [d, a] = AXES[plane];
+      const [rows, columns] = [this.sample.shape[d], this.sample.shape[a]];
+      const [y, x] = this.place(plane);
+      return which ? { x1: x * columns, x2: x * columns, y1: 0, y2: rows }
+                   : { x1: 0, x2: columns, y1: y * rows, y2: y * rows };
+    },
+    inBox(plane) {
+      if (!this.sample.box) return false;
+      const [low, high] = this.sample.box[plane];
+      return this.at[plane] >= low - 0.5 && this.at[plane] <= high + 0.5;
+    },
+    rect(plane) { // voxel i covers i to i + 1 of the sheet
+      const [d, a] = AXES[plane];
+      const [y0, y1] = this.sample.box[d].map((v) => v + 0.5);
+      const [x0, x1] = this.sample.box[a].map((v) => v + 0.5);
+      const rows = this.sample.shape[d];
+      return { x: x0, width: x1 - x0, y: plane > 0 ? rows - y1 : y0, height: y1 - y0 };
+    },
+    altOf(plane) {
+      if (!this.sample.volume) return "The sample";
+      return `${PLANES[plane]} slice ${this.at[plane] + 1} of ${this.sample.shape[plane]}`;
+    },
+    // --- mouse, pen and finger ---
+    onWheel(event, plane) {
+      this.active = plane;
+      if (!this.sample.volume || event.ctrlKey) this.zoomBy(event.deltaY < 0 ? 1.1 : 1 / 1.1);
+      else this.move(plane, Math.sign(event.deltaY));
+    },
+    onDown(event, plane) {
+      this.active = plane;
+      const windowing = event.button === 2 || event.shiftKey;
+      this.dragging = { plane, windowing, x: event.clientX, y: event.clientY };
+      event.target.setPointerCapture && event.currentTarget.setPointerCapture(event.pointerId);
+      if (!windowing && this.sample.volume) this.point(event, plane);
+    },
+    onMove(event, plane) {
+      const drag = this.dragging;
+      if (!drag || drag.plane !== plane) return;
+      const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
+      [drag.x, drag.y] = [event.clientX, event.clientY];
+      if (drag.windowing) this.drawWindow(dx, dy);
+      else if (this.sample.volume) this.point(event, plane);
+      else this.pan(dx, dy);
+    },
+    onUp() { this.dragging = null; },
+    point(event, plane) {
+      const frame = this.frameOf(plane).getBoundingClientRect();
+      const sheet = this.sheet(plane);
+      const y = (event.clientY - frame.top - sheet.top) / sheet.height;
+      const x = (event.clientX - frame.left - sheet.left) / sheet.width;
+      const [d, a] = AXES[plane];
+      this.set(d, Math.floor((plane > 0 ? 1 - y : y) * this.sample.shape[d]));
+      this.set(a, Math.floor(x * this.sample.shape[a]));
+      this.refresh();
+    },
+    pan(dx, dy) {
+      const sheet = this.sheet(0);
+      const [rows, columns] = this.sample.shape;
+      this.set(0, this.at[0] - (dy / sheet.height) * rows);
+      this.set(1, this.at[1] - (dx / sheet.width) * columns);
+    },
+    set(axis, value) {
+      this.at[axis] = Math.min(this.sample.shape[axis] - 1, Math.max(0, value));
+    },
+    move(plane, by) { this.set(plane, this.at[plane] + by); this.refresh(); },
+    zoomBy(factor) { this.zoom = Math.min(20, Math.max(1, this.zoom * factor)); },
+    home() { this.at = [...this.sample.centre]; this.zoom = this.sample.zoom || 1; this.choose(this.sample.ct ? "Lung" : "", true); },
+    // --- windows ---
+    choose(name, now = true) {
+      this.preset = name;
+      if (name === "Own") [this.low, this.high] = this.own || this.sample.window;
+      else if (name) [this.low, this.high] = PRESETS[name];
+      else [this.low, this.high] = this.sample.window;
+      if (now) { this.refresh(); this.preload(); }
+    },
+    drawWindow(dx, dy) { // along: contrast; down: brightness
+      const width = Math.max(1, (this.high - this.low) * Math.exp(dx / 200));
+      const level = (this.high + this.low) / 2 + (dy * (this.high - this.low)) / 400;
+      this.own = [level - width / 2, level + width / 2].map((v) => Math.round(v * 10) / 10);
+      this.choose("Own");
+    },
+    nextWindow() {
+      const names = this.sample.ct ? [...Object.keys(PRESETS), "Own"] : ["", "Own"];
+      this.choose(names[(names.indexOf(this.preset) + 1) % names.length]);
+    },
+    // --- answers ---
+    answer(label) {
+      if (!this.sample || (label >= 0 && !this.ready)) return;
+      const seconds = this.since ? (performance.now() - this.since) / 1000 : 0;
+      this.$emit("act", { act: "answer", row: this.sample.row, label, unsure: this.unsure, seconds });
+    },
+    undo() { this.$emit("act", { act: "undo", row: this.sample ? this.sample.row : -1 }); },
+    help() { this.$refs.dialog.showModal(); },
+    keyOf(action) { return (this.keys || {})[action] || ""; },
+    onKey(event) {
+      if (event.ctrlKey || event.altKey || event.metaKey || this.$refs.dialog.open) return;
+      const typing = TYPED.includes(event.target.tagName);
+      if (typing && !(event.target.type === "range" && event.key.length === 1)) return;
+      const action = Object.keys(this.keys).find((name) => this.keys[name] === event.key);
+      if (!action) return;
+      event.preventDefault();
+      if (event.repeat && !["up", "down", "zoom_in", "zoom_out"].includes(action)) return;
+      if (action.startsWith("class")) return this.answer(Number(action.slice(5)) - 1);
+      if (action === "skip" && !this.review) return this.answer(-1);
+      if (action === "undo" && !this.review) return this.undo();
+      if (action === "help") return this.help();
+      if (!this.sample || this.sample.problem) return;
+      const looks = {
+        unsure: () => { if (!this.review) this.unsure = !this.unsure; },
+        up: () => this.sample.volume && this.move(this.active, 1),
+        down: () => this.sample.volume && this.move(this.active, -1),
+        left: () => this.turn(-1), right: () => this.turn(1),
+        window: () => this.nextWindow(), invert: () => { this.inverted = !this.inverted; },
+        zoom_in: () => this.zoomBy(1.25), zoom_out: () => this.zoomBy(1 / 1.25),
+        reset: () => this.home(), box: () => { this.box = !this.box; },
+        cross: () => { this.cross = !this.cross; },
+      };
+      looks[action] && looks[action]();
+    },
+    turn(by) { if (this.sample.volume) this.active = (this.active + by + 3) % 3; },
+  },
+};

@@ -1,0 +1,117 @@
+"""The command: what it makes of its options, and what it keeps alive."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from al_gym.annotate.__main__ import (
+    AnnotateConfig,
+    Trainer,
+    certificate,
+    main,
+    password_of,
+    project_of,
+)
+from al_gym.annotate.project import Project
+from tests.al_gym.annotate.projects import CLASSES, HEAD, draw_scans, labels_of, make_project
+
+
+def test_a_project_is_begun_and_gone_on_with(tmp_path):
+    root = draw_scans(tmp_path / "images")
+    config = AnnotateConfig(
+        project=tmp_path / "mine", root=root, classes=CLASSES, budget=20, query_size=4,
+        set=("network=small2d", "weights=null", "image_size=12"),
+    )  # fmt: skip
+    begun = project_of(config)
+    assert begun.settings.settings == {"network": "small2d", "weights": None, "image_size": 12}
+    assert (begun.settings.budget, begun.settings.classes) == (20, CLASSES)
+    assert project_of(config).settings == begun.settings
+    assert project_of(AnnotateConfig(project=tmp_path / "mine")).settings == begun.settings
+    with pytest.raises(ValueError, match=r"of other settings \(budget differ\)"):
+        project_of(dataclasses.replace(config, budget=30))
+    with pytest.raises(ValueError, match="say where the images are"):
+        project_of(AnnotateConfig(project=tmp_path / "other"))
+    with pytest.raises(ValueError, match="is the folder of the images"):
+        project_of(dataclasses.replace(config, project=root))
+
+
+def test_the_demo_has_an_answer_key(tmp_path, monkeypatch):
+    monkeypatch.setattr("al_gym.data.phantoms.folder", lambda *_: tmp_path / "ct")
+    demo = project_of(AnnotateConfig(demo=True, project=tmp_path / "demo"))
+    assert demo.settings.key and demo.settings.dataset == "chestCT"
+
+
+def test_the_password_comes_from_a_file_the_environment_or_the_keyboard(tmp_path, monkeypatch):
+    monkeypatch.delenv("AL_GYM_PASSWORD", raising=False)
+    assert password_of(AnnotateConfig()) is None
+    monkeypatch.setenv("AL_GYM_PASSWORD", "one")
+    assert password_of(AnnotateConfig()) == "one"
+    file = tmp_path / "password"
+    file.write_text("two\nand more\n")
+    assert password_of(AnnotateConfig(password_file=file)) == "two"
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "three")
+    assert password_of(AnnotateConfig(password=True)) == "three"
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "")
+    with pytest.raises(ValueError, match="empty"):
+        password_of(AnnotateConfig(password=True))
+    file.write_text("\n")
+    with pytest.raises(ValueError, match="empty"):
+        password_of(AnnotateConfig(password_file=file))
+
+
+def test_a_certificate_has_its_key(tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    assert certificate(AnnotateConfig()) == {}
+    with pytest.raises(ValueError, match="belong together"):
+        certificate(AnnotateConfig(certfile=cert))
+    with pytest.raises(ValueError, match=r"no file .*cert\.pem"):
+        certificate(AnnotateConfig(certfile=cert, keyfile=key))
+    cert.touch()
+    key.touch()
+    given = certificate(AnnotateConfig(certfile=cert, keyfile=key))
+    assert given == {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+
+
+def test_results_are_written_without_a_page(tmp_path, capsys):
+    project = make_project(tmp_path / "mine", draw_scans(tmp_path / "images"))
+    assert main(AnnotateConfig(project=project.folder, export=True)) == 0
+    assert (project.folder / "labels.csv").is_file()
+    assert f"wrote {project.folder / 'labels.csv'}" in capsys.readouterr().out
+
+
+def test_the_command_names_what_is_wrong(tmp_path):
+    command = [sys.executable, "-m", "al_gym.annotate", "--root", str(tmp_path / "nowhere")]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 1
+    assert found.stderr.startswith("al_gym.annotate: ") and "nowhere" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.slow
+def test_a_trainer_that_is_killed_is_started_again_and_loses_nothing(tmp_path):
+    project = make_project(tmp_path / "mine", draw_scans(tmp_path / "images"), settings=HEAD)
+    truth, killed = labels_of(project), 0
+    with Trainer(project.folder) as trainer:
+        deadline = time.monotonic() + 120
+        while len(project.store.settled()) < project.settings.budget:
+            assert time.monotonic() < deadline
+            question = project.store.next_for("Ann")
+            if question is None:
+                time.sleep(0.05)
+                continue
+            project.store.answer(question.sample, "Ann", int(truth[question.sample]), 1.0)
+            if len(project.store.settled()) == 10:
+                os.kill(trainer._process.pid, signal.SIGKILL)
+                killed += 1
+        while len(project.store.models()) <= project.plan.n_queries:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert killed == 1
+    asked = [question.sample for question in Project(project.folder).store.questions()]
+    assert len(asked) == len(set(asked)) == project.settings.budget
+    assert trainer._process.poll() == 0

@@ -1,0 +1,91 @@
+"""Who may see the page: the rules alone; test_page.py asks a server that runs."""
+
+import pytest
+
+from al_gym.annotate import server
+from al_gym.annotate.server import Access, Guard
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::", "scans.example.org"])
+def test_an_address_that_others_reach_needs_a_password(host):
+    for password in (None, ""):
+        with pytest.raises(ValueError, match=f"host={host} can be reached by others"):
+            Access(host, password)
+    assert not Access(host, "sesame").is_local
+
+
+@pytest.mark.parametrize(
+    ("access", "known", "foreign"),
+    [
+        (
+            Access(),
+            ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:80"],
+            ["evil.example", "127.0.0.1.evil.example", "", None, "0.0.0.0"],
+        ),
+        (Access("10.0.0.7", "x"), ["10.0.0.7:80", "localhost"], ["10.0.0.8", "evil.example"]),
+        (Access("0.0.0.0", "x", ("pc.org",)), ["pc.org:80", "PC.org"], ["evil.example"]),
+        (Access("0.0.0.0", "x"), ["anything"], [""]),
+    ],
+)
+def test_hosts_that_are_this_machine(access, known, foreign):
+    assert all(access.knows(host) for host in known)
+    assert not any(access.knows(host) for host in foreign)
+
+
+def test_a_password_is_right_or_wrong():
+    access = Access("0.0.0.0", "séame")
+    assert access.admits("séame")
+    assert not any(access.admits(wrong) for wrong in ("", "seame", "séame ", "SÉAME"))
+    assert Access().admits("")  # there is none
+
+
+@pytest.mark.parametrize("name", ["Ann", "Dr. O'Neil-Müller", "山田", "r2 d2"])
+def test_names(name):
+    assert server.PERSON.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["", " Ann", "=1+1", "<b>", "a" * 41, "a\nb", "_x", "-x"])
+def test_no_names(name):
+    assert not server.PERSON.fullmatch(name)
+
+
+def scope(kind="http", method="GET", path="/", session=None, **headers):
+    given = {"host": "localhost:8080", **headers}
+    return {
+        "type": kind, "method": method, "path": path, "session": session or {},
+        "headers": [(k.encode(), v.encode()) for k, v in given.items() if v is not None],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (scope(), 303),
+        (scope(path="/slices/0/0/0"), 303),
+        (scope(path="/_nicegui/x.js"), 401),
+        (scope(method="POST", origin="http://localhost:8080"), 401),
+        (scope(path="/login"), None),
+        (scope(path="/login", method="POST"), 403),  # says no origin
+        (scope(path="/login", method="POST", origin="http://localhost:8080"), None),
+        (scope(path="/login", method="POST", origin="null"), 403),
+        (scope(path="/login", host="evil.example"), 400),
+        (scope(path="/login", host=None), 400),
+        (scope(session={"person": "Ann"}), None),
+        (scope(session={"person": "Ann"}, origin="http://localhost:8080"), None),
+        (scope(session={"person": "Ann"}, origin="http://localhost:9999"), 403),
+        (scope(session={"person": "Ann"}, origin="https://evil.example"), 403),
+        (scope("websocket", session={"person": "Ann"}, origin="http://localhost:8080"), None),
+        (scope("websocket", session={"person": "Ann"}, origin="https://evil.example"), 403),
+        (scope("websocket", origin="http://localhost:8080"), 401),
+    ],
+)
+def test_what_the_guard_lets_through(given, status):
+    refusal = Guard(None, Access()).refusal(given)
+    assert (refusal and refusal.status_code) == status
+
+
+def test_the_form_shows_what_was_typed_as_text():
+    page = server.login_page("<b>", True, "token", "<script>")
+    assert "<b>" not in page and "<script>" not in page and "&lt;script&gt;" in page
+    assert 'type="password"' in page
+    assert 'type="password"' not in server.login_page("x", False, "token")

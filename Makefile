@@ -1,5 +1,6 @@
 # make demo   which method is better on generated CT? three minutes on two cores
 # make test   the quick tests;  make slow  the long ones
+# make browser   the rest of the tests of the annotator's page
 # make lint   ruff and mypy
 # make docs   the documentation as a site, into site/; fails at what is dead or undocumented
 # make clients   other people's programs drive the environment; writes the table of docs/clients.md
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo annotate test slow lint docs clients format clean force
+.PHONY: install demo annotate test browser slow lint docs clients format clean force
 
 install: $(INSTALLED)
 
@@ -33,6 +34,10 @@ annotate: $(INSTALLED)
 test: export OMP_NUM_THREADS := 1
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+browser: export OMP_NUM_THREADS := 1
+browser: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow tests/al_gym/annotate
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

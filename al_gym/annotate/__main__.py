@@ -20,17 +20,24 @@ import os
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+DECIDED = (
+    "classes", "dataset", "method", "query_size", "budget", "audit", "twice", "ahead", "key",
+    "seed", "set",
+)  # fmt: skip
+"""Options that are decided when a project begins."""
 PASSWORD = "AL_GYM_PASSWORD"
 """Environment variable of the password."""
 RESTARTS = 5
 """Times that a trainer which was killed is started again."""
+PAUSE = 5.0
+"""Seconds after which one that could not write is started again, as often as it takes."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,7 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
 
     folder = config.project or Path("annotation-demo" if config.demo else "annotation")
     if config.demo:
+        _refuse(config, [name for name in DECIDED if name not in ("method", "seed")], "the demo")
         root = phantoms.folder("chestCT", 40, 0)
         return Project.create(
             folder,
@@ -167,6 +175,7 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
         )  # fmt: skip
     if config.root is None:
         if (folder / SETTINGS).exists():
+            _refuse(config, DECIDED, f"the project in {folder}")
             return Project(folder)
         raise ValueError(
             "say where the images are, --root my_scans, or which project to go on with, --project; "
@@ -180,6 +189,18 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
             config.seed, dict(parsed_setting(each, "--set") for each in config.set),
         ),
     )  # fmt: skip
+
+
+def _refuse(config: AnnotateConfig, names: Sequence[str], decided_by: str) -> None:
+    """Refuse options that would be passed over.
+
+    Raises:
+        ValueError: one of them was given; names it.
+    """
+    for name in names:
+        if getattr(config, name) != getattr(AnnotateConfig(), name):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is decided by {decided_by}: leave it out")
 
 
 def password_of(config: AnnotateConfig) -> str | None:
@@ -217,12 +238,13 @@ def certificate(config: AnnotateConfig) -> dict[str, str]:
 
 
 class Trainer:
-    """The process that asks and trains, started again if it is killed.
+    """The process that asks and trains, started again if it is killed, or the disk was full.
 
     One that ends by an error of its own has said why, which the page shows.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._command = [sys.executable, "-m", "al_gym.annotate.trainer", str(folder)]
         self._ending = threading.Event()
         self._process = subprocess.Popen(self._command)
@@ -243,15 +265,24 @@ class Trainer:
             self._process.kill()
 
     def _keep_up(self) -> None:
-        for _ in range(RESTARTS):
+        from al_gym.annotate.project import ANSWERS
+        from al_gym.annotate.store import Store
+        from al_gym.annotate.trainer import AGAIN, ERROR
+
+        killed = 0
+        while True:
             while self._process.poll() is None:
                 if self._ending.wait(0.5):
                     return
-            if self._process.returncode >= 0:
+            killed += self._process.returncode < 0
+            if self._process.returncode >= 0 and self._process.returncode != AGAIN:
                 return  # by itself
-            logging.getLogger(__name__).warning("the trainer was killed; starting it again")
-            time.sleep(1)
-            if self._ending.is_set():
+            if killed > RESTARTS:
+                reason = f"it was killed {killed} times, perhaps as there is too little memory."
+                Store(self._folder / ANSWERS).set_fact(ERROR, reason)
+                return
+            logging.getLogger(__name__).warning("the trainer has ended; starting it again")
+            if self._ending.wait(PAUSE if self._process.returncode == AGAIN else 1):
                 return
             self._process = subprocess.Popen(self._command)
 

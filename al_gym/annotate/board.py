@@ -13,6 +13,8 @@ from al_gym.annotate.store import Store
 logger = logging.getLogger(__name__)
 EVERY = 1.0
 """Seconds between looks at what has changed."""
+WHERE = "(What is wrong is said where the program was started.)"
+"""As messages may name files, and these patients."""
 
 
 class Board:
@@ -73,8 +75,12 @@ class Board:
         self.version += 1
 
     def export(self) -> str:
-        """Write the results into the project's folder; what was written, as HTML."""
-        written = export.write(self.project)
+        """Write the results into the project's folder; what was written, or why not, as HTML."""
+        try:
+            written = export.write(self.project)
+        except (ValueError, OSError) as error:
+            logger.error("the results could not be written: %s", error)
+            return f"The results could NOT be written: {html.escape(type(error).__name__)}. {WHERE}"
         names = ", ".join(html.escape(path.name) for path in written)
         return f"Written to the project's folder: {names}."
 

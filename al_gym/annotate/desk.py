@@ -20,6 +20,10 @@ UNREADABLE = (
     "The file of this sample cannot be read. Skip it: it is then asked about no more. "
     "(What is wrong is said where the program was started.)"
 )
+UNLOADED = (
+    "A picture has not come from the server. Reset asks for it again; if that does not help, sign "
+    "in again, or skip the sample."
+)
 
 
 @dataclass
@@ -81,6 +85,8 @@ class Desk:
                 self._answer(int(what["row"]), int(what["label"]), what)
             elif what["act"] == "undo":
                 self._undo()
+            elif what["act"] == "unloaded":
+                self.message = Message(UNLOADED, True)
         except Refused as error:
             self.message = Message(f"Not taken: {error}.", True)
             self.advance()
@@ -98,7 +104,7 @@ class Desk:
             return  # a key that was pressed twice, or came late
         if not SKIP <= label < len(names):
             raise Refused("there is no such class")
-        seconds = float(np.clip(what.get("seconds", 0), 0, 86400))
+        seconds = _seconds(what)
         unsure = bool(what.get("unsure")) and label != SKIP
         self.store.answer(row, self.person, label, seconds, unsure)
         said = "skipped" if label == SKIP else names[label]
@@ -190,7 +196,7 @@ class Reviewing(Desk):
         names = self.project.plan.dataset.class_names
         if self.current is None or row != self.current.sample or not 0 <= label < len(names):
             return
-        self.store.review(row, self.person, label, float(what.get("seconds", 0)))
+        self.store.review(row, self.person, label, _seconds(what))
         self.message = Message(f"Settled: {names[label]}.")
         self.advance()
 
@@ -219,6 +225,11 @@ class Reviewing(Desk):
             for each in self.store.disagreements().get(self.current.sample, [])
         ]
         return "; ".join(said)
+
+
+def _seconds(what: dict[str, Any]) -> float:
+    """From the sample's appearance to the answer, as the browser has it; a day at most."""
+    return float(np.clip(what.get("seconds", 0), 0, 86400))
 
 
 def described(row: int, original: Original) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def svg(points: Sequence[Point]) -> str:
         points: at least one, by labels.
     """
     n_test = points[-1].n_test
-    most = max(point.n_labelled for point in points)
+    most = max(1, *(point.n_labelled for point in points))  # 0: all were skipped
     across = [LEFT + (WIDTH - LEFT - RIGHT) * p.n_labelled / most for p in points]
 
     def down(value: float) -> float:

@@ -1,6 +1,7 @@
 """The samples as people see them: from their files, in the resolution that these have."""
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class Originals:
         finders = {"Folder": _of_folder, "chestCT": _of_chestct, "MedMNIST": _of_arrays}
         self._decode = finders[project.settings.dataset](project, dataset)
         self._kept = functools.lru_cache(KEPT)(self._decode)
+        self._turns = [threading.Lock() for _ in range(self.n)]
 
     def __getitem__(self, row: int) -> Original:
         """A sample.
@@ -79,7 +81,8 @@ class Originals:
         """
         if not 0 <= row < self.n:
             raise KeyError(row)
-        return self._kept(row)
+        with self._turns[row]:  # who asks meanwhile waits for it, and does not decode it too
+            return self._kept(row)
 
 
 def _of_folder(project: Project, dataset: ImageDataset) -> Callable[[int], Original]:
@@ -207,7 +210,7 @@ def plane(
     """
     pixels = original.pixels
     if original.is_volume:
-        index = int(np.clip(index, 0, pixels.shape[axis] - 1))
+        index = min(max(index, 0), pixels.shape[axis] - 1)
         pixels = pixels.take(index, axis)
         if axis > 0:
             pixels = pixels[::-1]

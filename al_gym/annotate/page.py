@@ -9,6 +9,7 @@ import html
 import io
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,11 +28,14 @@ from al_gym.annotate.board import Board
 from al_gym.annotate.desk import Desk, Reviewing, view
 from al_gym.annotate.originals import Originals, plane
 from al_gym.annotate.project import Project
-from al_gym.annotate.server import Access, Guard
+from al_gym.annotate.server import Access, Guard, Sessions
+from al_gym.annotate.store import Question
 
 logger = logging.getLogger(__name__)
 LOOK = 0.25
 """Seconds between looks at what others, and the trainer, have written."""
+WAIT = 5.0
+"""Seconds between looks at whether something has come free, for those who have nothing."""
 LOSSLESS = 2**20
 """Pixels of a picture up to which it is sent as PNG; larger photographs as JPEG of quality 95."""
 
@@ -93,15 +97,16 @@ def build(site: Site, access: Access, *, tls: bool = False) -> None:
     core.sio.eio.cors_allowed_origins = None  # its own host alone, as the guard has it
     server.add_login(app.add_route, access, site.title, site.project.store.join)
     app.add_route("/slices/{row:int}/{axis:int}/{index:int}", slices(site), methods=["GET"])
-    ui.page("/", title=site.title, dark=None)(labelling(site))
-    ui.page("/review", title=f"Review - {site.title}", dark=None)(reviewing(site))
-    ui.page("/progress", title=f"Progress - {site.title}", dark=None)(progress(site))
+    sessions = access.sessions
+    ui.page("/", title=site.title, dark=None)(labelling(site, sessions))
+    ui.page("/review", title=f"Review - {site.title}", dark=None)(reviewing(site, sessions))
+    ui.page("/progress", title=f"Progress - {site.title}", dark=None)(progress(site, sessions))
 
 
 def secret(project: Project) -> str:
     """What signs cookies: drawn once, and kept in the project, for its owner's eyes alone."""
     path = project.folder / "session.key"
-    if not path.is_file():
+    if not path.is_file() or not path.read_text():  # empty: the power went while it was written
         path.touch(0o600)
         path.write_text(secrets.token_urlsafe(32))
     return path.read_text()
@@ -129,7 +134,7 @@ def slices(site: Site) -> Callable[[Request], Response]:
             logger.warning("slice %d of axis %d of sample %d: %s", index, axis, row, error)
             return PlainTextResponse("there is no such slice", 404)
         content, kind = encoded(pixels)
-        headers = {"cache-control": "private, max-age=3600"}
+        headers = {"cache-control": "no-store"}  # on no disk, and gone with the page
         return Response(content, media_type=kind, headers=headers)
 
     return get
@@ -147,6 +152,31 @@ def encoded(pixels: np.ndarray) -> tuple[bytes, str]:
 
 
 # --- pages ----------------------------------------------------------------------------------------
+
+
+class Session:
+    """That of an open page, whose browser is sent to the login when it is over.
+
+    Args:
+        sessions: those of all.
+        request: for the page.
+    """
+
+    def __init__(self, sessions: Sessions, request: Request) -> None:
+        self._sessions, self._name = sessions, str(request.session["name"])
+        self._is_over = False
+
+    def is_used(self) -> bool:
+        """Note that the person has done something; whether they may."""
+        self._sessions.use(self._name)
+        return self.goes_on()
+
+    def goes_on(self) -> bool:
+        """Whether the person may still see the page."""
+        if not self._is_over and not self._sessions.goes_on(self._name):
+            self._is_over = True
+            ui.navigate.to("/login")
+        return not self._is_over
 
 
 def frame(site: Site, person: str, here: str) -> None:
@@ -170,47 +200,54 @@ def frame(site: Site, person: str, here: str) -> None:
     ).classes("top")
 
 
-def labelling(site: Site) -> Callable[[Request, Client], Any]:
+def labelling(site: Site, sessions: Sessions) -> Callable[[Request, Client], Any]:
     """The page on which samples are labelled."""
 
-    async def page(request: Request, client: Client) -> None:
+    def page(request: Request, client: Client) -> None:
         person = request.session["person"]
         frame(site, person, "/")
         desk = Desk(site.project, person, site.shows_opinion, site.shows_files)
-        await station(site, desk, client)
+        station(site, desk, client, Session(sessions, request))
 
     return page
 
 
-def reviewing(site: Site) -> Callable[[Request, Client], Any]:
+def reviewing(site: Site, sessions: Sessions) -> Callable[[Request, Client], Any]:
     """The page on which a third person settles what two disagree about."""
 
-    async def page(request: Request, client: Client) -> None:
+    def page(request: Request, client: Client) -> None:
         person = request.session["person"]
         frame(site, person, "/review")
-        await station(site, Reviewing(site.project, person, shows_files=site.shows_files), client)
+        desk = Reviewing(site.project, person, shows_files=site.shows_files)
+        station(site, desk, client, Session(sessions, request))
 
     return page
 
 
-async def station(site: Site, desk: Desk, client: Client) -> None:
+def station(site: Site, desk: Desk, client: Client, session: Session) -> None:
     """The viewer and the answers, kept up to date as people answer and models come."""
     names = site.project.plan.dataset.class_names
     desk.store.join(desk.person)
-    desk.advance()
     with ui.element("div").classes("wide"):
         shown = Station(
             classes=list(names),
             keys=site.keys,
             key_table=keys.table(site.keys, names),
             review=isinstance(desk, Reviewing),
+            waiting="The sample is being loaded.",
         )
     turn = asyncio.Lock()  # what a person does is done in its order
+    views: dict[int, dict[str, Any]] = {}  # of the samples at hand, which need no decoding again
+
+    async def viewed(question: Question | None) -> dict[str, Any] | None:
+        known = views.get(question.sample) if question else None
+        return known or await view(site.originals, question)
 
     async def refresh() -> None:
         board = site.board
+        sample = await viewed(desk.current)
         shown.show(
-            sample=await view(site.originals, desk.current),
+            sample=sample,
             waiting=desk.waiting() if desk.current is None else "",
             note=desk.note(),
             message=desk.message.text,
@@ -219,12 +256,17 @@ async def station(site: Site, desk: Desk, client: Client) -> None:
             curve=board.curve,
             outlook=board.outlook,
         )
-        shown.show(upcoming=await view(site.originals, desk.upcoming))
+        upcoming = await viewed(desk.upcoming)
+        shown.show(upcoming=upcoming)
+        views.clear()
+        views.update({each["row"]: each for each in (sample, upcoming)
+                      if each and not each["problem"]})  # fmt: skip
 
     async def act(event: GenericEventArguments) -> None:
         async with turn:
-            desk.act(event.args)
-            await refresh()
+            if session.is_used():
+                desk.act(event.args)
+                await refresh()
 
     seen: Any = None
 
@@ -233,7 +275,13 @@ async def station(site: Site, desk: Desk, client: Client) -> None:
         if turn.locked():
             return
         async with turn:
-            version = desk.store.version(), site.board.version
+            if not session.goes_on():
+                desk.current = None
+                shown.show(sample=None, upcoming=None, waiting="You have signed out.")
+                return
+            # what others keep for too long comes by time alone
+            clock = int(time.monotonic() / WAIT) if desk.current is None else 0
+            version = desk.store.version(), site.board.version, clock
             if version == seen:
                 return
             if desk.current is None:
@@ -241,18 +289,18 @@ async def station(site: Site, desk: Desk, client: Client) -> None:
             elif desk.upcoming is None:
                 desk.look_ahead()
             await refresh()
-            seen = desk.store.version(), site.board.version
+            seen = version  # of before: what was written meanwhile is seen the next time
 
     shown.on("act", act)
-    ui.timer(LOOK, look)
+    ui.timer(LOOK, look)  # at once, too: decoding a sample may take longer than a page may
     client.on_delete(desk.leave)
-    await refresh()
 
 
-def progress(site: Site) -> Callable[[Request], Any]:
+def progress(site: Site, sessions: Sessions) -> Callable[[Request], Any]:
     """The page with the numbers."""
 
-    async def page(request: Request) -> None:
+    def page(request: Request) -> None:
+        session = Session(sessions, request)
         frame(site, request.session["person"], "/progress")
         with ui.element("div").classes("reading"):
             shown = ui.html(site.board.page, sanitize=False)
@@ -260,12 +308,14 @@ def progress(site: Site) -> Callable[[Request], Any]:
             said = ui.element("p").props("role=status aria-live=polite")
 
         async def write() -> None:
+            if not session.is_used():
+                return
             with said:
                 said.clear()
                 ui.html(await asyncio.to_thread(site.board.export), sanitize=False, tag="span")
 
         button.on("click", write)
-        ui.timer(1.0, lambda: shown.set_content(site.board.page))
+        ui.timer(1.0, lambda: shown.set_content(site.board.page) if session.goes_on() else None)
 
     return page
 

@@ -183,7 +183,7 @@ class Project:
                     "open it with --project alone, or choose another folder"
                 )
             return there
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)  # names and answers are not for all
         with cache.atomic_path(folder / SETTINGS) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
         return cls(folder)

@@ -11,9 +11,11 @@ import hmac
 import html
 import re
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -30,6 +32,36 @@ DELAY = 1.0
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 OPEN = ("/login", "/favicon.ico")
 """What those may see who have not signed in."""
+LONGEST = 4096
+"""Bytes of a form that is read; what signing in takes is shorter."""
+
+
+class Sessions:
+    """Which sessions go on, beyond what their cookies say.
+
+    A cookie alone stays good after its owner has signed out, and a page that is open asks for
+    nothing: both are told apart here, by the name of a session.
+    """
+
+    def __init__(self) -> None:
+        self._ended: set[str] = set()
+        self._used: dict[str, float] = {}
+
+    def use(self, name: str) -> bool:
+        """Whether a session goes on; if so, it was used now."""
+        goes_on = self.goes_on(name)
+        if goes_on:
+            self._used[name] = time.time()
+        return goes_on
+
+    def goes_on(self, name: str) -> bool:
+        """Whether nobody has signed out, and the last use is not too long ago."""
+        now = time.time()
+        return name not in self._ended and now - self._used.get(name, now) < HOURS * 3600
+
+    def end(self, name: str) -> None:
+        """Somebody has signed out."""
+        self._ended.add(name)
 
 
 @dataclass(frozen=True)
@@ -46,6 +78,8 @@ class Access:
     """What people sign in with, beside their name; None: the name is enough."""
     names: tuple[str, ...] = ()
     """Further names of this machine that browsers may use, beside the address and localhost."""
+    sessions: Sessions = field(default_factory=Sessions, compare=False)
+    """Of those who have come in."""
 
     def __post_init__(self) -> None:
         """Refuse to be open to all."""
@@ -65,7 +99,8 @@ class Access:
         name = re.sub(r":\d+\Z", "", host or "").lower()
         if self.host in ("0.0.0.0", "::") and not self.names:
             return bool(name)  # nobody has said what this machine is called
-        return name in (*LOCAL, self.host.lower(), *(each.lower() for each in self.names))
+        own = (self.host, f"[{self.host}]", *self.names)  # an IPv6 address stands in brackets
+        return name in (*LOCAL, *(each.lower() for each in own))
 
     def admits(self, password: str) -> bool:
         """Whether a password is right, in a time that does not tell how much of it is."""
@@ -107,11 +142,20 @@ class Guard:
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and origin is None:
             return PlainTextResponse("a request that changes something must say its origin", 403)
         path = scope["path"]
-        if "person" in scope.get("session", {}) or path in OPEN:
+        if path in OPEN or self.is_signed_in(scope.get("session", {})):
             return None
         if scope["type"] == "http" and scope["method"] == "GET" and "." not in path:
             return RedirectResponse("/login", 303)
         return PlainTextResponse("sign in first", 401)
+
+    def is_signed_in(self, session: MutableMapping[str, Any]) -> bool:
+        """Whether a session goes on; if so, its cookie is good for ``HOURS`` from now."""
+        if not {"person", "name"} <= session.keys():
+            return False
+        if not self.access.sessions.use(session["name"]):
+            return False
+        session["person"] = session["person"]  # what has changed is signed anew
+        return True
 
 
 def _hardened(send: Send) -> Send:
@@ -173,21 +217,28 @@ def add_login(
     async def login(request: Request) -> Response:
         if request.method == "GET":
             return await show(request)
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > LONGEST:
+            return PlainTextResponse("that is no form of this page", 413)
         form = {name: str(value) for name, value in (await request.form()).items()}
         person = " ".join(form.get("person", "").split())
-        if not hmac.compare_digest(form.get("token", ""), request.session.get("token", "-")):
+        token = form.get("token", "").encode()
+        if not hmac.compare_digest(token, request.session.get("token", "-").encode()):
             return await show(request, "This form was too old. Please try again.", 403)
         if not access.admits(form.get("password", "")):
             await asyncio.sleep(DELAY)
             return await show(request, "That is not the password.", 403)
         if not PERSON.fullmatch(person):
             return await show(request, "A name has letters, digits, blanks and . ' - in it.", 422)
+        if "name" in request.session:  # of another person, perhaps
+            access.sessions.end(request.session["name"])
         request.session.clear()
-        request.session["person"] = person
+        request.session.update(person=person, name=secrets.token_urlsafe(16))
         joined(person)
         return RedirectResponse("/", 303)
 
     async def logout(request: Request) -> Response:
+        access.sessions.end(request.session["name"])
         request.session.clear()
         return RedirectResponse("/login", 303)
 

@@ -49,7 +49,7 @@ export default {
             </template>
             <button type="button" :aria-pressed="preset === 'Own'" @click="choose('Own')">
               Own</button>
-            <span class="range">{{ Math.round(low) }} to {{ Math.round(high) }}</span>
+            <span class="range">{{ figure(low) }} to {{ figure(high) }}</span>
             <button type="button" :aria-pressed="inverted" @click="inverted = !inverted">Invert</button>
             <button type="button" aria-label="Zoom out" @click="zoomBy(1 / 1.25)">−</button>
             <span class="zoom">{{ Math.round(zoom * 100) }} %</span>
@@ -64,7 +64,8 @@ export default {
         <div class="classes">
           <button v-for="(name, i) in classes" :key="i" type="button" class="class"
                   :disabled="!ready" :aria-keyshortcuts="keyOf('class' + (i + 1))"
-                  @click="answer(i)"><kbd>{{ keyOf('class' + (i + 1)) }}</kbd> {{ name }}</button>
+                  @click="answer(i)"><kbd v-if="keyOf('class' + (i + 1))">{{ keyOf('class' + (i + 1)) }}</kbd>
+            {{ name }}</button>
         </div>
         <div class="others">
           <button v-if="!review" type="button" :aria-pressed="unsure" :disabled="!ready"
@@ -97,12 +98,12 @@ export default {
   props: {
     sample: Object, upcoming: Object, classes: Array, keys: Object, key_table: Array,
     waiting: String, note: String, message: String, alarming: Boolean, progress: Object,
-    curve: String, outlook: String, review: Boolean, version: Number,
+    curve: String, outlook: String, review: Boolean,
   },
   data: () => ({
     names: PLANES, at: [0, 0, 0], active: 0, zoom: 1, low: 0, high: 255, preset: "", own: null,
     inverted: false, box: true, cross: true, unsure: false, shown: {}, loaded: {}, wanted: {},
-    frames: {}, dragging: null, since: 0,
+    busy: {}, frames: {}, dragging: null, since: 0,
   }),
   computed: {
     planes() { return this.sample && this.sample.volume ? [0, 1, 2] : [0]; },
@@ -116,7 +117,7 @@ export default {
   },
   watch: {
     sample(now, before) {
-      if (!now || !before || now.row !== before.row || now.version !== before.version) this.begin();
+      if (!now || !before || now.row !== before.row || now.problem !== before.problem) this.begin();
     },
     upcoming() { this.preload(); },
   },
@@ -134,6 +135,8 @@ export default {
     // --- a sample comes ---
     begin() {
       this.unsure = false;
+      this.since = 0;
+      this.busy = {};
       this.loaded = {};
       this.wanted = {};
       this.shown = {};
@@ -157,22 +160,26 @@ export default {
     fetch(plane) {
       const url = this.url(this.sample, plane, this.sample.volume ? this.at[plane] : 0);
       this.wanted[plane] = url;
-      if (!this.shown[plane] || this.loaded[plane]) this.start(plane);
+      if (!this.busy[plane]) this.start(plane);
     },
     start(plane) {
       if (this.shown[plane] === this.wanted[plane]) return;
+      this.busy[plane] = true;
       this.shown = { ...this.shown, [plane]: this.wanted[plane] };
     },
     onLoad(plane) {
       const first = !this.ready;
+      this.busy[plane] = false;
       this.loaded = { ...this.loaded, [plane]: true };
-      if (this.ready && first) {
-        this.since = performance.now();
-        this.$emit("shown", { row: this.sample.row });
-      }
+      if (this.ready && first) this.since = performance.now();
       this.start(plane);
     },
-    onError(plane) { if (this.sample) this.$emit("act", { act: "unreadable", row: this.sample.row }); },
+    onError(plane) {
+      this.busy[plane] = false;
+      if (this.shown[plane] !== this.wanted[plane]) return this.start(plane);
+      this.shown = { ...this.shown, [plane]: undefined }; // so that it can be asked for again
+      this.act({ act: "unloaded" });
+    },
     preload() {
       const next = this.upcoming;
       if (!next || next.problem) return;
@@ -298,29 +305,38 @@ export default {
       if (now) { this.refresh(); this.preload(); }
     },
     drawWindow(dx, dy) { // along: contrast; down: brightness
-      const width = Math.max(1, (this.high - this.low) * Math.exp(dx / 200));
+      const least = (this.sample.window[1] - this.sample.window[0]) / 1000;
+      const width = Math.max(least, (this.high - this.low) * Math.exp(dx / 200));
       const level = (this.high + this.low) / 2 + (dy * (this.high - this.low)) / 400;
-      this.own = [level - width / 2, level + width / 2].map((v) => Math.round(v * 10) / 10);
+      this.own = [level - width / 2, level + width / 2].map((v) => Math.round((v / least) * 10) * least / 10);
       this.choose("Own");
+    },
+    figure(value) { // with the digits that a window of this width needs
+      const digits = Math.ceil(2 - Math.log10(Math.max(this.high - this.low, 1e-9)));
+      return value.toFixed(Math.min(9, Math.max(0, digits)));
     },
     nextWindow() {
       const names = this.sample.ct ? [...Object.keys(PRESETS), "Own"] : ["", "Own"];
       this.choose(names[(names.indexOf(this.preset) + 1) % names.length]);
     },
     // --- answers ---
+    act(what) { // what is done while there is no connection would come later, and all at once
+      if (!window.socket || window.socket.connected) this.$emit("act", what);
+    },
     answer(label) {
       if (!this.sample || (label >= 0 && !this.ready)) return;
       const seconds = this.since ? (performance.now() - this.since) / 1000 : 0;
-      this.$emit("act", { act: "answer", row: this.sample.row, label, unsure: this.unsure, seconds });
+      this.act({ act: "answer", row: this.sample.row, label, unsure: this.unsure, seconds });
     },
-    undo() { this.$emit("act", { act: "undo", row: this.sample ? this.sample.row : -1 }); },
+    undo() { this.act({ act: "undo" }); },
     help() { this.$refs.dialog.showModal(); },
     keyOf(action) { return (this.keys || {})[action] || ""; },
     onKey(event) {
       if (event.ctrlKey || event.altKey || event.metaKey || this.$refs.dialog.open) return;
       const typing = TYPED.includes(event.target.tagName);
       if (typing && !(event.target.type === "range" && event.key.length === 1)) return;
-      const action = Object.keys(this.keys).find((name) => this.keys[name] === event.key);
+      const of = (key) => Object.keys(this.keys).find((name) => this.keys[name] === key);
+      const action = of(event.key) || of(event.key.toLowerCase()); // Caps Lock may be on
       if (!action) return;
       event.preventDefault();
       if (event.repeat && !["up", "down", "zoom_in", "zoom_out"].includes(action)) return;

@@ -537,8 +537,16 @@ class Store:
         return None if row is None else str(row[0])
 
     def set_fact(self, name: str, value: str) -> None:
-        """Note a fact, in place of what was noted before."""
-        with self._one_at_a_time:
+        """Note a fact, in place of what was noted before.
+
+        Raises:
+            NotSaved: the disk is full, or fails.
+        """
+        with (
+            self._one_at_a_time,
+            # within a transaction it is part of that
+            contextlib.nullcontext() if self._db.in_transaction else self._writing(),
+        ):
             self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     # --- SQLite -----------------------------------------------------------------------------------

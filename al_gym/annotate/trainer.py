@@ -12,6 +12,7 @@ Stopped and started again, it begins with the seed and goes through the answers 
 which with a linear layer takes seconds.
 """
 
+import errno
 import itertools
 import os
 import signal
@@ -29,7 +30,7 @@ from filelock import FileLock, Timeout
 from al_gym.annotate import model
 from al_gym.annotate.human import POLL, HumanAnnotator, Stopped
 from al_gym.annotate.project import Plan, Project
-from al_gym.annotate.store import Asked, Store
+from al_gym.annotate.store import Asked, NotSaved, Store
 from al_gym.annotators import Annotator
 from al_gym.env import ActiveLearningEnv
 from al_gym.import_paths import imported
@@ -40,6 +41,11 @@ POLICIES = "benchmarks.matrix.methods:policy_of"
 LOCK = "trainer.lock"
 ERROR, TRAINING = "trainer_error", "training"
 """Facts for the page: why the trainer has ended; the number of the model that is being trained."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that is full."""
+AGAIN = 75
+"""Exit status of a trainer that could not write: it may be started again when there is room."""
 
 
 class Questions:
@@ -179,8 +185,12 @@ def go_on(
 ) -> None:
     """After the budget is used up: train anew whenever people change an answer, until stopped."""
     step = number = run.episode.step + 1  # begun anew, it goes through what was changed before
+    seen = None
     while True:
-        if project.store.has_corrections(step):
+        version = project.store.version()
+        if version != seen and not project.store.has_corrections(step):
+            seen = version
+        if version != seen:
             began = time.monotonic()
             if correct(run, project.store, step, retrain=True):
                 _record(project, run, number, time.monotonic() - began)
@@ -205,11 +215,17 @@ def main(arguments: list[str]) -> int:
             stop.set()
 
     lock = FileLock(project.folder / LOCK)
-    try:
-        lock.acquire(timeout=10)
-    except Timeout:
-        print(f"another trainer works on {project.folder}", file=sys.stderr)
-        return 1
+    said = False
+    while not lock.is_locked:  # the trainer of a page that was killed may still be training
+        end_with_parent()
+        if stop.is_set():
+            return 0
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            if not said:
+                said = True
+                print(f"another trainer works on {project.folder}; waiting", file=sys.stderr)
     try:
         project.store.set_fact(ERROR, "")
         human = HumanAnnotator(project.store, stop=stop, while_waiting=end_with_parent)
@@ -218,6 +234,9 @@ def main(arguments: list[str]) -> int:
     except Stopped:
         return 0
     except Exception as error:
+        if isinstance(error, NotSaved) or getattr(error, "errno", None) in FULL:
+            print(f"the trainer cannot write: {error}", file=sys.stderr)
+            return AGAIN
         project.store.set_fact(ERROR, f"{type(error).__name__}: {error}")
         raise
     finally:

@@ -57,6 +57,13 @@ def test_a_key_that_comes_too_late_is_not_taken_for_the_next(project):
     assert desk.message.text.startswith("Saved")
 
 
+def test_a_picture_that_has_not_come_is_said(project):
+    desk = at(project, "Ann")
+    desk.act({"act": "unloaded"})
+    assert desk.message.is_alarm and desk.message.text.startswith("A picture has not come")
+    assert desk.current.sample == 4 and not project.store.settled()
+
+
 def test_a_class_that_there_is_not_is_refused(project):
     desk = at(project, "Ann")
     answer(desk, 17)
@@ -146,8 +153,9 @@ def test_a_third_settles_what_two_disagree_about(project):
     assert project.store.settled() == {2: 0}
     cat.act({"act": "undo", "row": 2})
     assert "cannot be undone" in cat.message.text
-    answer(cat, 1)
+    answer(cat, 1, seconds=1e9)
     assert project.store.settled() == {2: 1} and cat.current is None
+    assert project.store.answers()[-1].seconds == 86400  # a day at most
     assert cat.waiting() == "Nobody disagrees about anything (any more)."
 
 

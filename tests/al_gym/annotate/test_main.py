@@ -10,6 +10,7 @@ import time
 import pytest
 
 from al_gym.annotate.__main__ import (
+    RESTARTS,
     AnnotateConfig,
     Trainer,
     certificate,
@@ -18,6 +19,7 @@ from al_gym.annotate.__main__ import (
     project_of,
 )
 from al_gym.annotate.project import Project
+from al_gym.annotate.trainer import AGAIN, ERROR
 from tests.al_gym.annotate.projects import CLASSES, HEAD, draw_scans, labels_of, make_project
 
 
@@ -34,6 +36,12 @@ def test_a_project_is_begun_and_gone_on_with(tmp_path):
     assert project_of(AnnotateConfig(project=tmp_path / "mine")).settings == begun.settings
     with pytest.raises(ValueError, match=r"of other settings \(budget differ\)"):
         project_of(dataclasses.replace(config, budget=30))
+    for option in ({"budget": 30}, {"query_size": 3}, {"set": ("image_size=9",)}):
+        with pytest.raises(ValueError, match="is decided by the project in .*mine: leave it out"):
+            project_of(AnnotateConfig(project=tmp_path / "mine", **option))
+    assert (tmp_path / "mine").stat().st_mode & 0o077 == 0
+    with pytest.raises(ValueError, match="--budget is decided by the demo"):
+        project_of(AnnotateConfig(demo=True, budget=30))
     with pytest.raises(ValueError, match="say where the images are"):
         project_of(AnnotateConfig(project=tmp_path / "other"))
     with pytest.raises(ValueError, match="is the folder of the images"):
@@ -90,6 +98,40 @@ def test_the_command_names_what_is_wrong(tmp_path):
     assert found.returncode == 1
     assert found.stderr.startswith("al_gym.annotate: ") and "nowhere" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+class Ending:
+    """A process that has ended by itself, after a look at it."""
+
+    def __init__(self, status):
+        self.returncode = status
+
+    def poll(self):
+        return self.returncode
+
+
+def test_which_trainers_are_started_again(tmp_path, monkeypatch):
+    """Those that were killed, a few times, and those that could not write, as often as it takes."""
+    project = make_project(tmp_path / "mine", draw_scans(tmp_path / "images"))
+    for statuses, n_started, told in (
+        ([1, 0], 1, False),
+        ([AGAIN] * 9 + [0], 10, False),
+        ([-9, AGAIN] * RESTARTS + [0], 2 * RESTARTS + 1, False),
+        ([-9] * (RESTARTS + 1), RESTARTS + 1, True),
+    ):
+        left = iter(statuses)
+        started = []
+
+        def start(command, left=left, started=started):
+            started.append(command)
+            return Ending(next(left))
+
+        monkeypatch.setattr("al_gym.annotate.__main__.subprocess.Popen", start)
+        watch = Trainer(project.folder)
+        monkeypatch.setattr(watch._ending, "wait", lambda seconds: False)
+        watch._keep_up()
+        assert len(started) == n_started
+        assert ("was killed" in (project.store.fact(ERROR) or "")) == told
 
 
 @pytest.mark.slow

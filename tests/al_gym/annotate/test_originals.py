@@ -1,6 +1,8 @@
 """Samples as people see them: which way is up, how large a voxel is, where the lesion is."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from al_gym.annotate import originals as module
 from al_gym.annotate.originals import Original, Originals, of_pixels, of_scan, plane
 from al_gym.annotate.project import Project, Settings
-from al_gym.data import chestct
+from al_gym.data import chestct, formats
 from tests.dicom_samples import write_series
 from tests.images_as_folders import drawn, write_npz
 
@@ -86,6 +88,20 @@ def test_a_sample_is_decoded_once_while_it_is_looked_at(tmp_path, photographs):
     for row in range(module.KEPT + 1):
         found[row]
     assert found[0] is not first
+
+
+def test_threads_that_want_one_sample_decode_it_once(tmp_path, photographs, monkeypatch):
+    found, read, n_read = Originals(project_of(tmp_path / "p", photographs)), formats.read, []
+
+    def slowly(*arguments):
+        n_read.append(arguments)
+        time.sleep(0.2)
+        return read(*arguments)
+
+    monkeypatch.setattr(formats, "read", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        samples = list(threads.map(found.__getitem__, [0] * 4))
+    assert len(n_read) == 1 and all(each is samples[0] for each in samples)
 
 
 def test_a_file_that_has_gone_or_is_damaged_is_named(tmp_path, photographs):

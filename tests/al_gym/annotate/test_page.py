@@ -15,6 +15,7 @@ from PIL import Image
 
 from al_gym.annotate.originals import Originals
 from al_gym.annotate.project import Project, Settings
+from al_gym.annotate.store import Asked
 from al_gym.annotate.trainer import train
 
 pytest.importorskip("nicegui", reason="the extra annotate is not installed")
@@ -195,6 +196,7 @@ def test_a_stale_page_overwrites_nothing_and_an_unreadable_image_is_skipped(root
     play(story, project)
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
 def test_a_full_disk_is_said_and_loses_nothing(root, tmp_path):
@@ -237,7 +239,7 @@ def test_a_full_disk_is_said_and_loses_nothing(root, tmp_path):
 
 
 @needs_browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_pages_are_accessible(root, tmp_path, scheme):
     """No finding of axe-core's rules for WCAG 2 A and AA, contrast among them."""
     axe = pytest.importorskip("axe_playwright_python.async_playwright").Axe()
@@ -267,6 +269,169 @@ def test_the_pages_are_accessible(root, tmp_path, scheme):
         for path in ("/progress", "/review"):
             await robot.sign_in(path)
             await check(page)
+
+    play(story, project)
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_page_that_is_open_ends_when_its_person_signs_out_elsewhere(root, tmp_path):
+    project = project_of(root, tmp_path / "project")
+
+    async def story(browser, server):
+        ann = await Robot.at(browser, server, "Ann")
+        row = await ann.wait()
+        other = await ann.page.context.new_page()
+        await other.goto(server.url + "/progress")
+        # a browser that does not go where it is sent
+        await ann.page.evaluate("() => { window.socket.onevent = () => {}; }")
+        await other.click("text=Sign out")
+        await other.wait_for_url("**/login")
+        await ann.press("1")
+        await ann.page.wait_for_timeout(500)
+        assert not project.store.answers()
+        ann.page = other
+        await ann.sign_in()
+        assert await ann.wait() == row  # in this page nothing has changed
+        third = await other.context.new_page()
+        await third.goto(server.url)
+        await other.click("text=Sign out")
+        await third.wait_for_url("**/login")
+
+    play(story, project)
+
+
+def patched(monkeypatch, folder: Path, code: str) -> None:
+    """Let processes that begin from now on run some code before anything else."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{Path(__file__).parents[3]}")
+
+
+SLOW = """
+import time
+from al_gym.annotate.originals import Originals
+plain = Originals.__getitem__
+def slowly(self, row):
+    time.sleep(4)
+    return plain(self, row)
+Originals.__getitem__ = slowly
+"""
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_sample_that_takes_long_to_decode_is_waited_for(root, tmp_path, monkeypatch):
+    project = project_of(root, tmp_path / "project")
+    patched(monkeypatch, tmp_path / "patch", SLOW)
+
+    async def story(browser, server):
+        while not project.store.questions():
+            await asyncio.sleep(0.1)
+        ann = await Robot.at(browser, server, "Ann")
+        await ann.page.wait_for_selector("text=The sample is being loaded.")
+        row = await ann.wait()
+        assert await ann.answer(row, 0)
+
+    play(story, project)
+
+
+@pytest.mark.slow
+@needs_browser
+def test_who_has_nothing_gets_what_another_keeps_for_too_long(root, tmp_path, monkeypatch):
+    project = project_of(root, tmp_path / "project")
+    project.store.ask([Asked(3, "start")], 0, None)
+    patched(monkeypatch, tmp_path / "patch", "import al_gym.annotate.store as s; s.LEASE = 8.0")
+
+    async def story(browser, server):
+        ann = await Robot.at(browser, server, "Ann")
+        await ann.wait()
+        bob = await Robot.at(browser, server, "Bob")
+        await bob.page.wait_for_selector("text=Others have the samples that are left")
+        assert await bob.wait() == 3  # though nobody has written anything
+        assert await bob.answer(3, 0)
+
+    play(story, project, "--no-train")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_what_is_done_without_a_connection_is_not_done_later(root, tmp_path):
+    project = project_of(root, tmp_path / "project")
+
+    async def story(browser, server):
+        ann = await Robot.at(browser, server, "Ann")
+        row = None
+        for _ in range(2):
+            row = await ann.wait(besides=row)
+            assert await ann.answer(row, 0)
+        row = await ann.wait(besides=row)
+        await ann.page.evaluate("() => window.socket.disconnect()")
+        for key in "zz1":
+            await ann.press(key)
+        await ann.page.evaluate("() => window.socket.connect()")
+        await ann.page.wait_for_timeout(1000)
+        assert len(project.store.answers()) == 2 and await ann.row() == row
+        assert await ann.answer(row, 0)  # and it goes on
+        assert not ann.trouble
+
+    play(story, project)
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_picture_that_did_not_come_can_be_asked_for_again(root, tmp_path):
+    project = project_of(root, tmp_path / "project")
+
+    async def story(browser, server):
+        context = await browser.new_context()
+        await context.route("**/slices/**", lambda route: route.abort())
+        ann = Robot(await context.new_page(), server, "Ann")
+        await ann.sign_in()
+        await ann.said("A picture has not come from the server")
+        await ann.press("1")
+        assert await ann.row() is None
+        await context.unroute("**/slices/**")
+        await ann.press("r")
+        row = await ann.wait()
+        assert not project.store.answers()
+        assert await ann.answer(row, 0)
+
+    play(story, project)
+
+
+@pytest.mark.slow
+@needs_browser
+def test_names_are_text_and_classes_without_a_key_have_buttons(root, tmp_path):
+    odd = ["<img src=x onerror=alert(1)>", "{{ 7 * 7 }}", "</script><b>", "`${1}`", "x" * 80]
+    names = ("bright", "dark", *odd, *(f"class {i}" for i in range(5)))
+    project = project_of(root, tmp_path / "<b>&amp;{{ 1 + 1 }}", classes=names)
+
+    async def story(browser, server):
+        ann = await Robot.at(browser, server, "Ann")
+        ann.page.on("dialog", lambda dialog: ann.trouble.append(dialog.message))
+        row = await ann.wait()
+        buttons = ann.page.locator(".classes button")
+        texts = [text.strip() for text in await buttons.all_inner_texts()]
+        assert [text.removeprefix(str(i)[-1]).strip() for i, text in enumerate(texts[:10], 1)] == [
+            *names[:10]
+        ]
+        assert texts[10:] == [*names[10:]]
+        assert await ann.page.locator(".classes kbd").count() == 10
+        room = await ann.page.locator(".answers").evaluate("e => e.scrollWidth - e.clientWidth")
+        assert room <= 0  # the long name is broken
+        assert await ann.page.title() == f"{project.folder.name}: annotation"
+        assert await ann.page.inner_text("h1") == project.folder.name
+        await ann.press("U")  # Caps Lock is on
+        assert await ann.page.locator("button[aria-pressed=true]", has_text="Unsure").count() == 1
+        await buttons.nth(2).click()
+        await ann.said(f"Saved: {names[2]}")
+        await ann.wait(besides=row)
+        await ann.press("?")
+        await ann.page.wait_for_selector("dialog >> text=onerror")
+        await ann.sign_in("/progress")
+        await ann.page.wait_for_timeout(500)
+        assert not ann.trouble
 
     play(story, project)
 
@@ -321,7 +486,8 @@ def test_nobody_sees_anything_without_signing_in(server):
         kind = "application/x-www-form-urlencoded"
         return ask(server, "/login", "POST", body, Origin=here, Cookie=session, Content_Type=kind)
 
-    assert login(token="other").status == 403
+    assert login(token="other").status == login(token="ö").status == 403
+    assert login(more="x" * 10**4).status == 413
     assert login(password="open").status == 403
     assert login(person="<b>").status == 422
     assert ask(server, "/login", "POST", "person=Ann", Cookie=session).status == 403  # no origin
@@ -332,11 +498,30 @@ def test_nobody_sees_anything_without_signing_in(server):
     assert page.status == 200 and page.getheader("x-frame-options") == "DENY"
     picture = ask(server, "/slices/0/0/0", Cookie=session)
     assert (picture.status, picture.getheader("content-type")) == (200, "image/png")
+    assert picture.getheader("cache-control") == "no-store"  # nothing is left for the next person
     for wrong in ("9999/0/0", "0/3/0", "0/0/0?low=5&high=1", "0/0/0?low=a&high=b"):
         assert ask(server, f"/slices/{wrong}", Cookie=session).status == 404
     assert ask(server, "/slices/../../etc/passwd", Cookie=session).status == 404
+    assert ask(server, f"/slices/0/0/{10**30}", Cookie=session).status == 200  # the nearest
     # a cookie that nobody has signed
     assert ask(server, "/", Cookie=session[:-3] + "abc").status == 303
+    # every request prolongs the session, and signing out ends it, whoever has kept the cookie
+    session = picture.getheader("set-cookie").partition(";")[0]
+    assert ask(server, "/slices/0/0/0", Cookie=session).status == 200
+    assert ask(server, "/logout", "POST", Origin=here, Cookie=session).status == 303
+    assert ask(server, "/slices/0/0/0", Cookie=session).status == 303
+
+
+def test_a_key_for_cookies_that_was_not_written_is_drawn(root, tmp_path):
+    from al_gym.annotate.page import secret
+
+    project = project_of(root, tmp_path / "project")
+    path = project.folder / "session.key"
+    path.touch()  # and then the power went
+    assert len(secret(project)) > 40 and secret(project) == path.read_text()
+    path.unlink()
+    secret(project)
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_an_address_for_all_needs_a_password(tmp_path):
@@ -355,6 +540,7 @@ def test_nothing_is_loaded_from_elsewhere():
         assert "http://" not in path.read_text() and "https://" not in path.read_text()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_volume_is_looked_at_by_mouse_and_by_keys(chestct_root, tmp_path):
     """Slices, planes, windows, zoom and box; a key that only looks changes no answer."""
@@ -429,6 +615,7 @@ def test_a_volume_is_looked_at_by_mouse_and_by_keys(chestct_root, tmp_path):
     play(story, project)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_unsure_and_the_opinion_and_other_keys(root, tmp_path):
     project = project_of(root, tmp_path / "project")

@@ -1,6 +1,7 @@
 """Who may see the page: the rules alone; test_page.py asks a server that runs."""
 
 import pytest
+from starlette.middleware.sessions import Session
 
 from al_gym.annotate import server
 from al_gym.annotate.server import Access, Guard
@@ -25,6 +26,7 @@ def test_an_address_that_others_reach_needs_a_password(host):
         (Access("10.0.0.7", "x"), ["10.0.0.7:80", "localhost"], ["10.0.0.8", "evil.example"]),
         (Access("0.0.0.0", "x", ("pc.org",)), ["pc.org:80", "PC.org"], ["evil.example"]),
         (Access("0.0.0.0", "x"), ["anything"], [""]),
+        (Access("fe80::7", "x"), ["[fe80::7]:8080", "[FE80::7]"], ["[fe80::8]:8080"]),
     ],
 )
 def test_hosts_that_are_this_machine(access, known, foreign):
@@ -49,6 +51,9 @@ def test_no_names(name):
     assert not server.PERSON.fullmatch(name)
 
 
+ANN = {"person": "Ann", "name": "ann's"}
+
+
 def scope(kind="http", method="GET", path="/", session=None, **headers):
     given = {"host": "localhost:8080", **headers}
     return {
@@ -70,12 +75,13 @@ def scope(kind="http", method="GET", path="/", session=None, **headers):
         (scope(path="/login", method="POST", origin="null"), 403),
         (scope(path="/login", host="evil.example"), 400),
         (scope(path="/login", host=None), 400),
-        (scope(session={"person": "Ann"}), None),
-        (scope(session={"person": "Ann"}, origin="http://localhost:8080"), None),
-        (scope(session={"person": "Ann"}, origin="http://localhost:9999"), 403),
-        (scope(session={"person": "Ann"}, origin="https://evil.example"), 403),
-        (scope("websocket", session={"person": "Ann"}, origin="http://localhost:8080"), None),
-        (scope("websocket", session={"person": "Ann"}, origin="https://evil.example"), 403),
+        (scope(session=ANN), None),
+        (scope(session={"person": "Ann"}), 303),  # says not which session it is
+        (scope(session=ANN, origin="http://localhost:8080"), None),
+        (scope(session=ANN, origin="http://localhost:9999"), 403),
+        (scope(session=ANN, origin="https://evil.example"), 403),
+        (scope("websocket", session=ANN, origin="http://localhost:8080"), None),
+        (scope("websocket", session=ANN, origin="https://evil.example"), 403),
         (scope("websocket", origin="http://localhost:8080"), 401),
     ],
 )
@@ -89,3 +95,27 @@ def test_the_form_shows_what_was_typed_as_text():
     assert "<b>" not in page and "<script>" not in page and "&lt;script&gt;" in page
     assert 'type="password"' in page
     assert 'type="password"' not in server.login_page("x", False, "token")
+
+
+def test_a_session_ends_when_somebody_signs_out_and_when_nobody_uses_it(monkeypatch):
+    now = [1e9]
+    monkeypatch.setattr(server.time, "time", lambda: now[0])
+    sessions = server.Sessions()
+    assert sessions.goes_on("a") and sessions.use("a") and sessions.use("b")
+    sessions.end("a")
+    assert not sessions.use("a") and not sessions.goes_on("a")
+    for hours in (server.HOURS - 1, server.HOURS - 1):  # used in between
+        now[0] += hours * 3600
+        assert sessions.use("b")
+    now[0] += server.HOURS * 3600
+    assert not sessions.goes_on("b") and not sessions.use("b")
+
+
+def test_a_request_prolongs_its_session_and_one_that_has_ended_is_none():
+    guard = Guard(None, Access())
+    session = Session(ANN)
+    assert guard.refusal(scope(session=session)) is None and session.modified  # is signed anew
+    guard.access.sessions.end(ANN["name"])
+    assert guard.refusal(scope(session=session)).status_code == 303
+    origin = "http://localhost:8080"
+    assert guard.refusal(scope("websocket", session=session, origin=origin)).status_code == 401

@@ -507,6 +507,7 @@ def test_a_full_disk_changes_nothing(store, path):
         lambda: store.ask([Asked(row, "method") for row in range(1000, 9000)], 3, 1),
         lambda: store.add_model(0, 1, 1.0, np.arange(900), np.zeros((900, 4))),
         lambda: store.answer(saved[-1] + 1, "bob", 1, 1.0),
+        lambda: store.set_fact("long", "x" * 10**5),
     ):
         with pytest.raises(NotSaved):
             write()

@@ -1,5 +1,6 @@
 """What asks and trains: the same to the bit with people and oracle, at once and in pieces."""
 
+import errno
 import itertools
 import os
 import signal
@@ -15,6 +16,7 @@ from filelock import FileLock
 from al_gym.annotate import HumanAnnotator, Stopped, trainer
 from al_gym.annotate.model import SavedModel
 from al_gym.annotate.project import Project
+from al_gym.annotate.store import NotSaved
 from al_gym.annotators import OracleAnnotator
 from tests.al_gym.annotate.people import answering
 from tests.al_gym.annotate.projects import (
@@ -478,17 +480,45 @@ def test_the_trainer_ends_with_its_parent(tmp_path, scans):
 
 
 @pytest.mark.slow
-def test_a_second_trainer_refuses_and_the_first_goes_on(tmp_path, scans):
+def test_a_second_trainer_waits_until_the_first_has_ended(tmp_path, scans):
     project = make_project(tmp_path, scans)
     first = started(project.folder)
     wait_for(lambda: project.store.questions())
     second = started(project.folder)
-    _, errors = second.communicate(timeout=60)
-    assert second.returncode == 1 and f"another trainer works on {project.folder}" in errors
+    assert f"another trainer works on {project.folder}" in second.stderr.readline()
     assert first.poll() is None
+    project.store.set_fact(trainer.ERROR, "of before")
     first.terminate()
     first.communicate(timeout=5)
     assert first.returncode == 0
+    wait_for(lambda: project.store.fact(trainer.ERROR) == "")  # the second has begun
+    second.terminate()
+    second.communicate(timeout=10)
+    assert second.returncode == 0
+
+
+def test_a_trainer_that_waits_for_another_ends_when_it_is_told_to(tmp_path, scans):
+    project = make_project(tmp_path, scans)
+    with FileLock(project.folder / trainer.LOCK):
+        process = started(project.folder)
+        assert "another trainer works" in process.stderr.readline()
+        process.terminate()
+        process.communicate(timeout=10)
+    assert process.returncode == 0 and not project.store.questions()
+
+
+def test_a_trainer_that_cannot_write_may_be_started_again(tmp_path, scans, monkeypatch, capsys):
+    monkeypatch.setattr(trainer.signal, "signal", lambda *_: None)  # pytest's stay
+    project = make_project(tmp_path, scans)
+    for error in (NotSaved("full"), OSError(errno.ENOSPC, "full")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(trainer, "train", fail)
+        assert trainer.main([str(project.folder)]) == trainer.AGAIN
+        assert "cannot write" in capsys.readouterr().err
+        assert project.store.fact(trainer.ERROR) == ""
 
 
 def test_why_the_trainer_has_ended_is_there_for_the_page(tmp_path, scans, monkeypatch):

@@ -22,7 +22,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -250,13 +250,14 @@ async def pictures(config: AnnotatorsConfig) -> tuple[Row, bool]:
     """The pages as people see them."""
     from playwright.async_api import async_playwright
 
-    mine = project_of(AnnotateConfig(demo=True, project=config.out / "demo"))
+    usual = project_of(AnnotateConfig(demo=True, project=config.out / "usual"))
+    mine = Project.create(config.out / "demo", replace(usual.settings, twice=0.4))
     truth, rng = mine.plan.truth, random.Random(config.seed)
     looks: dict[str, tuple[str, dict[str, Any]]] = {
         "label": ("/", {"viewport": {"width": 1440, "height": 900}}),
         "tablet": ("/", {"viewport": {"width": 820, "height": 1180}, "color_scheme": "dark"}),
         "keys": ("/", {"viewport": {"width": 1440, "height": 900}}),
-        "progress": ("/progress", {"viewport": {"width": 1100, "height": 1150}}),
+        "progress": ("/progress", {"viewport": {"width": 1100, "height": 900}}),
         "review": ("/review", {"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark"}),
         "login": ("/login", {"viewport": {"width": 720, "height": 480}}),
     }
@@ -279,7 +280,9 @@ async def pictures(config: AnnotatorsConfig) -> tuple[Row, bool]:
                 if name == "keys":
                     await robot.press("?")
                 await robot.page.wait_for_timeout(2500)
-                await robot.page.screenshot(path=config.out / f"annotate_{name}.png")
+                await robot.page.screenshot(
+                    path=config.out / f"annotate_{name}.png", full_page=name == "progress"
+                )
     return {"pictures": ", ".join(looks)}, True
 
 

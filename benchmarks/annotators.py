@@ -29,6 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import tyro
+from playwright.async_api import async_playwright
 
 from al_gym.annotate.__main__ import AnnotateConfig, project_of
 from al_gym.annotate.model import WEIGHTS
@@ -100,8 +101,6 @@ SMALL = {"network": "small2d", "weights": None}
 
 async def as_an_oracle(config: AnnotatorsConfig) -> tuple[Row, bool]:
     """200 samples through the browser, and the same run with an oracle."""
-    from playwright.async_api import async_playwright
-
     mine = project(config, "oracle", budget=200)
     truth = mine.plan.truth
     waits = []
@@ -137,8 +136,6 @@ async def as_an_oracle(config: AnnotatorsConfig) -> tuple[Row, bool]:
 
 async def through_kills(config: AnnotatorsConfig) -> tuple[Row, bool]:
     """Answers while the server is killed; what the page had confirmed must be there."""
-    from playwright.async_api import async_playwright
-
     mine = project(
         config, "kills", budget=config.answers, query_size=20, audit=0.1, method="ms",
         settings=SMALL,
@@ -188,8 +185,6 @@ async def _kill_after(server: Server, seconds: float) -> None:
 
 async def many_at_once(config: AnnotatorsConfig) -> tuple[Row, bool]:
     """People at once, each as fast as the page lets them, on images of noise: there are enough."""
-    from playwright.async_api import async_playwright
-
     rng = np.random.default_rng(config.seed)
     images = config.out / "many-images"
     images.mkdir(exist_ok=True)
@@ -248,8 +243,6 @@ async def many_at_once(config: AnnotatorsConfig) -> tuple[Row, bool]:
 
 async def pictures(config: AnnotatorsConfig) -> tuple[Row, bool]:
     """The pages as people see them."""
-    from playwright.async_api import async_playwright
-
     usual = project_of(AnnotateConfig(demo=True, project=config.out / "usual"))
     mine = Project.create(config.out / "demo", replace(usual.settings, twice=0.4))
     truth, rng = mine.plan.truth, random.Random(config.seed)

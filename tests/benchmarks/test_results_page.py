@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from benchmarks import ablation, ladder, report, run, sb3_parity, speed, train_policy
+from benchmarks import ablation, annotators, ladder, report, run, sb3_parity, speed, train_policy
 from benchmarks.matrix.methods import METHODS
 from benchmarks.matrix.presets import PRESETS
 
@@ -16,6 +16,7 @@ FOLDER = PAGE.with_name("results")
 FILES = sorted(FOLDER.glob("*.md"))
 SETTINGS = {
     "ablation": ablation.AblationConfig,
+    "annotators": annotators.AnnotatorsConfig,
     "ladder": ladder.LadderConfig,
     "report": report.ReportConfig,
     "run": run.RunConfig,

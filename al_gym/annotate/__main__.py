@@ -47,7 +47,7 @@ class AnnotateConfig:
     project: Path | None = None
     """Folder of the project; otherwise ``annotation``, or ``annotation-demo``."""
     root: Path | None = None
-    """Folder of the images, for a new project."""
+    """Folder of the images: of a new project, or where those of one that is there have moved to."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of their keys; otherwise those of the data set."""
     dataset: Literal["Folder", "chestCT", "MedMNIST"] = "Folder"
@@ -173,14 +173,17 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
                 key=True, seed=config.seed,
             ),
         )  # fmt: skip
+    is_there = (folder / SETTINGS).exists()
     if config.root is None:
-        if (folder / SETTINGS).exists():
+        if is_there:
             _refuse(config, DECIDED, f"the project in {folder}")
             return Project(folder)
         raise ValueError(
             "say where the images are, --root my_scans, or which project to go on with, --project; "
             "--demo plays it on generated CT"
         )
+    if is_there and not any(_is_given(config, name) for name in DECIDED):
+        return Project.moved(folder, str(config.root.resolve()))
     return Project.create(
         folder,
         Settings(
@@ -198,9 +201,14 @@ def _refuse(config: AnnotateConfig, names: Sequence[str], decided_by: str) -> No
         ValueError: one of them was given; names it.
     """
     for name in names:
-        if getattr(config, name) != getattr(AnnotateConfig(), name):
+        if _is_given(config, name):
             option = name.replace("_", "-")
             raise ValueError(f"--{option} is decided by {decided_by}: leave it out")
+
+
+def _is_given(config: AnnotateConfig, name: str) -> bool:
+    """Whether an option is another than it would be by itself."""
+    return bool(getattr(config, name) != getattr(AnnotateConfig(), name))
 
 
 def password_of(config: AnnotateConfig) -> str | None:

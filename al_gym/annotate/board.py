@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from al_gym.annotate import export, figure, statistics
+from al_gym.annotate.desk import said
 from al_gym.annotate.project import Project
 from al_gym.annotate.store import Store
 
@@ -70,6 +71,7 @@ class Board:
             self._test_set(curve.points),
             _people(statistics.people(self._store)),
             _agreement(statistics.agreement(self._store, plan.dataset.class_names)),
+            _disagreements(self._store, plan.dataset.class_names),
             _key(statistics.against_key(self._store, plan)) if self.project.settings.key else "",
         ])  # fmt: skip
         self.version += 1
@@ -132,6 +134,17 @@ def _agreement(
     ]
     columns = ["class", "samples", "the same", "Cohen's kappa", "95 % interval"]
     return _table("Agreement of two people", columns, rows)
+
+
+def _disagreements(store: Store, class_names: Sequence[str]) -> str:
+    """The list of those that the page Review settles, by their number in the order of asking."""
+    number = {question.sample: question.position + 1 for question in store.questions()}
+    found = store.disagreements()
+    rows = [
+        [number[sample], ", ".join(said(answer, class_names) for answer in found[sample])]
+        for sample in sorted(found, key=lambda sample: number[sample])
+    ]
+    return _table("To be settled under Review", ["sample", "answers"], rows) if rows else ""
 
 
 def _key(found: tuple[statistics.Right, dict[str, statistics.Right]] | None) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from al_gym.annotate.originals import Original, Originals
 from al_gym.annotate.project import Project
-from al_gym.annotate.store import SKIP, NotSaved, Question, Refused
+from al_gym.annotate.store import SKIP, Answer, NotSaved, Question, Refused
 from al_gym.annotate.trainer import ERROR, TRAINING
 
 logger = logging.getLogger(__name__)
@@ -219,12 +220,14 @@ class Reviewing(Desk):
         if self.current is None:
             return ""
         names = self.project.plan.dataset.class_names
-        said = [
-            f"{each.person}: {'skipped' if each.label == SKIP else names[each.label]}"
-            f"{' (unsure)' if each.unsure else ''}"
-            for each in self.store.disagreements().get(self.current.sample, [])
-        ]
-        return "; ".join(said)
+        answers = self.store.disagreements().get(self.current.sample, [])
+        return "; ".join(said(each, names) for each in answers)
+
+
+def said(answer: Answer, class_names: Sequence[str]) -> str:
+    """Who has given which class."""
+    name = "skipped" if answer.label == SKIP else class_names[answer.label]
+    return f"{answer.person}: {name}{' (unsure)' if answer.unsure else ''}"
 
 
 def _seconds(what: dict[str, Any]) -> float:

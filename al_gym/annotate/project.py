@@ -184,9 +184,22 @@ class Project:
                 )
             return there
         folder.mkdir(0o700, parents=True, exist_ok=True)  # names and answers are not for all
-        with cache.atomic_path(folder / SETTINGS) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+        _write(folder, settings)
         return cls(folder)
+
+    @classmethod
+    def moved(cls, folder: str | Path, root: str) -> "Project":
+        """A project whose images, the same ones, are in another folder than it knows.
+
+        Raises:
+            FileNotFoundError: there is no project, or there are no images.
+            ValueError: they are others.
+        """
+        project = cls(folder)
+        project.settings = replace(project.settings, root=root)
+        _ = project.plan  # before anything is changed
+        _write(project.folder, project.settings)
+        return project
 
     @cached_property
     def plan(self) -> Plan:
@@ -270,6 +283,11 @@ class Project:
 
 def _text(settings: Settings) -> str:
     return json.dumps(plain(asdict(settings)), indent=2)
+
+
+def _write(folder: Path, settings: Settings) -> None:
+    with cache.atomic_path(folder / SETTINGS) as unfinished:
+        unfinished.write_text(_text(settings), encoding="utf-8")
 
 
 def planned(found: ImageDataset, settings: Settings) -> Plan:

@@ -39,3 +39,18 @@ def test_results_that_cannot_be_written_are_said(project, monkeypatch, caplog, e
     said = board.export()
     assert "could NOT be written" in said and "<b>" not in said
     assert "<b>.png" in caplog.text
+
+
+def test_what_is_disputed_is_listed_with_the_answers(project):
+    store = project.store
+    store.ask([Asked(row, "method", 2) for row in (7, 5)], 1, 0)
+    for row in (7, 5):
+        store.answer(row, "Ann", 0, 1.0)
+        store.answer(row, "Ben", 2 if row == 5 else 0, 1.0, unsure=True)
+    board = Board(project)
+    board.refresh()
+    row = '<th scope="row">2</th><td class="n">Ann: dark, Ben: light (unsure)</td>'
+    assert row in board.page and "Agreement of two people" in board.page
+    store.review(5, "Cat", 2, 1.0)
+    board.refresh()
+    assert "To be settled" not in board.page

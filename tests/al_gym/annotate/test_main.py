@@ -44,6 +44,15 @@ def test_a_project_is_begun_and_gone_on_with(tmp_path):
         project_of(AnnotateConfig(demo=True, budget=30))
     with pytest.raises(ValueError, match="say where the images are"):
         project_of(AnnotateConfig(project=tmp_path / "other"))
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    moved = project_of(AnnotateConfig(project=tmp_path / "mine", root=tmp_path / "elsewhere"))
+    assert moved.settings == dataclasses.replace(begun.settings, root=str(tmp_path / "elsewhere"))
+    assert Project(tmp_path / "mine").settings == moved.settings
+    next((tmp_path / "elsewhere").rglob("*.png")).unlink()
+    (tmp_path / "elsewhere").rename(root)
+    with pytest.raises(ValueError, match="holds other images"):
+        project_of(AnnotateConfig(project=tmp_path / "mine", root=root))
+    assert Project(tmp_path / "mine").settings == moved.settings
     with pytest.raises(ValueError, match="is the folder of the images"):
         project_of(dataclasses.replace(config, project=root))
 

@@ -253,7 +253,8 @@ class Trainer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._command = [sys.executable, "-m", "al_gym.annotate.trainer", str(folder)]
+        program = [sys.executable, "-m", "al_gym.annotate.trainer"]
+        self._command = [*program, str(folder), str(os.getpid())]
         self._ending = threading.Event()
         self._process = subprocess.Popen(self._command)
         self._watch = threading.Thread(target=self._keep_up, daemon=True)

@@ -23,6 +23,9 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of the resamples: 95 % lie between."""
 MORE = 50
 """Labels that the outlook is for."""
+FEWEST_OF_OUTLOOK = 15
+"""Test images below which nothing is said of what more labels would bring: one of them more or less
+right moves the curve by more than they would."""
 FEWEST_POINTS = 4
 """Points of the curve below which there is no outlook."""
 FLAT = 0.02
@@ -202,12 +205,12 @@ def outlook(curve: Curve, n_more: int = MORE) -> Outlook | None:
         n_more: labels.
 
     Returns:
-        None: there are too few points.
+        None: there are too few points, or test images.
     """
     last = {point.n_labelled: i for i, point in enumerate(curve.points) if point.n_labelled > 0}
     chosen = [last[n] for n in sorted(last)]
     chosen = chosen[-max(FEWEST_POINTS, -(-len(chosen) // 2)) :]
-    if len(chosen) < FEWEST_POINTS:
+    if len(chosen) < FEWEST_POINTS or curve.points[-1].n_test < FEWEST_OF_OUTLOOK:
         return None
     points = [curve.points[i] for i in chosen]
     n, now = points[-1].n_labelled, points[-1].macro_f1

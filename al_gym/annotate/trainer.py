@@ -204,9 +204,15 @@ def go_on(
 
 
 def main(arguments: list[str]) -> int:
-    """Train for the project of a folder until told to stop; returns the exit status."""
+    """Train for the project of a folder until told to stop; returns the exit status.
+
+    Args:
+        arguments: the folder; perhaps the process that has started this one, with which it ends. It
+            may have gone before Python has come so far, so that asking for it now is too late.
+    """
     project = Project(arguments[0])
-    stop, parent = threading.Event(), os.getppid()
+    stop = threading.Event()
+    parent = int(arguments[1]) if len(arguments) > 1 else os.getppid()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
 

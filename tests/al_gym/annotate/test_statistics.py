@@ -222,9 +222,10 @@ def test_a_flat_curve_is_called_so():
 
 
 def test_few_test_images_never_show_that_a_curve_is_flat():
-    """Four models that predict ten images alike say little of the next."""
+    """Four models that predict fifteen images alike say little of the next, of fewer nothing."""
     n = np.array([40, 60, 80, 100])
-    assert not statistics.outlook(made_curve(n, [0.8] * 4, n_test=10)).is_flat
+    assert statistics.outlook(made_curve(n, [0.8] * 4, n_test=14)) is None
+    assert not statistics.outlook(made_curve(n, [0.8] * 4, n_test=15)).is_flat
 
 
 def test_nobody_is_promised_more_than_perfection():

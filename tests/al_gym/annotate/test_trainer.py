@@ -462,6 +462,15 @@ def test_the_trainer_is_a_process_that_ends_when_it_is_told_to(tmp_path, scans):
     assert_same(project, with_people(project), expected, with_oracle(expected))
 
 
+def test_a_trainer_whose_parent_has_gone_before_it_came_up_ends(tmp_path, scans):
+    """Its parent is another process by then, so that it must be told who it was."""
+    project = make_project(tmp_path / "p", scans)
+    nobody = "4194305"  # no process has such a number
+    command = [sys.executable, "-m", "al_gym.annotate.trainer", str(project.folder), nobody]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    assert not project.store.models()
+
+
 SHELL = ["sh", "-c", '"$@"; true', "sh"]
 """A parent that is not replaced by its child."""
 

@@ -1,5 +1,7 @@
 """Methods in the middle of an episode whose length nobody knows: the annotator skips images."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from al_gym import ActiveLearningEnv, EnvConfig
 from benchmarks.matrix import methods
 from tests.samples import FAST, make_dataset
+
+HEAD = replace(FAST, trainable="head", optimizer="newton", weight_decay=0.1)
 
 
 class Hesitant:
@@ -50,9 +54,8 @@ def test_the_look_ahead_oracle_takes_what_raises_the_test_score_most(monkeypatch
     """Each of a query's images is the best of all that are left, found by a loop of one's own."""
     monkeypatch.setattr("benchmarks.matrix.players.N_TRIED", 10**6)
     dataset = make_dataset()
-    env = ActiveLearningEnv(
-        dataset, EnvConfig(initial_fraction=0.1, query_size=2, budget=0.5), FAST
-    )
+    task = EnvConfig(initial_fraction=0.1, query_size=2, budget=0.5)
+    env = ActiveLearningEnv(dataset, task, HEAD)  # which is trained some three hundred times
     player = methods.find("look-ahead").make(env, 0, {})
     observation, _ = env.reset(seed=0)
     scores, _ = player.agent.predict(observation)

@@ -29,14 +29,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import tyro
-from playwright.async_api import async_playwright
+from playwright.async_api import Error, async_playwright
 
 from al_gym.annotate.__main__ import AnnotateConfig, project_of
 from al_gym.annotate.model import WEIGHTS
 from al_gym.annotate.project import Project, Settings
 from al_gym.annotate.trainer import train
 from al_gym.annotators import OracleAnnotator
-from benchmarks.annotating.robot import Error, Robot, Server, browser_of
+from benchmarks.annotating.robot import Robot, Server, browser_of
 
 Study = Literal["oracle", "kills", "many", "pictures"]
 

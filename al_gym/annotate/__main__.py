@@ -15,6 +15,7 @@ password, and the connection should be encrypted (``--certfile``, ``--keyfile``)
 
 import contextlib
 import getpass
+import importlib.util
 import logging
 import os
 import subprocess
@@ -126,7 +127,7 @@ def main(config: AnnotateConfig) -> int:
 
         print("\n".join(f"wrote {path}" for path in export.write(project)))
         return 0
-    if not importable("nicegui"):
+    if importlib.util.find_spec("nicegui") is None:
         raise ValueError("the page needs the extra: pip install 'al-gym[annotate]'")
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(project.folder.resolve() / ".nicegui"))
     from al_gym.annotate import keys, page
@@ -142,13 +143,6 @@ def main(config: AnnotateConfig) -> int:
         page.serve(site, access, config.port, config.show, **tls)
     print(f"Stopped. All answers are in {project.folder}; the same command goes on.")
     return 0
-
-
-def importable(name: str) -> bool:
-    """Whether a package is there."""
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
 
 
 def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]

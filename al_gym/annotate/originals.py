@@ -16,8 +16,6 @@ from al_gym.data.dataset import ImageDataset
 
 KEPT = 6
 """Decoded samples that are kept: those of the people who label now, and their next."""
-HU = (-1024, 3071)
-"""Values of CT, about."""
 PERCENTILES = (0.5, 99.5)
 """Between which grey values are shown, where nothing else is known of them."""
 
@@ -171,9 +169,7 @@ def of_scan(
         centre: (3,) x, y, z in world mm.
         extent: (3,) full size along x, y, z in mm.
     """
-    pixels = sitk.GetArrayFromImage(scan)
-    if pixels.dtype.kind == "f":  # as ``formats.read`` has them
-        pixels = np.nan_to_num(pixels, copy=False, posinf=0, neginf=0)
+    pixels = formats.plain(sitk.GetArrayFromImage(scan))
     spacing = np.array(scan.GetSpacing())
     box = None
     if centre is not None and extent is not None:

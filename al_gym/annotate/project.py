@@ -225,9 +225,10 @@ class Project:
     @cached_property
     def _ingredients(self) -> tuple[ImageDataset, EnvConfig, ClassifierConfig]:
         return ingredients(
-            self.settings.dataset, "embedded", self.settings.root, None, None, self._keywords()
+            self.settings.dataset, "embedded", self.settings.root, None, None, self._keywords
         )
 
+    @cached_property
     def _keywords(self) -> dict[str, Any]:
         """Those of ``gymnasium.make`` that decide images and classifier."""
         s = self.settings
@@ -256,9 +257,7 @@ class Project:
     def reader_settings(self) -> dict[str, Any]:
         """The data set, and how its files become images: what another file must go through."""
         read = inspect.signature(READERS[self.settings.dataset]).parameters
-        keywords = {
-            k: v for k, v in self._keywords().items() if k in read and k not in NOT_OF_FILES
-        }
+        keywords = {k: v for k, v in self._keywords.items() if k in read and k not in NOT_OF_FILES}
         return {"dataset": self.settings.dataset, "keywords": keywords}
 
     @property

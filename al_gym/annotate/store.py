@@ -251,8 +251,7 @@ class Store:
                 now[sample] = label
             if step <= int(self.fact("corrected") or -1):
                 return here
-            settled = self.settled()
-            changed = {s: settled[s] for s, label in now.items() if settled.get(s, label) != label}
+            changed = self._changed(now)
             self._db.executemany(
                 "INSERT INTO used (step, sample, label) VALUES (?, ?, ?)",
                 [(step, sample, label) for sample, label in changed.items()],
@@ -264,9 +263,12 @@ class Store:
         """Whether ``corrections`` of a step would give something, or have done so."""
         if step <= int(self.fact("corrected") or -1):
             return True
+        return bool(self._changed({sample: label for _, sample, label in self.used()}))
+
+    def _changed(self, now: dict[int, int]) -> dict[int, int]:
+        """Settled labels, by sample, that differ from those with which it was trained last."""
         settled = self.settled()
-        now = {sample: label for _, sample, label in self.used()}
-        return any(settled.get(sample, label) != label for sample, label in now.items())
+        return {s: settled[s] for s, label in now.items() if settled.get(s, label) != label}
 
     def _first_used(self) -> dict[int, int]:
         rows = self._all("SELECT sample, label FROM used ORDER BY id DESC")

@@ -190,7 +190,7 @@ def go_on(
         version = project.store.version()
         if version != seen and not project.store.has_corrections(step):
             seen = version
-        if version != seen:
+        elif version != seen:
             began = time.monotonic()
             if correct(run, project.store, step, retrain=True):
                 _record(project, run, number, time.monotonic() - began)

@@ -102,7 +102,7 @@ def read(path: Path, n_channels: int) -> np.ndarray:
             array = photographs.read(path, kind, n_channels)
         if len(array) > n_channels:
             raise ValueError("it is in colour, other images are grey")
-        return _plain(array)
+        return plain(array)
     except Exception as error:
         raise _refusal(path, error) from error
 
@@ -122,7 +122,7 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
         ValueError: slices that do not make a volume: of other sizes, spacings or orientations, two
             at one place, one missing, a tilted gantry; or one that cannot be decoded. Names a file.
     """
-    return _plain(dicom.stack(_slices(paths)))
+    return plain(dicom.stack(_slices(paths)))
 
 
 def _slices(paths: Sequence[Path]) -> list[dicom.Slice]:
@@ -224,7 +224,7 @@ def _unpacked(start: bytes) -> bytes:
         return b""
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def plain(array: np.ndarray) -> np.ndarray:
     """Integers in this machine's byte order; floats as float32, with 0 for NaN and infinity."""
     if array.dtype.kind != "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,6 +1,5 @@
 """A server of the annotator's page as a process, and programs that answer through a browser."""
 
-import asyncio
 import os
 import shutil
 import socket
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from playwright.async_api import Browser, Error, Page, Playwright
+from playwright.async_api import Browser, Page, Playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """Names of the browser; the one that Playwright would download is not needed."""
@@ -160,13 +159,18 @@ class Robot:
         Raises:
             playwright.async_api.TimeoutError: none comes.
         """
-        found = await self.page.wait_for_function(
+        found = await self._once(
             "besides => { const v = document.querySelector('.viewer[data-ready=true]');"
             " return v && v.dataset.row !== String(besides) ? v.dataset.row : false; }",
-            arg=besides,
-            timeout=patience * 1000,
+            besides,
+            patience,
         )
-        return int(await found.json_value())
+        return int(found)
+
+    async def _once(self, condition: str, argument: Any, patience: float = PATIENCE) -> str:
+        """What a function of JavaScript says of the page, as soon as it is something true."""
+        found = await self.page.wait_for_function(condition, arg=argument, timeout=patience * 1000)
+        return str(await found.json_value())
 
     async def press(self, key: str) -> None:
         """A key."""
@@ -174,13 +178,12 @@ class Robot:
 
     async def said(self, text: str, patience: float = PATIENCE) -> str:
         """The message on the page, as soon as it begins with ``text``."""
-        found = await self.page.wait_for_function(
+        return await self._once(
             "text => { const m = document.querySelector('.message');"
             " return m && m.innerText.startsWith(text) ? m.innerText : false; }",
-            arg=text,
-            timeout=patience * 1000,
+            text,
+            patience,
         )
-        return str(await found.json_value())
 
     async def answer(self, row: int, label: int) -> bool:
         """Answer the sample on the screen by key, and wait until the page has taken it.
@@ -189,24 +192,10 @@ class Robot:
             Whether the page says that it is saved; otherwise another had it.
         """
         await self.press(str(label + 1) if label >= 0 else "s")
-        found = await self.page.wait_for_function(
+        said = await self._once(
             "row => { const v = document.querySelector('.viewer');"
             " const m = document.querySelector('.message');"
             " return v && v.dataset.row !== String(row) ? m.innerText : false; }",
-            arg=row,
-            timeout=PATIENCE * 1000,
+            row,
         )
-        return str(await found.json_value()).startswith("Saved")
-
-
-async def reachable(server: Server) -> None:
-    """Wait until the server answers again."""
-    while True:
-        try:
-            await asyncio.to_thread(lambda: urllib.request.urlopen(f"{server.url}/login").close())
-            return
-        except OSError:
-            await asyncio.sleep(0.1)
-
-
-__all__ = ["Error", "Robot", "Server", "browser_of", "browser_path", "free_port", "reachable"]
+        return said.startswith("Saved")

@@ -28,15 +28,17 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 import tyro
 from playwright.async_api import Error, async_playwright
 
+from al_gym.annotate import guide
 from al_gym.annotate.__main__ import AnnotateConfig, project_of
 from al_gym.annotate.model import WEIGHTS
 from al_gym.annotate.project import Project, Settings
 from al_gym.annotate.trainer import train
 from al_gym.annotators import OracleAnnotator
-from benchmarks.annotating.robot import Robot, Server, browser_of
+from benchmarks.annotating.robot import THREADS, Robot, Server, browser_of
 
 Study = Literal["oracle", "kills", "many", "pictures"]
 
@@ -118,6 +120,7 @@ async def as_an_oracle(config: AnnotatorsConfig) -> tuple[Row, bool]:
             while len(mine.store.models()) <= mine.plan.n_queries:
                 await asyncio.sleep(0.1)  # the last model is trained
     other = project(config, "oracle-in-place", budget=200)
+    torch.set_num_threads(THREADS)  # sums of floats depend on it in their last bit
     pool = train(other, OracleAnnotator(truth), say=lambda _: None).episode.pool
     learned = list(zip(pool.labelled.tolist(), pool.labels.tolist(), strict=True))
     same = (
@@ -245,6 +248,7 @@ async def pictures(config: AnnotatorsConfig) -> tuple[Row, bool]:
     """The pages as people see them."""
     usual = project_of(AnnotateConfig(demo=True, project=config.out / "usual"))
     mine = Project.create(config.out / "demo", replace(usual.settings, twice=0.4))
+    guide.write_demo(mine.folder)
     truth, rng = mine.plan.truth, random.Random(config.seed)
     looks: dict[str, tuple[str, dict[str, Any]]] = {
         "label": ("/", {"viewport": {"width": 1440, "height": 900}}),

@@ -152,6 +152,7 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
         ValueError: neither images nor a project, or a project of other settings.
         FileNotFoundError: no such project.
     """
+    from al_gym.annotate import guide
     from al_gym.annotate.project import SETTINGS, Project, Settings
     from al_gym.config import parsed_setting
     from al_gym.data import phantoms
@@ -160,13 +161,16 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
     if config.demo:
         _refuse(config, [name for name in DECIDED if name not in ("method", "seed")], "the demo")
         root = phantoms.folder("chestCT", 40, 0)
-        return Project.create(
+        project = Project.create(
             folder,
             Settings(
                 str(root), "chestCT", method=config.method, query_size=5, budget=60, audit=0.25,
                 key=True, seed=config.seed,
             ),
         )  # fmt: skip
+        if not (folder / guide.FOLDER).exists():
+            guide.write_demo(folder)
+        return project
     is_there = (folder / SETTINGS).exists()
     if config.root is None:
         if is_there:

@@ -36,6 +36,8 @@ class Board:
         self.version = 0
         self.curve = self.outlook = ""
         self.page = "<h1>Progress</h1><p>Nothing has been answered yet.</p>"
+        self._curve = statistics.NOTHING
+        self._curve_of: Any = None
         self._version_seen: Any = None
         self._seen: Any = None
         self._store: Store | None = None
@@ -62,7 +64,11 @@ class Board:
             return  # somebody has looked at a sample
         self._seen = said
         plan = self.project.plan
-        curve = statistics.curve(self._store, plan)
+        is_over = len({each.sample for each in said[0]}) >= self.project.settings.budget
+        if (of := (said[1], is_over and said[0])) != self._curve_of:
+            # between models it stays as it is: its growth would tell which samples are of the test
+            self._curve, self._curve_of = statistics.curve(self._store, plan), of
+        curve = self._curve
         outlook = statistics.outlook(curve)
         self.curve = figure.svg(curve.points) if curve.points else ""
         self.outlook = outlook.sentence if outlook else ""
@@ -72,7 +78,7 @@ class Board:
             _people(statistics.people(self._store)),
             _agreement(statistics.agreement(self._store, plan.dataset.class_names)),
             _disagreements(self._store, plan.dataset.class_names),
-            _key(statistics.against_key(self._store, plan)) if self.project.settings.key else "",
+            self._key(is_over),
         ])  # fmt: skip
         self.version += 1
 
@@ -84,7 +90,25 @@ class Board:
             logger.error("the results could not be written: %s", error)
             return f"The results could NOT be written: {html.escape(type(error).__name__)}. {WHERE}"
         names = ", ".join(html.escape(path.name) for path in written)
-        return f"Written to the project's folder: {names}."
+        folder = html.escape(str(self.project.folder.resolve()))
+        return f"Written to the folder {folder} of the machine that runs this: {names}."
+
+    def _key(self, is_over: bool) -> str:
+        """The labels beside the answer key; which ones differ is told when all are given."""
+        if not self.project.settings.key or self._store is None:
+            return ""
+        plan = self.project.plan
+        names = plan.dataset.class_names
+        told = _right(statistics.against_key(self._store, plan))
+        if not is_over:
+            return told + "<p>Which ones differ is told when all samples are answered.</p>"
+        rows = [
+            [each.number, names[each.label], names[each.truth]]
+            for each in statistics.differing(self._store, plan)
+        ]
+        return told + (
+            _table("Labels that differ", ["sample", "answer", "key"], rows) if rows else ""
+        )
 
     def _test_set(self, points: Sequence[statistics.Point]) -> str:
         """How good the classifier is, and on what that is measured."""
@@ -94,7 +118,8 @@ class Board:
         else:
             what = (
                 f"a test set: {len(plan.audit)} of the {settings.budget} samples, drawn at random "
-                "before the method had a say. The classifier never learns from them"
+                "before the method had a say. The classifier never learns from them. Their classes "
+                "are people's answers: where these are wrong, so is the curve"
             )
         told = f"<p>The curve is measured on {what}.</p>"
         if not points:
@@ -113,7 +138,7 @@ def _people(people: Sequence[statistics.Person]) -> str:
         [each.name, each.n_answers, _number(each.seconds, ".1f"), _number(each.skipped, ".0%")]
         for each in people
     ]
-    return _table("People", ["name", "answers", "seconds each", "skipped"], rows)
+    return _table("People", ["name", "answers", "seconds (median)", "skipped"], rows)
 
 
 def _agreement(
@@ -147,24 +172,28 @@ def _disagreements(store: Store, class_names: Sequence[str]) -> str:
     return _table("To be settled under Review", ["sample", "answers"], rows) if rows else ""
 
 
-def _key(found: tuple[statistics.Right, dict[str, statistics.Right]] | None) -> str:
+def _right(found: tuple[statistics.Right, dict[str, statistics.Right]] | None) -> str:
     if found is None:
         return ""
     overall, by_class = found
     rows = [
-        [name, each.n, f"{each.share:.0%}"]
+        [name, each.n, each.n_right, f"{each.share:.0%}"]
         for name, each in {"all classes": overall, **by_class}.items()
     ]
-    return _table("Beside the answer key", ["class", "samples", "right"], rows)
+    return _table("Beside the answer key", ["class", "samples", "right", "share"], rows)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table; numbers, and what begins like one, stand at the right."""
+
+    def cell(value: object) -> str:
+        text = str(value)
+        right = ' class="n"' if text[:1] in "-0123456789" else ""
+        return f"<td{right}>{html.escape(text)}</td>"
+
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     body = "".join(
-        f'<tr><th scope="row">{html.escape(str(first))}</th>'
-        + "".join(f'<td class="n">{html.escape(str(cell))}</td>' for cell in others)
-        + "</tr>"
+        f'<tr><th scope="row">{html.escape(str(first))}</th>' + "".join(map(cell, others)) + "</tr>"
         for first, *others in rows
     )
     return (

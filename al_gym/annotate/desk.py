@@ -15,8 +15,10 @@ from al_gym.annotate.store import SKIP, Answer, NotSaved, Question, Refused
 from al_gym.annotate.trainer import ERROR, TRAINING
 
 logger = logging.getLogger(__name__)
-FIELD_OF_VIEW = 140.0
-"""mm of a volume around a lesion's box that are in sight at first."""
+FIELD_OF_VIEW = (50.0, 140.0)
+"""mm of a volume around a lesion's box that are in sight at first, least and most."""
+BOX_SHARE = 1 / 5
+"""Of what is in sight, that a box takes up at least, where the least allows for it."""
 UNREADABLE = (
     "The file of this sample cannot be read. Skip it: it is then asked about no more. "
     "(What is wrong is said where the program was started.)"
@@ -108,8 +110,10 @@ class Desk:
         seconds = _seconds(what)
         unsure = bool(what.get("unsure")) and label != SKIP
         self.store.answer(row, self.person, label, seconds, unsure)
-        said = "skipped" if label == SKIP else names[label]
-        text = f"Saved: {said}{' (unsure)' if unsure else ''}."
+        text = f"Saved: {'no class, as skipped' if label == SKIP else names[label]}."
+        if unsure:
+            second = len(self.store.people()) > 1
+            text += f" A second person is asked{'' if second else ', as soon as there is one'}."
         self.message = Message(text + self._opinion(self.current))
         self.advance()
 
@@ -161,11 +165,15 @@ class Desk:
         """Which model has chosen the sample in front of the person."""
         if self.current is None:
             return ""
-        if self.current.model is None:
-            return "A first sample, before there is a model."
         training = self.store.fact(TRAINING)
-        busy = f" Model {training} is being trained meanwhile." if training else ""
-        return f"Asked with model {self.current.model}.{busy}"
+        busy = " The next one is being trained meanwhile." if training else ""
+        if self.current.model is None:
+            return f"One of the first samples, before there is a classifier.{busy}"
+        learned = {number: n for number, n, *_ in self.store.models()}
+        if self.current.model not in learned:  # it has chosen, and is being noted
+            return f"Chosen by the newest classifier.{busy}"
+        n_labels = learned[self.current.model]
+        return f"Chosen by the classifier that has learned from {n_labels} labels.{busy}"
 
     def progress(self) -> dict[str, Any]:
         """How far all people are, and this one's pace."""
@@ -175,7 +183,7 @@ class Desk:
         own = [each.seconds for each in answers if each.person == self.person]
         text = f"{done} of {wanted} samples answered, {wanted - done} left."
         if own:
-            text += f" You: {len(own)}, {np.median(own):.1f} s each."
+            text += f" You: {len(own)}, typically {np.median(own):.1f} s each."
         return {"wanted": wanted, "done": done, "text": text}
 
 
@@ -240,8 +248,10 @@ def described(row: int, original: Original) -> dict[str, Any]:
     shape = list(original.pixels.shape if original.is_volume else original.pixels.shape[:2])
     zoom = 1.0
     if original.box is not None:
-        extent = max(original.pixels.shape[1] * original.spacing[1], 1.0)
-        zoom = float(np.clip(extent / FIELD_OF_VIEW, 1, 8))
+        sides = [(b - a) * mm for (a, b), mm in zip(original.box, original.spacing, strict=True)]
+        in_sight = np.clip(max(sides[1:]) / BOX_SHARE, *FIELD_OF_VIEW)
+        whole = original.pixels.shape[1] * original.spacing[1]
+        zoom = float(np.clip(whole / in_sight, 1, 8))
     return {
         "row": row,
         "volume": original.is_volume,
@@ -252,6 +262,7 @@ def described(row: int, original: Original) -> dict[str, Any]:
         "window": list(original.window),
         "box": None if original.box is None else [list(side) for side in original.box],
         "zoom": zoom,
+        "oriented": original.is_oriented,
         "problem": None,
     }
 

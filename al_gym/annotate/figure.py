@@ -43,5 +43,5 @@ def svg(points: Sequence[Point]) -> str:
         f'<text x="{LEFT}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">0</text>'
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - BOTTOM + 14}" text-anchor="end">{most}</text>'
         f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">'
-        f"macro F1 over labels, {n_test} test images</text></svg>"
+        f"labels learned from; macro F1 on {n_test} test images</text></svg>"
     )

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from al_gym.names import hint
 
 ACTIONS = {
-    "unsure": ("u", "the next answer is unsure: a second person will be asked"),
+    "unsure": ("u", "the next answer is unsure: a second person is asked, if there is one"),
     "skip": ("s", "skip: it cannot be told"),
     "undo": ("z", "undo the last answer, as often as you like"),
     "help": ("?", "this table"),
-    "up": ("ArrowUp", "next slice of the plane with the bright frame"),
-    "down": ("ArrowDown", "the slice before"),
+    "up": ("ArrowUp", "a slice towards head, back or left, of the plane with the bright frame"),
+    "down": ("ArrowDown", "a slice towards feet, front or right"),
     "left": ("ArrowLeft", "the plane before"),
     "right": ("ArrowRight", "the next plane"),
     "window": ("w", "next window: lung, mediastinum, bone, your own"),

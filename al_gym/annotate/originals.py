@@ -36,6 +36,8 @@ class Original:
     """Whether values are Hounsfield units, as far as can be told."""
     is_volume: bool
     """Whether it has three planes to look at."""
+    is_oriented: bool = False
+    """Whether it is known where head, front and right are, and what a voxel measures."""
 
     @property
     def centre(self) -> tuple[int, ...]:
@@ -178,7 +180,7 @@ def of_scan(
         box = tuple((float(a), float(b)) for a, b in zip(low[::-1], high[::-1], strict=True))
     is_ct = pixels.dtype.kind == "i" and pixels.min() <= -500
     z, y, x = spacing[::-1].tolist()
-    return Original(pixels, (z, y, x), box, _window(pixels, is_ct), is_ct, True)
+    return Original(pixels, (z, y, x), box, _window(pixels, is_ct), is_ct, True, True)
 
 
 def _window(pixels: np.ndarray, is_ct: bool) -> tuple[float, float]:

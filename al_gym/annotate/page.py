@@ -23,7 +23,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from al_gym.annotate import keys, server
+from al_gym.annotate import guide, keys, server
 from al_gym.annotate.board import Board
 from al_gym.annotate.desk import Desk, Reviewing, view
 from al_gym.annotate.originals import Originals, plane
@@ -66,10 +66,17 @@ class Site:
     shows_files: bool = False
     board: Board = field(init=False)
     """Curve, agreement and pace, computed once for all pages."""
+    entries: tuple[guide.Entry, ...] = field(init=False)
+    """What the classes look like."""
 
     def __post_init__(self) -> None:
-        """Begin without numbers."""
+        """Begin without numbers.
+
+        Raises:
+            ValueError: the project's guide cannot be read; names the file.
+        """
         self.board = Board(self.project)
+        self.entries = guide.read(self.project.folder, self.project.plan.dataset.class_names)
 
     @property
     def title(self) -> str:
@@ -97,6 +104,8 @@ def build(site: Site, access: Access, *, tls: bool = False) -> None:
     core.sio.eio.cors_allowed_origins = None  # its own host alone, as the guard has it
     server.add_login(app.add_route, access, site.title, site.project.store.join)
     app.add_route("/slices/{row:int}/{axis:int}/{index:int}", slices(site), methods=["GET"])
+    app.add_route("/values/{row:int}/{z:int}/{y:int}/{x:int}", values(site), methods=["GET"])
+    app.add_route("/guide/{label:int}", pictures(site), methods=["GET"])
     sessions = access.sessions
     ui.page("/", title=site.title, dark=None)(labelling(site, sessions))
     ui.page("/review", title=f"Review - {site.title}", dark=None)(reviewing(site, sessions))
@@ -136,6 +145,36 @@ def slices(site: Site) -> Callable[[Request], Response]:
         content, kind = encoded(pixels)
         headers = {"cache-control": "no-store"}  # on no disk, and gone with the page
         return Response(content, media_type=kind, headers=headers)
+
+    return get
+
+
+def values(site: Site) -> Callable[[Request], Response]:
+    """The endpoint of single voxels of volumes: /values/ROW/Z/Y/X, as text."""
+
+    def get(request: Request) -> Response:
+        row, *at = (request.path_params[name] for name in ("row", "z", "y", "x"))
+        try:
+            original = site.originals[row]
+            if not original.is_volume:
+                raise KeyError("an image")
+            value = original.pixels[tuple(at)]
+        except (LookupError, ValueError, OSError, RuntimeError) as error:
+            logger.warning("voxel %s of sample %d: %s", at, row, error)
+            return PlainTextResponse("there is no such voxel", 404)
+        return PlainTextResponse(f"{value:.4g}" if value.dtype.kind == "f" else str(value))
+
+    return get
+
+
+def pictures(site: Site) -> Callable[[Request], Response]:
+    """The endpoint of the guide's pictures: /guide/CLASS."""
+
+    def get(request: Request) -> Response:
+        label = request.path_params["label"]
+        if label >= len(site.entries) or not site.entries[label].picture:
+            return PlainTextResponse("there is no such picture", 404)
+        return Response(site.entries[label].picture, media_type="image/png")
 
     return get
 
@@ -233,6 +272,7 @@ def station(site: Site, desk: Desk, client: Client, session: Session) -> None:
             classes=list(names),
             keys=site.keys,
             key_table=keys.table(site.keys, names),
+            guide=[{"text": each.text, "picture": bool(each.picture)} for each in site.entries],
             review=isinstance(desk, Reviewing),
             waiting="The sample is being loaded.",
         )

@@ -8,6 +8,32 @@ const PLANES = ["Axial", "Coronal", "Sagittal"];
 // plane -> [axis down the picture, axis along it]; coronal and sagittal have the head above
 const AXES = [[1, 2], [0, 2], [0, 1]];
 const PRESETS = { Lung: [-1000, 400], Mediastinum: [-160, 240], Bone: [-450, 1050] };
+// what lies at the edges of a plane, where the volume's axes are known
+const SIDES = [
+  { top: "A", bottom: "P", left: "R", right: "L" },
+  { top: "H", bottom: "F", left: "R", right: "L" },
+  { top: "H", bottom: "F", left: "A", right: "P" },
+];
+const MOUSE = {
+  volume: [
+    ["wheel", "slices, as the arrows up and down; with Ctrl: zoom"],
+    ["click, drag", "move the cross-hair"],
+    ["right drag", "own window, also with Shift: across for contrast, down for brightness"],
+  ],
+  image: [
+    ["wheel", "zoom"],
+    ["drag", "move the image"],
+    ["right drag", "own window, also with Shift: across for contrast, down for brightness"],
+  ],
+};
+// how somebody likes to look at samples, kept for as long as the browser's tab is open
+const HABITS = { preset: "", own: null, inverted: false, box: true, cross: true, closer: 1 };
+function remembered() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem("view")) || {};
+    return Object.fromEntries(Object.keys(HABITS).map((name) => [name, kept[name] ?? HABITS[name]]));
+  } catch { return { ...HABITS }; }
+}
 const TYPED = ["INPUT", "TEXTAREA", "SELECT"];
 
 export default {
@@ -22,18 +48,25 @@ export default {
             <figure v-for="plane in planes" :key="plane" :class="{ active: plane === active }">
               <div class="frame" :ref="'frame' + plane" @wheel.prevent="onWheel($event, plane)"
                    @pointerdown="onDown($event, plane)" @pointermove="onMove($event, plane)"
-                   @pointerup="onUp" @pointercancel="onUp" @contextmenu.prevent>
+                   @pointerup="onUp" @pointercancel="onUp" @pointerleave="value = ''"
+                   @contextmenu.prevent>
                 <div class="sheet" :style="sheetStyle(plane)">
                   <img :src="shown[plane]" :style="imageStyle" draggable="false"
                        :alt="altOf(plane)" @load="onLoad(plane)" @error="onError(plane)">
                   <svg v-if="sample.volume" :viewBox="viewBox(plane)" preserveAspectRatio="none"
                        aria-hidden="true">
                     <g v-if="cross" class="cross">
-                      <line v-bind="line(plane, 0)"/><line v-bind="line(plane, 1)"/>
+                      <line v-for="(ends, i) in lines(plane)" :key="i" v-bind="ends"/>
                     </g>
                     <rect v-if="box && inBox(plane)" class="box" v-bind="rect(plane)"/>
                   </svg>
                 </div>
+                <template v-if="sample.oriented">
+                  <span v-for="(mark, side) in sides[plane]" :key="side" :class="['mark', 'at-' + side]"
+                        aria-hidden="true">{{ mark }}</span>
+                  <span class="scale" :style="{ width: scale(plane).pixels + 'px' }"
+                        aria-hidden="true">{{ scale(plane).mm }} mm</span>
+                </template>
               </div>
               <figcaption v-if="sample.volume">
                 <span>{{ names[plane] }} {{ at[plane] + 1 }} / {{ sample.shape[plane] }}</span>
@@ -56,16 +89,23 @@ export default {
             <button type="button" aria-label="Zoom in" @click="zoomBy(1.25)">+</button>
             <button type="button" @click="home">Reset</button>
             <button v-if="sample.box" type="button" :aria-pressed="box" @click="box = !box">Box</button>
+            <button v-if="sample.volume" type="button" :aria-pressed="cross" @click="cross = !cross">
+              Cross-hair</button>
+            <span v-if="sample.volume" class="value">{{ value }}</span>
           </div>
         </template>
       </section>
-      <section class="answers" aria-label="Answer">
+      <section class="answers" aria-label="Answer" @click="unfocus">
+        <h2 v-if="sample && !sample.problem" class="question">{{ sample.box
+          ? "Which of these is the lesion in the yellow box?" : "Which of these is it?" }}</h2>
         <p class="what" v-if="note">{{ note }}</p>
-        <div class="classes">
+        <div v-if="sample || !review" class="classes">
           <button v-for="(name, i) in classes" :key="i" type="button" class="class"
                   :disabled="!ready" :aria-keyshortcuts="keyOf('class' + (i + 1))"
                   @click="answer(i)"><kbd v-if="keyOf('class' + (i + 1))">{{ keyOf('class' + (i + 1)) }}</kbd>
-            {{ name }}</button>
+            {{ name }}<template v-if="guide && guide[i]">
+              <small v-if="guide[i].text">{{ guide[i].text }}</small>
+              <img v-if="guide[i].picture" :src="'/guide/' + i" alt=""></template></button>
         </div>
         <div class="others">
           <button v-if="!review" type="button" :aria-pressed="unsure" :disabled="!ready"
@@ -81,6 +121,8 @@ export default {
         </div>
         <p :class="['message', alarming ? 'alarming' : '']" :role="alarming ? 'alert' : 'status'"
            aria-live="polite">{{ message }}</p>
+        <p v-if="away" class="alarming" role="alert">The program cannot be reached: it has ended, or
+          the network has. What is saved is safe; when it runs again this page goes on.</p>
         <div class="progress" v-if="progress">
           <progress :max="progress.wanted" :value="progress.done" aria-label="Answered"></progress>
           <p>{{ progress.text }}</p>
@@ -90,7 +132,7 @@ export default {
       </section>
       <dialog ref="dialog" aria-label="Keys">
         <h2>Keys</h2>
-        <table><tbody><tr v-for="[key, what] in keyTable" :key="key + what">
+        <table><tbody><tr v-for="[key, what] in [...keyTable, ...mouse]" :key="key + what">
           <th scope="row"><kbd>{{ key }}</kbd></th><td>{{ what }}</td></tr></tbody></table>
         <form method="dialog"><button autofocus>Close</button></form>
       </dialog>
@@ -98,17 +140,19 @@ export default {
   props: {
     sample: Object, upcoming: Object, classes: Array, keys: Object, key_table: Array,
     waiting: String, note: String, message: String, alarming: Boolean, progress: Object,
-    curve: String, outlook: String, review: Boolean,
+    curve: String, outlook: String, review: Boolean, guide: Array,
   },
   data: () => ({
-    names: PLANES, at: [0, 0, 0], active: 0, zoom: 1, low: 0, high: 255, preset: "", own: null,
-    inverted: false, box: true, cross: true, unsure: false, shown: {}, loaded: {}, wanted: {},
-    busy: {}, frames: {}, dragging: null, since: 0,
+    names: PLANES, sides: SIDES, at: [0, 0, 0], active: 0, zoom: 1, low: 0, high: 255, value: "",
+    unsure: false, shown: {}, loaded: {}, wanted: {}, busy: {}, frames: {}, dragging: null, since: 0,
+    away: false, ...remembered(),
   }),
   computed: {
     planes() { return this.sample && this.sample.volume ? [0, 1, 2] : [0]; },
     presets() { return PRESETS; },
     keyTable() { return this.key_table || []; },
+    mouse() { return this.sample ? MOUSE[this.sample.volume ? "volume" : "image"] : []; },
+    habits() { return Object.fromEntries(Object.keys(HABITS).map((name) => [name, this[name]])); },
     ready() { return Boolean(this.sample) && !this.sample.problem && this.planes.every((p) => this.loaded[p]); },
     imageStyle() {
       const small = this.sample && Math.max(...this.sample.shape.slice(-2)) <= 96;
@@ -120,16 +164,19 @@ export default {
       if (!now || !before || now.row !== before.row || now.problem !== before.problem) this.begin();
     },
     upcoming() { this.preload(); },
+    habits(now) { sessionStorage.setItem("view", JSON.stringify(now)); },
   },
   mounted() {
     document.addEventListener("keydown", this.onKey);
     this.observer = new ResizeObserver(() => this.measure());
     this.observer.observe(this.$refs.viewer);
+    this.looking = setInterval(() => { this.away = Boolean(window.socket) && !window.socket.connected; }, 1000);
     this.begin();
   },
   unmounted() {
     document.removeEventListener("keydown", this.onKey);
     this.observer.disconnect();
+    clearInterval(this.looking);
   },
   methods: {
     // --- a sample comes ---
@@ -142,10 +189,11 @@ export default {
       this.shown = {};
       if (!this.sample || this.sample.problem) return;
       this.at = [...this.sample.centre];
-      this.zoom = this.sample.zoom || 1;
-      const usual = this.sample.ct ? this.preset || "Lung" : "Own";
-      if (this.sample.ct) this.choose(usual, false);
-      else [this.low, this.high, this.preset] = [...this.sample.window, ""];
+      this.value = "";
+      this.fit();
+      const { ct, window } = this.sample;
+      const ownFits = window[0] === 0 && window[1] === 255; // as all have the same greys
+      this.choose(ct ? this.preset || "Lung" : ownFits && this.preset === "Own" ? "Own" : "", false);
       this.refresh();
       this.$nextTick(this.measure);
       this.preload();
@@ -228,12 +276,31 @@ export default {
       return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, value + "px"]));
     },
     viewBox(plane) { const [d, a] = AXES[plane]; return `0 0 ${this.sample.shape[a]} ${this.sample.shape[d]}`; },
-    line(plane, which) {
+    lines(plane) { // of the cross-hair, open around what it points at
       const [d, a] = AXES[plane];
-      const [rows, columns] = [this.sample.shape[d], this.sample.shape[a]];
-      const [y, x] = this.place(plane);
-      return which ? { x1: x * columns, x2: x * columns, y1: 0, y2: rows }
-                   : { x1: 0, x2: columns, y1: y * rows, y2: y * rows };
+      const { height, width } = this.sheet(plane);
+      const size = [this.sample.shape[d], this.sample.shape[a]];
+      const at = this.place(plane).map((part, i) => part * size[i]);
+      const open = at.map((v, i) => { // 16 pixels on each side, and the box where it is within
+        const room = (16 * size[i]) / ([height, width][i] || 1);
+        const box = this.sample.box && this.inBox(plane) ? this.rect(plane) : null;
+        const [low, length] = box ? [[box.y, box.height], [box.x, box.width]][i] : [v, 0];
+        const near = v >= low && v <= low + length;
+        return near ? [Math.min(v, low) - room, Math.max(v, low + length) + room] : [v - room, v + room];
+      });
+      const ends = (i) => [[0, Math.max(0, open[i][0])], [Math.min(size[i], open[i][1]), size[i]]];
+      return [
+        ...ends(1).map(([x1, x2]) => ({ x1, x2, y1: at[0], y2: at[0] })),
+        ...ends(0).map(([y1, y2]) => ({ x1: at[1], x2: at[1], y1, y2 })),
+      ];
+    },
+    scale(plane) { // a round length in mm of about a fifth of the plane, and what it is on the screen
+      const mm = this.size(plane)[1];
+      const { width } = this.sheet(plane);
+      const room = (this.frames[plane] || [0, 0])[1] / 5;
+      const fits = [1, 2, 5, 10, 20, 50, 100, 200].filter((each) => (each * width) / mm <= Math.max(room, 40));
+      const chosen = fits.length ? fits[fits.length - 1] : 1;
+      return { mm: chosen, pixels: (chosen * width) / mm };
     },
     inBox(plane) {
       if (!this.sample.box) return false;
@@ -255,7 +322,7 @@ export default {
     onWheel(event, plane) {
       this.active = plane;
       if (!this.sample.volume || event.ctrlKey) this.zoomBy(event.deltaY < 0 ? 1.1 : 1 / 1.1);
-      else this.move(plane, Math.sign(event.deltaY));
+      else this.move(plane, -Math.sign(event.deltaY)); // as the arrows: up is towards the head
     },
     onDown(event, plane) {
       this.active = plane;
@@ -266,6 +333,7 @@ export default {
     },
     onMove(event, plane) {
       const drag = this.dragging;
+      if (this.sample.volume) this.read(this.voxel(event, plane));
       if (!drag || drag.plane !== plane) return;
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       [drag.x, drag.y] = [event.clientX, event.clientY];
@@ -274,15 +342,33 @@ export default {
       else this.pan(dx, dy);
     },
     onUp() { this.dragging = null; },
-    point(event, plane) {
+    voxel(event, plane) { // under the pointer
       const frame = this.frameOf(plane).getBoundingClientRect();
       const sheet = this.sheet(plane);
       const y = (event.clientY - frame.top - sheet.top) / sheet.height;
       const x = (event.clientX - frame.left - sheet.left) / sheet.width;
       const [d, a] = AXES[plane];
-      this.set(d, Math.floor((plane > 0 ? 1 - y : y) * this.sample.shape[d]));
-      this.set(a, Math.floor(x * this.sample.shape[a]));
+      const found = [...this.at];
+      found[d] = Math.floor((plane > 0 ? 1 - y : y) * this.sample.shape[d]);
+      found[a] = Math.floor(x * this.sample.shape[a]);
+      return found;
+    },
+    point(event, plane) {
+      this.voxel(event, plane).forEach((value, axis) => this.set(axis, value));
       this.refresh();
+    },
+    async read(at) { // its value; one question is on its way at a time, and the last counts
+      this.asked = at;
+      if (this.reading) return;
+      this.reading = true;
+      const { row, ct, shape } = this.sample;
+      if (at.every((v, i) => v >= 0 && v < shape[i])) {
+        const answer = await fetch(`/values/${row}/${at.join("/")}`).catch(() => null);
+        const found = answer && answer.ok ? await answer.text() : "";
+        if (this.sample && this.sample.row === row) this.value = found && found + (ct ? " HU" : "");
+      } else this.value = "";
+      this.reading = false;
+      if (this.asked !== at && this.sample) this.read(this.asked);
     },
     pan(dx, dy) {
       const sheet = this.sheet(0);
@@ -294,8 +380,18 @@ export default {
       this.at[axis] = Math.min(this.sample.shape[axis] - 1, Math.max(0, value));
     },
     move(plane, by) { this.set(plane, this.at[plane] + by); this.refresh(); },
-    zoomBy(factor) { this.zoom = Math.min(20, Math.max(1, this.zoom * factor)); },
-    home() { this.at = [...this.sample.centre]; this.zoom = this.sample.zoom || 1; this.choose(this.sample.ct ? "Lung" : "", true); },
+    fit() { this.zoom = Math.min(20, Math.max(1, this.sample.zoom * this.closer)); },
+    zoomBy(factor) { // closer than is usual, for the samples that come too
+      this.closer *= factor;
+      this.fit();
+      this.closer = this.zoom / this.sample.zoom;
+    },
+    home() {
+      this.at = [...this.sample.centre];
+      this.closer = 1;
+      this.fit();
+      this.choose(this.sample.ct ? "Lung" : "", true);
+    },
     // --- windows ---
     choose(name, now = true) {
       this.preset = name;
@@ -330,6 +426,10 @@ export default {
     },
     undo() { this.act({ act: "undo" }); },
     help() { this.$refs.dialog.showModal(); },
+    unfocus(event) { // by the mouse: a ring would look as if the button had been chosen
+      const button = event.detail > 0 && event.target.closest("button");
+      if (button) button.blur();
+    },
     keyOf(action) { return (this.keys || {})[action] || ""; },
     onKey(event) {
       if (event.ctrlKey || event.altKey || event.metaKey || this.$refs.dialog.open) return;

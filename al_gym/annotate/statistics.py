@@ -65,6 +65,10 @@ class Curve:
     """(P, R) float64, macro F1 on R resamples of the test images, the same ones for every model."""
 
 
+NOTHING = Curve((), np.zeros((0, RESAMPLES)))
+"""Before there are enough test images."""
+
+
 def curve(store: Store, plan: "Plan", n_resamples: int = RESAMPLES, seed: int = 0) -> Curve:
     """The learning curve on the test images that have a class by now.
 
@@ -174,11 +178,13 @@ class Outlook:
     """Lower end of its 95 % interval, as far as the choice of test images goes."""
     high: float
     """Upper end."""
+    last_step: float = 0.0
+    """What macro F1 has grown by with the last query."""
 
     @property
     def is_flat(self) -> bool:
-        """Whether a gain worth the work is improbable."""
-        return self.high < FLAT
+        """Whether a gain worth the work is improbable, and the last query brought none either."""
+        return self.high < FLAT and self.last_step < FLAT
 
     @property
     def sentence(self) -> str:
@@ -187,7 +193,7 @@ class Outlook:
             f"{self.n_more} more labels would probably change macro F1 by {_signed(self.gain)} "
             f"({_signed(self.low)} to {_signed(self.high)})."
         )
-        if self.high < 0:
+        if self.high < 0 and self.is_flat:
             return f"The curve no longer rises: {change}"
         return f"The curve has become flat: {change}" if self.is_flat else change
 
@@ -223,7 +229,8 @@ def outlook(curve: Curve, n_more: int = MORE) -> Outlook | None:
     least = float(weights[-1]) / points[-1].n_test
     bounds = -now, 1 - now
     low, high = _interval(gain, weights @ curve.resampled[chosen], least, bounds)
-    return Outlook(n_more, float(np.clip(gain, *bounds)), low, high)
+    last_step = now - points[-2].macro_f1
+    return Outlook(n_more, float(np.clip(gain, *bounds)), low, high, last_step)
 
 
 def _signed(value: float) -> str:
@@ -326,6 +333,18 @@ def people(store: Store) -> list[Person]:
 
 
 @dataclass(frozen=True)
+class Wrong:
+    """A label that is another than the answer key's."""
+
+    number: int
+    """Of the sample in the order of asking, from 1."""
+    label: int
+    """What was settled."""
+    truth: int
+    """What the key says."""
+
+
+@dataclass(frozen=True)
 class Right:
     """How many labels are those of the answer key."""
 
@@ -362,3 +381,14 @@ def against_key(store: Store, plan: "Plan") -> tuple[Right, dict[str, Right]] | 
         if (truth == i).any()
     }
     return Right(len(truth), int(right.sum())), by_class
+
+
+def differing(store: Store, plan: "Plan") -> list[Wrong]:
+    """The settled labels that are not the answer key's, in the order of asking."""
+    settled = store.settled()
+    found = []
+    for question in store.questions():
+        label, truth = settled.get(question.sample, SKIP), int(plan.truth[question.sample])
+        if SKIP != label != truth >= 0:
+            found.append(Wrong(question.position + 1, label, truth))
+    return found

@@ -15,6 +15,8 @@ from playwright.async_api import Browser, Page, Playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """Names of the browser; the one that Playwright would download is not needed."""
+THREADS = 1
+"""Of a server's and its trainer's computation: the browser is there, too."""
 PATIENCE = 60.0
 """Seconds to wait for a server, or for a sample, before something is wrong."""
 
@@ -72,7 +74,7 @@ class Server:
         """
         command = [sys.executable, "-m", "al_gym.annotate", "--project", str(self.project)]
         command += ["--port", str(self.port), "--no-show", *self.arguments]
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
         env.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI takes it for a test of its own
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)

@@ -4,10 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from al_gym.annotate import desk as module
 from al_gym.annotate.desk import Desk, Reviewing
-from al_gym.annotate.originals import of_pixels
+from al_gym.annotate.originals import of_pixels, of_scan
 from al_gym.annotate.store import Asked, NotSaved
 from al_gym.annotate.trainer import ERROR, TRAINING
 from tests.al_gym.annotate.projects import draw_scans, make_project
@@ -38,10 +39,11 @@ def test_one_sample_after_the_other_with_the_next_at_hand(project):
     desk = at(project, "Ann")
     assert (desk.current.sample, desk.upcoming.sample) == (4, 2)
     answer(desk, 1, unsure=True)
-    assert desk.message.text == f"Saved: {project.plan.dataset.class_names[1]} (unsure)."
+    name = project.plan.dataset.class_names[1]
+    assert desk.message.text == f"Saved: {name}. A second person is asked."
     assert (desk.current.sample, desk.upcoming.sample) == (2, 0)
     answer(desk, -1, unsure=True)
-    assert desk.message.text == "Saved: skipped."
+    assert desk.message.text == "Saved: no class, as skipped."
     answer(desk, 0)
     assert desk.current is None
     assert project.store.settled() == {4: 1, 2: -1, 0: 0}
@@ -114,14 +116,17 @@ def test_the_opinion_is_told_after_the_answer_and_only_if_asked_for(project):
 
 def test_what_is_said_beside_a_sample(project):
     desk = at(project, "Ann")
-    assert desk.note() == "Asked with model 0."
+    assert desk.note() == "Chosen by the newest classifier."  # which is about to be noted
+    project.store.add_model(0, 3, 0.1, np.array([4]), np.array([[0.25, 0.75]], np.float32))
+    assert desk.note() == "Chosen by the classifier that has learned from 3 labels."
     project.store.set_fact(TRAINING, "1")
-    assert desk.note() == "Asked with model 0. Model 1 is being trained meanwhile."
+    assert desk.note().endswith("3 labels. The next one is being trained meanwhile.")
     shown = at(project, "Ann", shows_files=True)
     assert str(project.plan.dataset.names[4]) in shown.note()
     answer(desk, 0, unsure=False)
     assert desk.progress() == {
-        "wanted": 9, "done": 1, "text": "1 of 9 samples answered, 8 left. You: 1, 1.0 s each."
+        "wanted": 9, "done": 1,
+        "text": "1 of 9 samples answered, 8 left. You: 1, typically 1.0 s each.",
     }  # fmt: skip
 
 
@@ -177,10 +182,33 @@ def test_a_sample_is_described_or_said_to_be_unreadable(project, caplog):
     found = asyncio.run(module.view(Originals(), desk.current))
     assert found == {
         "row": 4, "volume": False, "ct": False, "shape": [6, 4], "spacing": [1.0, 1.0, 1.0],
-        "centre": [3, 2, 0], "window": [0.0, 255.0], "box": None, "zoom": 1.0, "problem": None,
+        "centre": [3, 2, 0], "window": [0.0, 255.0], "box": None, "zoom": 1.0,
+        "oriented": False, "problem": None,
     }  # fmt: skip
     broken = asyncio.run(module.view(Originals(), desk.upcoming))
     assert broken["row"] == 2 and "cannot be read" in broken["problem"]
     assert "p02" not in broken["problem"]  # a file's name may be a patient's
     assert "p02.png is truncated" in caplog.text
     assert asyncio.run(module.view(Originals(), None)) is None
+
+
+def test_a_small_lesion_is_seen_larger_than_a_large_one():
+    """A fifth of what is in sight, if that is 50 mm at least; 140 mm at most; 8-fold at most."""
+    scan = sitk.GetImageFromArray(np.zeros((4, 300, 300), np.int16))  # of 1 mm
+
+    def zoom(extent):
+        original = of_scan(scan, np.array([150, 150, 2]), np.array([extent, 4, 90]))
+        return module.described(0, original)["zoom"]
+
+    assert zoom(4) == zoom(10) == pytest.approx(300 / 50)
+    assert zoom(20) == pytest.approx(300 / 100)
+    assert zoom(60) == pytest.approx(300 / 140)
+
+
+def test_who_is_unsure_alone_is_told_that_nobody_else_is_there(tmp_path):
+    alone = make_project(tmp_path / "alone", draw_scans(tmp_path / "scans"))
+    alone.store.ask([Asked(0, "method")], 0, None)
+    alone.store.join("Ann")
+    desk = at(alone, "Ann")
+    answer(desk, 1, unsure=True)
+    assert desk.message.text.endswith("A second person is asked, as soon as there is one.")

@@ -37,5 +37,5 @@ def test_what_cannot_be_is_refused(changes, message):
 def test_the_table_says_what_every_key_does():
     found = keys.table(keys.assigned(2), ("node", "vessel"))
     assert found[:2] == [("1", "node"), ("2", "vessel")]
-    assert ("↑", "next slice of the plane with the bright frame") in found
+    assert ("↑", "a slice towards head, back or left, of the plane with the bright frame") in found
     assert len(found) == 2 + len(keys.ACTIONS)

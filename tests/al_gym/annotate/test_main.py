@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from al_gym.annotate import guide
 from al_gym.annotate.__main__ import (
     RESTARTS,
     AnnotateConfig,
@@ -20,6 +21,7 @@ from al_gym.annotate.__main__ import (
 )
 from al_gym.annotate.project import Project
 from al_gym.annotate.trainer import AGAIN, ERROR
+from al_gym.data import chestct, phantoms
 from tests.al_gym.annotate.projects import CLASSES, HEAD, draw_scans, labels_of, make_project
 
 
@@ -58,9 +60,16 @@ def test_a_project_is_begun_and_gone_on_with(tmp_path):
 
 
 def test_the_demo_has_an_answer_key(tmp_path, monkeypatch):
-    monkeypatch.setattr("al_gym.data.phantoms.folder", lambda *_: tmp_path / "ct")
+    drawn = tmp_path / "drawn"
+    phantoms.write_chestct(drawn, 3, 1, progress=False)
+    monkeypatch.setattr("al_gym.data.phantoms.folder", lambda *_: drawn)
     demo = project_of(AnnotateConfig(demo=True, project=tmp_path / "demo"))
     assert demo.settings.key and demo.settings.dataset == "chestCT"
+    entries = guide.read(demo.folder, tuple(chestct.CLASSES.values()))
+    assert all(each.text and each.picture for each in entries)
+    (demo.folder / "guide" / "pulmonary cord.txt").write_text("my own")
+    project_of(AnnotateConfig(demo=True, project=tmp_path / "demo"))  # goes on
+    assert guide.read(demo.folder, tuple(chestct.CLASSES.values()))[1].text == "my own"
 
 
 def test_the_password_comes_from_a_file_the_environment_or_the_keyboard(tmp_path, monkeypatch):

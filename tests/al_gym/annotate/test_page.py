@@ -501,6 +501,10 @@ def test_nobody_sees_anything_without_signing_in(server):
     assert picture.getheader("cache-control") == "no-store"  # nothing is left for the next person
     for wrong in ("9999/0/0", "0/3/0", "0/0/0?low=5&high=1", "0/0/0?low=a&high=b"):
         assert ask(server, f"/slices/{wrong}", Cookie=session).status == 404
+    for wrong in ("values/0/0/0/0", "values/9999/0/0/0", f"values/0/0/0/{10**30}", "guide/0",
+                  "guide/9", "guide/../answers.sqlite"):  # fmt: skip
+        assert ask(server, f"/{wrong}", Cookie=session).status == 404
+    assert ask(server, "/guide/0").status == ask(server, "/values/0/0/0/0").status == 303
     assert ask(server, "/slices/../../etc/passwd", Cookie=session).status == 404
     assert ask(server, f"/slices/0/0/{10**30}", Cookie=session).status == 200  # the nearest
     # a cookie that nobody has signed
@@ -551,6 +555,10 @@ def test_a_volume_is_looked_at_by_mouse_and_by_keys(chestct_root, tmp_path):
             settings={"network": "small3d", "weights": None, "patch_size": 8},
         ),
     )  # fmt: skip
+    folder = project.folder / "guide"
+    folder.mkdir()
+    (folder / f"{project.plan.dataset.class_names[1]}.txt").write_text("What it is.")
+    Image.new("L", (30, 20)).save(folder / f"{project.plan.dataset.class_names[1]}.png")
 
     async def story(browser, server):
         robot = await Robot.at(browser, server, "Ann", viewport={"width": 1200, "height": 800})
@@ -584,14 +592,22 @@ def test_a_volume_is_looked_at_by_mouse_and_by_keys(chestct_root, tmp_path):
         assert "invert(1)" in await page.locator(".frame img").first.get_attribute("style")
         await robot.press("r")
         assert await slices() == list(original.centre)
+        assert await page.locator(".classes small").all_inner_texts() == ["What it is."]
+        width = "() => document.querySelector('.classes img').naturalWidth"
+        assert await page.evaluate(width) == 30
+        assert await page.locator(".mark").all_inner_texts() == [*"APRLHFRLHFAP"]
+        assert (await page.locator(".scale").first.inner_text()).endswith(" mm")
         # the mouse: wheel, cross-hair, window
         frame = await page.locator(".frame").nth(0).bounding_box()
         middle = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
         await page.mouse.move(*middle)
-        await page.mouse.wheel(0, 100)
+        await page.wait_for_function(
+            "() => / HU$/.test(document.querySelector('.value').innerText)"
+        )
+        await page.mouse.wheel(0, 100)  # down is towards the feet, as with the keys
         await page.wait_for_function(
             "z => document.querySelector('figcaption span').innerText.split(' ')[1] == z",
-            arg=str(z + 2),
+            arg=str(z),
         )
         await page.mouse.click(*middle)
         _, y, x = await slices()
@@ -610,6 +626,14 @@ def test_a_volume_is_looked_at_by_mouse_and_by_keys(chestct_root, tmp_path):
         await robot.press("1")  # while the slider has the focus
         await robot.said("Saved")
         assert project.store.settled() == {row: 0}
+        # how she looks at samples is kept for the next, and for the page when she comes back
+        await robot.wait(besides=row)
+        window = f"low={low}&high={high}"
+        for _ in range(2):
+            assert window in await address(0)
+            await robot.sign_in("/progress")
+            await robot.sign_in()
+            await robot.wait()
         assert not robot.trouble
 
     play(story, project)
@@ -628,7 +652,8 @@ def test_the_unsure_and_the_opinion_and_other_keys(root, tmp_path):
         pressed = ann.page.locator("button[aria-pressed=true]", has_text="Unsure")
         assert await pressed.count() == 1
         await ann.press("q")
-        assert await ann.said("Saved") == f"Saved: {names[0]} (unsure)."
+        said = await ann.said("Saved")
+        assert said == f"Saved: {names[0]}. A second person is asked, as soon as there is one."
         assert project.store.answers()[0].unsure
         model = None
         while model is None:  # the first samples are asked by none

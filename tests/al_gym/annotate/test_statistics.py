@@ -221,6 +221,14 @@ def test_a_flat_curve_is_called_so():
     assert falls.sentence.startswith("The curve no longer rises: 50 more labels")
 
 
+def test_a_curve_that_has_just_risen_is_not_called_flat():
+    n = np.array([100, 120, 140, 160])
+    falls_then_rises = made_curve(n, [0.8, 0.7, 0.6, 0.63], spread=0.01, n_test=400)
+    found = statistics.outlook(falls_then_rises)
+    assert found.high < statistics.FLAT and not found.is_flat
+    assert found.sentence.startswith("50 more labels would probably change")
+
+
 def test_few_test_images_never_show_that_a_curve_is_flat():
     """Four models that predict fifteen images alike say little of the next, of fewer nothing."""
     n = np.array([40, 60, 80, 100])

@@ -188,22 +188,40 @@ class Desk:
 
 
 class Reviewing(Desk):
-    """The samples that people disagree about, for a third person to settle."""
+    """The samples that people disagree about, for a third person to settle.
+
+    Args:
+        project: what is labelled.
+        person: who has joined.
+        shows_files: whether it is told which file a sample is.
+    """
+
+    def __init__(self, project: Project, person: str, shows_files: bool = False) -> None:
+        super().__init__(project, person, shows_files=shows_files)
+        self.passed: list[int] = []
+        """Samples that the person has left for later, or for others."""
 
     def advance(self) -> None:
-        """Take the next disagreement that this person has no part in."""
+        """Take the next disagreement that this person has no part in, those passed at the end."""
         found = [
             sample
             for sample, answers in self.store.disagreements().items()
             if self.person not in {each.person for each in answers}
         ]
+        passed = [sample for sample in self.passed if sample in found]
+        found = [sample for sample in found if sample not in passed] + passed
         questions = {q.sample: q for q in self.store.questions()}
         self.current = questions[found[0]] if found else None
         self.upcoming = questions[found[1]] if len(found) > 1 else None
 
     def _answer(self, row: int, label: int, what: dict[str, Any]) -> None:
         names = self.project.plan.dataset.class_names
-        if self.current is None or row != self.current.sample or not 0 <= label < len(names):
+        if self.current is None or row != self.current.sample or not SKIP <= label < len(names):
+            return
+        if label == SKIP:
+            self.passed = [each for each in self.passed if each != row] + [row]
+            self.message = Message("Passed: it comes again after the others.")
+            self.advance()
             return
         self.store.review(row, self.person, label, _seconds(what))
         self.message = Message(f"Settled: {names[label]}.")

@@ -6,7 +6,7 @@ from al_gym.names import hint
 
 ACTIONS = {
     "unsure": ("u", "the next answer is unsure: a second person is asked, if there is one"),
-    "skip": ("s", "skip: it cannot be told"),
+    "skip": ("s", "skip: it cannot be told; under Review: leave it for later"),
     "undo": ("z", "undo the last answer, as often as you like"),
     "help": ("?", "this table"),
     "up": ("ArrowUp", "a slice towards head, back or left, of the plane with the bright frame"),

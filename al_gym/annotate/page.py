@@ -92,6 +92,7 @@ def build(site: Site, access: Access, *, tls: bool = False) -> None:
         access: who may see them.
         tls: whether they are served encrypted; the session's cookie is then sent in no other way.
     """
+    access.sessions.remember(site.project.store)
     app.add_middleware(Guard, access=access)
     app.add_middleware(
         SessionMiddleware,

@@ -9,6 +9,7 @@ page works.
 import asyncio
 import hmac
 import html
+import json
 import re
 import secrets
 import time
@@ -23,6 +24,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from al_gym.annotate.store import Store
+
 HOURS = 12
 """For how long a session lasts after the last request."""
 PERSON = re.compile(r"[^\W_][\w .'-]{0,39}")
@@ -32,6 +35,8 @@ DELAY = 1.0
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 OPEN = ("/login", "/favicon.ico")
 """What those may see who have not signed in."""
+ENDED = "ended_sessions"
+"""The fact of a store that has them."""
 LONGEST = 4096
 """Bytes of a form that is read; what signing in takes is shorter."""
 
@@ -44,8 +49,14 @@ class Sessions:
     """
 
     def __init__(self) -> None:
-        self._ended: set[str] = set()
+        self._ended: dict[str, float] = {}
         self._used: dict[str, float] = {}
+        self._store: Store | None = None
+
+    def remember(self, store: Store) -> None:
+        """Keep in a project's store who signs out, and know who had before this program began."""
+        self._store = store
+        self._ended |= json.loads(store.fact(ENDED) or "{}")
 
     def use(self, name: str) -> bool:
         """Whether a session goes on; if so, it was used now."""
@@ -61,7 +72,11 @@ class Sessions:
 
     def end(self, name: str) -> None:
         """Somebody has signed out."""
-        self._ended.add(name)
+        now = time.time()
+        self._ended = {each: at for each, at in self._ended.items() if now - at < HOURS * 3600}
+        self._ended[name] = now  # those before are over by their cookies
+        if self._store is not None:
+            self._store.set_fact(ENDED, json.dumps(self._ended))
 
 
 @dataclass(frozen=True)

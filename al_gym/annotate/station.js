@@ -111,9 +111,9 @@ export default {
           <button v-if="!review" type="button" :aria-pressed="unsure" :disabled="!ready"
                   :aria-keyshortcuts="keyOf('unsure')" @click="unsure = !unsure">
             <kbd>{{ keyOf('unsure') }}</kbd> Unsure</button>
-          <button v-if="!review" type="button" :disabled="!sample"
+          <button type="button" :disabled="!sample"
                   :aria-keyshortcuts="keyOf('skip')" @click="answer(-1)">
-            <kbd>{{ keyOf('skip') }}</kbd> Skip</button>
+            <kbd>{{ keyOf('skip') }}</kbd> {{ review ? "Pass" : "Skip" }}</button>
           <button v-if="!review" type="button" :aria-keyshortcuts="keyOf('undo')" @click="undo">
             <kbd>{{ keyOf('undo') }}</kbd> Undo</button>
           <button type="button" :aria-keyshortcuts="keyOf('help')" @click="help">
@@ -441,7 +441,7 @@ export default {
       event.preventDefault();
       if (event.repeat && !["up", "down", "zoom_in", "zoom_out"].includes(action)) return;
       if (action.startsWith("class")) return this.answer(Number(action.slice(5)) - 1);
-      if (action === "skip" && !this.review) return this.answer(-1);
+      if (action === "skip") return this.answer(-1);
       if (action === "undo" && !this.review) return this.undo();
       if (action === "help") return this.help();
       if (!this.sample || this.sample.problem) return;

@@ -154,7 +154,8 @@ def test_a_third_settles_what_two_disagree_about(project):
     assert ann.current is None and "a third person settles that" in ann.waiting()
     names = project.plan.dataset.class_names
     assert cat.current.sample == 2 and cat.note() == f"Ann: {names[0]}; Bob: {names[1]}"
-    answer(cat, -1)  # a review has an answer
+    answer(cat, -1)  # passed, and as nothing else is left it is there again
+    assert cat.current.sample == 2 and cat.message.text.startswith("Passed")
     assert project.store.settled() == {2: 0}
     cat.act({"act": "undo", "row": 2})
     assert "cannot be undone" in cat.message.text
@@ -162,6 +163,21 @@ def test_a_third_settles_what_two_disagree_about(project):
     assert project.store.settled() == {2: 1} and cat.current is None
     assert project.store.answers()[-1].seconds == 86400  # a day at most
     assert cat.waiting() == "Nobody disagrees about anything (any more)."
+
+
+def test_a_review_may_pass_over_a_sample(project):
+    project.store.ask([Asked(row, "method", 2) for row in (7, 9)], 2, 0)
+    for row in (2, 7, 9):
+        for person, label in (("Ann", 0), ("Bob", 1)):
+            project.store.answer(row, person, label, 1.0)
+    cat = at(project, "Cat", Reviewing)
+    seen = []
+    for label in (-1, -1, 0, -1, 0):
+        seen.append(cat.current.sample)
+        answer(cat, label)
+    assert seen == [2, 7, 9, 2, 7]
+    assert cat.current.sample == 2 and cat.upcoming is None
+    assert [*project.store.disagreements()] == [2]
 
 
 def test_who_goes_gives_back_what_lay_there(project):

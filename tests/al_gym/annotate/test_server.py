@@ -5,6 +5,7 @@ from starlette.middleware.sessions import Session
 
 from al_gym.annotate import server
 from al_gym.annotate.server import Access, Guard
+from al_gym.annotate.store import Store
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::", "scans.example.org"])
@@ -109,6 +110,21 @@ def test_a_session_ends_when_somebody_signs_out_and_when_nobody_uses_it(monkeypa
         assert sessions.use("b")
     now[0] += server.HOURS * 3600
     assert not sessions.goes_on("b") and not sessions.use("b")
+
+
+def test_who_has_signed_out_stays_so_when_the_program_begins_anew(tmp_path, monkeypatch):
+    now = [1e9]
+    monkeypatch.setattr(server.time, "time", lambda: now[0])
+    store = Store(tmp_path / "answers.sqlite")
+    before = server.Sessions()
+    before.remember(store)
+    before.end("a")
+    after = server.Sessions()
+    after.remember(store)
+    assert not after.use("a") and after.use("b")
+    now[0] += server.HOURS * 3600  # a's cookie is over by itself, and need not be known any more
+    after.end("b")
+    assert "a" not in store.fact(server.ENDED) and "b" in store.fact(server.ENDED)
 
 
 def test_a_request_prolongs_its_session_and_one_that_has_ended_is_none():

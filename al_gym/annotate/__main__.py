@@ -18,6 +18,7 @@ import getpass
 import importlib.util
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -139,7 +140,9 @@ def main(config: AnnotateConfig) -> int:
     site = page.Site(project, Originals(project), assigned, config.opinion, config.files)
     url = f"{'https' if tls else 'http'}://{config.host}:{config.port}"
     print(f"{project.folder}: {url} asks for labels. Ctrl-C ends it; the same command goes on.")
-    with Trainer(project.folder) if config.train else contextlib.nullcontext():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    trainer = Trainer(project.folder) if config.train else contextlib.nullcontext()
+    with trainer, contextlib.suppress(KeyboardInterrupt):
         page.serve(site, access, config.port, config.show, **tls)
     print(f"Stopped. All answers are in {project.folder}; the same command goes on.")
     return 0

@@ -4,6 +4,7 @@ import asyncio
 import html
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from al_gym.annotate import export, figure, statistics
@@ -16,6 +17,21 @@ EVERY = 1.0
 """Seconds between looks at what has changed."""
 WHERE = "(What is wrong is said where the program was started.)"
 """As messages may name files, and these patients."""
+
+
+BEFORE = (
+    f"A learning curve comes here with the first {statistics.FEWEST} answers of the test set: a "
+    "random share of the samples, which the classifier never learns from."
+)
+"""In place of an outlook."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads to another page."""
+
+    to: str
+    """Its address here."""
 
 
 class Board:
@@ -38,6 +54,7 @@ class Board:
         self.page = "<h1>Progress</h1><p>Nothing has been answered yet.</p>"
         self._curve = statistics.NOTHING
         self._curve_of: Any = None
+        self._key = ""
         self._version_seen: Any = None
         self._seen: Any = None
         self._store: Store | None = None
@@ -66,19 +83,23 @@ class Board:
         plan = self.project.plan
         is_over = len({each.sample for each in said[0]}) >= self.project.settings.budget
         if (of := (said[1], is_over and said[0])) != self._curve_of:
-            # between models it stays as it is: its growth would tell which samples are of the test
+            # between models both stay as they are: their growth would tell which samples are of
+            # the test, and what the key says of a single one
             self._curve, self._curve_of = statistics.curve(self._store, plan), of
+            self._key = self._beside_key(is_over)
         curve = self._curve
         outlook = statistics.outlook(curve)
         self.curve = figure.svg(curve.points) if curve.points else ""
         self.outlook = outlook.sentence if outlook else ""
+        if not curve.points and len(plan.audit):
+            self.outlook = BEFORE
         self.page = "".join([
             "<h1>Progress</h1>",
             self._test_set(curve.points),
             _people(statistics.people(self._store)),
             _agreement(statistics.agreement(self._store, plan.dataset.class_names)),
             _disagreements(self._store, plan.dataset.class_names),
-            self._key(is_over),
+            self._key,
         ])  # fmt: skip
         self.version += 1
 
@@ -93,7 +114,7 @@ class Board:
         folder = html.escape(str(self.project.folder.resolve()))
         return f"Written to the folder {folder} of the machine that runs this: {names}."
 
-    def _key(self, is_over: bool) -> str:
+    def _beside_key(self, is_over: bool) -> str:
         """The labels beside the answer key; which ones differ is told when all are given."""
         if not self.project.settings.key or self._store is None:
             return ""
@@ -101,14 +122,13 @@ class Board:
         names = plan.dataset.class_names
         told = _right(statistics.against_key(self._store, plan))
         if not is_over:
-            return told + "<p>Which ones differ is told when all samples are answered.</p>"
+            return f"{told}<p>Which ones differ is told when all samples are answered.</p>"
         rows = [
-            [each.number, names[each.label], names[each.truth]]
+            [each.number, names[each.label], names[each.truth], Link(f"/look/{each.sample}")]
             for each in statistics.differing(self._store, plan)
         ]
-        return told + (
-            _table("Labels that differ", ["sample", "answer", "key"], rows) if rows else ""
-        )
+        columns = ["sample, as asked", "answer", "key", ""]
+        return told + (_table("Labels that differ", columns, rows) if rows else "")
 
     def _test_set(self, points: Sequence[statistics.Point]) -> str:
         """How good the classifier is, and on what that is measured."""
@@ -180,13 +200,15 @@ def _right(found: tuple[statistics.Right, dict[str, statistics.Right]] | None) -
         [name, each.n, each.n_right, f"{each.share:.0%}"]
         for name, each in {"all classes": overall, **by_class}.items()
     ]
-    return _table("Beside the answer key", ["class", "samples", "right", "share"], rows)
+    return _table("Beside the answer key", ["class, by the key", "samples", "right", "share"], rows)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table; numbers, and what begins like one, stand at the right."""
 
     def cell(value: object) -> str:
+        if isinstance(value, Link):
+            return f'<td><a href="{value.to}">look</a></td>'
         text = str(value)
         right = ' class="n"' if text[:1] in "-0123456789" else ""
         return f"<td{right}>{html.escape(text)}</td>"

@@ -165,15 +165,13 @@ class Desk:
         """Which model has chosen the sample in front of the person."""
         if self.current is None:
             return ""
-        training = self.store.fact(TRAINING)
-        busy = " The next one is being trained meanwhile." if training else ""
         if self.current.model is None:
-            return f"One of the first samples, before there is a classifier.{busy}"
+            return "One of the first samples, before there is a classifier."
         learned = {number: n for number, n, *_ in self.store.models()}
         if self.current.model not in learned:  # it has chosen, and is being noted
-            return f"Chosen by the newest classifier.{busy}"
+            return "Chosen by the newest classifier."
         n_labels = learned[self.current.model]
-        return f"Chosen by the classifier that has learned from {n_labels} labels.{busy}"
+        return f"Chosen by the classifier that has learned from {n_labels} labels."
 
     def progress(self) -> dict[str, Any]:
         """How far all people are, and this one's pace."""
@@ -184,6 +182,8 @@ class Desk:
         text = f"{done} of {wanted} samples answered, {wanted - done} left."
         if own:
             text += f" You: {len(own)}, typically {np.median(own):.1f} s each."
+        if self.store.fact(TRAINING):
+            text += " A classifier is being trained."
         return {"wanted": wanted, "done": done, "text": text}
 
 
@@ -248,6 +248,43 @@ class Reviewing(Desk):
         names = self.project.plan.dataset.class_names
         answers = self.store.disagreements().get(self.current.sample, [])
         return "; ".join(said(each, names) for each in answers)
+
+
+class Looking(Desk):
+    """One sample to look at, with what was answered; there is nothing to answer.
+
+    Args:
+        project: what is labelled.
+        person: who has joined.
+        row: the sample.
+    """
+
+    def __init__(self, project: Project, person: str, row: int) -> None:
+        super().__init__(project, person)
+        self.row = row
+
+    def advance(self) -> None:
+        """It stays the same."""
+        is_over = len(self.store.by_sample()) >= self.project.settings.budget
+        questions = {q.sample: q for q in self.store.questions()} if is_over else {}
+        self.current = questions.get(self.row)
+
+    def act(self, what: dict[str, Any]) -> None:
+        """Only to ask for a picture again."""
+        if what["act"] == "unloaded":
+            super().act(what)
+
+    def waiting(self) -> str:
+        """Why there is no sample."""
+        return "Samples can be looked at here when all are answered, and these alone."
+
+    def asked_by(self) -> str:
+        """What was answered, and what the key says where there is one."""
+        names = self.project.plan.dataset.class_names
+        answers = "; ".join(said(each, names) for each in self.store.by_sample().get(self.row, []))
+        truth = int(self.project.plan.truth[self.row])
+        is_known = self.project.settings.key and truth >= 0
+        return f"{answers}. Answer key: {names[truth]}." if is_known else f"{answers}."
 
 
 def said(answer: Answer, class_names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from al_gym.annotate.statistics import Point
 
-WIDTH, HEIGHT = 320, 180
+WIDTH, HEIGHT = 320, 160
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 10, 34
 """Margins."""
 

@@ -22,12 +22,12 @@ SIZE = (320, 160)
 LONGEST = 200
 """Letters of a line."""
 DEMO = {
-    1: "In the lung, compact.",
-    5: "In the lung, drawn out.",
-    31: "Calcium along a vessel's wall, drawn out.",
-    32: "Calcium between the lungs, in a clump.",
+    1: "In the lung, mostly compact.",
+    5: "In the lung, mostly drawn out.",
+    31: "Calcium at a vessel, mostly drawn out.",
+    32: "Calcium near vessels, mostly a clump.",
 }
-"""Label code -> what generated lesions of the class are."""
+"""Label code -> what generated lesions of the class are; they overlap in pairs, see ``chest``."""
 DEMO_WINDOWS = {1: (-1000.0, 400.0), 5: (-1000.0, 400.0), 31: (-160.0, 700.0), 32: (-160.0, 700.0)}
 """Label code -> HU that are black and white in the demo's pictures."""
 N_EXAMPLES = 4

@@ -25,7 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from al_gym.annotate import guide, keys, server
 from al_gym.annotate.board import Board
-from al_gym.annotate.desk import Desk, Reviewing, view
+from al_gym.annotate.desk import Desk, Looking, Reviewing, view
 from al_gym.annotate.originals import Originals, plane
 from al_gym.annotate.project import Project
 from al_gym.annotate.server import Access, Guard, Sessions
@@ -110,6 +110,7 @@ def build(site: Site, access: Access, *, tls: bool = False) -> None:
     sessions = access.sessions
     ui.page("/", title=site.title, dark=None)(labelling(site, sessions))
     ui.page("/review", title=f"Review - {site.title}", dark=None)(reviewing(site, sessions))
+    ui.page("/look/{row}", title=f"Look - {site.title}", dark=None)(looking(site, sessions))
     ui.page("/progress", title=f"Progress - {site.title}", dark=None)(progress(site, sessions))
 
 
@@ -264,6 +265,17 @@ def reviewing(site: Site, sessions: Sessions) -> Callable[[Request, Client], Any
     return page
 
 
+def looking(site: Site, sessions: Sessions) -> Callable[[Request, Client, int], Any]:
+    """The page on which a sample is looked at again."""
+
+    def page(request: Request, client: Client, row: int) -> None:
+        person = request.session["person"]
+        frame(site, person, "/look")
+        station(site, Looking(site.project, person, row), client, Session(sessions, request))
+
+    return page
+
+
 def station(site: Site, desk: Desk, client: Client, session: Session) -> None:
     """The viewer and the answers, kept up to date as people answer and models come."""
     names = site.project.plan.dataset.class_names
@@ -275,6 +287,7 @@ def station(site: Site, desk: Desk, client: Client, session: Session) -> None:
             key_table=keys.table(site.keys, names),
             guide=[{"text": each.text, "picture": bool(each.picture)} for each in site.entries],
             review=isinstance(desk, Reviewing),
+            looks=isinstance(desk, Looking),
             waiting="The sample is being loaded.",
         )
     turn = asyncio.Lock()  # what a person does is done in its order
@@ -344,9 +357,9 @@ def progress(site: Site, sessions: Sessions) -> Callable[[Request], Any]:
         session = Session(sessions, request)
         frame(site, request.session["person"], "/progress")
         with ui.element("div").classes("reading"):
-            shown = ui.html(site.board.page, sanitize=False)
             button = ui.html("Write the results", sanitize=False, tag="button").classes("main")
             said = ui.element("p").props("role=status aria-live=polite")
+            shown = ui.html(site.board.page, sanitize=False)
 
         async def write() -> None:
             if not session.is_used():

@@ -204,6 +204,7 @@ def login_page(title: str, needs_password: bool, token: str, problem: str = "") 
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{STYLE}</style></head><body class="al"><main class="login">
 <h1>{html.escape(title)}</h1>{alarm}
+<p>Here people say what images show, and a classifier learns from it.</p>
 <form method="post" action="/login">
 <input type="hidden" name="token" value="{token}">
 <label for="person">Your name</label>

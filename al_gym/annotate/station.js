@@ -39,7 +39,7 @@ const TYPED = ["INPUT", "TEXTAREA", "SELECT"];
 export default {
   template: `
     <div class="station">
-      <section class="viewer" aria-label="Sample" ref="viewer" :data-ready="ready"
+      <section class="viewer" aria-label="Sample" ref="viewer" @click="unfocus" :data-ready="ready"
                :data-row="sample ? sample.row : null">
         <p v-if="!sample" class="waiting" role="status">{{ waiting }}</p>
         <p v-else-if="sample.problem" class="waiting" role="alert">{{ sample.problem }}</p>
@@ -48,7 +48,7 @@ export default {
             <figure v-for="plane in planes" :key="plane" :class="{ active: plane === active }">
               <div class="frame" :ref="'frame' + plane" @wheel.prevent="onWheel($event, plane)"
                    @pointerdown="onDown($event, plane)" @pointermove="onMove($event, plane)"
-                   @pointerup="onUp" @pointercancel="onUp" @pointerleave="value = ''"
+                   @pointerup="onUp" @pointercancel="onUp" @pointerleave="onLeave"
                    @contextmenu.prevent>
                 <div class="sheet" :style="sheetStyle(plane)">
                   <img :src="shown[plane]" :style="imageStyle" draggable="false"
@@ -58,9 +58,11 @@ export default {
                     <g v-if="cross" class="cross">
                       <line v-for="(ends, i) in lines(plane)" :key="i" v-bind="ends"/>
                     </g>
-                    <rect v-if="box && inBox(plane)" class="box" v-bind="rect(plane)"/>
+                    <rect v-if="box && sample.box" :class="inBox(plane) ? 'box' : 'box off'"
+                          v-bind="rect(plane)"/>
                   </svg>
                 </div>
+                <span v-if="sample.volume && plane === 0" class="value" aria-hidden="true">{{ value }}</span>
                 <template v-if="sample.oriented">
                   <span v-for="(mark, side) in sides[plane]" :key="side" :class="['mark', 'at-' + side]"
                         aria-hidden="true">{{ mark }}</span>
@@ -69,7 +71,8 @@ export default {
                 </template>
               </div>
               <figcaption v-if="sample.volume">
-                <span>{{ names[plane] }} {{ at[plane] + 1 }} / {{ sample.shape[plane] }}</span>
+                <span>{{ names[plane] }} {{ at[plane] + 1 }} / {{ sample.shape[plane] }}
+                  <small v-if="sample.oriented">{{ +sample.spacing[plane].toFixed(2) }} mm</small></span>
                 <input type="range" min="0" :max="sample.shape[plane] - 1" v-model.number="at[plane]"
                        :aria-label="names[plane] + ' slice'" @input="refresh">
               </figcaption>
@@ -91,15 +94,15 @@ export default {
             <button v-if="sample.box" type="button" :aria-pressed="box" @click="box = !box">Box</button>
             <button v-if="sample.volume" type="button" :aria-pressed="cross" @click="cross = !cross">
               Cross-hair</button>
-            <span v-if="sample.volume" class="value">{{ value }}</span>
+            <span v-if="sample.box" class="range">{{ extent }}</span>
           </div>
         </template>
       </section>
       <section class="answers" aria-label="Answer" @click="unfocus">
-        <h2 v-if="sample && !sample.problem" class="question">{{ sample.box
-          ? "Which of these is the lesion in the yellow box?" : "Which of these is it?" }}</h2>
+        <h2 v-if="sample && !sample.problem && !looks" class="question">{{ sample.box
+          ? "What is the lesion in the box?" : "What is this?" }}</h2>
         <p class="what" v-if="note">{{ note }}</p>
-        <div v-if="sample || !review" class="classes">
+        <div v-if="!looks && (sample || !review)" class="classes">
           <button v-for="(name, i) in classes" :key="i" type="button" class="class"
                   :disabled="!ready" :aria-keyshortcuts="keyOf('class' + (i + 1))"
                   @click="answer(i)"><kbd v-if="keyOf('class' + (i + 1))">{{ keyOf('class' + (i + 1)) }}</kbd>
@@ -108,21 +111,21 @@ export default {
               <img v-if="guide[i].picture" :src="'/guide/' + i" alt=""></template></button>
         </div>
         <div class="others">
-          <button v-if="!review" type="button" :aria-pressed="unsure" :disabled="!ready"
+          <button v-if="!review && !looks" type="button" :aria-pressed="unsure" :disabled="!ready"
                   :aria-keyshortcuts="keyOf('unsure')" @click="unsure = !unsure">
             <kbd>{{ keyOf('unsure') }}</kbd> Unsure</button>
-          <button type="button" :disabled="!sample"
+          <button v-if="!looks" type="button" :disabled="!sample || away"
                   :aria-keyshortcuts="keyOf('skip')" @click="answer(-1)">
             <kbd>{{ keyOf('skip') }}</kbd> {{ review ? "Pass" : "Skip" }}</button>
-          <button v-if="!review" type="button" :aria-keyshortcuts="keyOf('undo')" @click="undo">
+          <button v-if="!review && !looks" type="button" :disabled="away" :aria-keyshortcuts="keyOf('undo')" @click="undo">
             <kbd>{{ keyOf('undo') }}</kbd> Undo</button>
-          <button type="button" :aria-keyshortcuts="keyOf('help')" @click="help">
-            <kbd>{{ keyOf('help') }}</kbd> Keys</button>
+          <button type="button" class="help" :aria-keyshortcuts="keyOf('help')" aria-label="Keys"
+                  title="Keys" @click="help"><kbd>{{ keyOf('help') }}</kbd></button>
         </div>
         <p :class="['message', alarming ? 'alarming' : '']" :role="alarming ? 'alert' : 'status'"
-           aria-live="polite">{{ message }}</p>
+           aria-live="polite">{{ away ? "" : message }}</p>
         <p v-if="away" class="alarming" role="alert">The program cannot be reached: it has ended, or
-          the network has. What is saved is safe; when it runs again this page goes on.</p>
+          the network has. What is saved is safe. When it runs again this page goes on.</p>
         <div class="progress" v-if="progress">
           <progress :max="progress.wanted" :value="progress.done" aria-label="Answered"></progress>
           <p>{{ progress.text }}</p>
@@ -140,7 +143,7 @@ export default {
   props: {
     sample: Object, upcoming: Object, classes: Array, keys: Object, key_table: Array,
     waiting: String, note: String, message: String, alarming: Boolean, progress: Object,
-    curve: String, outlook: String, review: Boolean, guide: Array,
+    curve: String, outlook: String, review: Boolean, looks: Boolean, guide: Array,
   },
   data: () => ({
     names: PLANES, sides: SIDES, at: [0, 0, 0], active: 0, zoom: 1, low: 0, high: 255, value: "",
@@ -153,7 +156,14 @@ export default {
     keyTable() { return this.key_table || []; },
     mouse() { return this.sample ? MOUSE[this.sample.volume ? "volume" : "image"] : []; },
     habits() { return Object.fromEntries(Object.keys(HABITS).map((name) => [name, this[name]])); },
-    ready() { return Boolean(this.sample) && !this.sample.problem && this.planes.every((p) => this.loaded[p]); },
+    ready() {
+      const { sample, away } = this;
+      return Boolean(sample) && !away && !sample.problem && this.planes.every((p) => this.loaded[p]);
+    },
+    extent() { // of the box, to the left, to the back, upwards
+      const sides = this.sample.box.map(([low, high], i) => (high - low) * this.sample.spacing[i]);
+      return sides.reverse().map((mm) => mm.toFixed(mm < 10 ? 1 : 0)).join(" × ") + " mm";
+    },
     imageStyle() {
       const small = this.sample && Math.max(...this.sample.shape.slice(-2)) <= 96;
       return { filter: this.inverted ? "invert(1)" : "none", imageRendering: small ? "pixelated" : "auto" };
@@ -203,7 +213,10 @@ export default {
       const window = plain ? "" : `?low=${this.low}&high=${this.high}`;
       return `/slices/${sample.row}/${plane}/${index}${window}`;
     },
-    refresh() { for (const plane of this.planes) this.fetch(plane); },
+    refresh() {
+      for (const plane of this.planes) this.fetch(plane);
+      this.readValue();
+    },
     // one picture of a plane is on its way at a time; the last that is wanted comes next
     fetch(plane) {
       const url = this.url(this.sample, plane, this.sample.volume ? this.at[plane] : 0);
@@ -333,7 +346,8 @@ export default {
     },
     onMove(event, plane) {
       const drag = this.dragging;
-      if (this.sample.volume) this.read(this.voxel(event, plane));
+      this.pointer = { clientX: event.clientX, clientY: event.clientY, plane };
+      this.readValue();
       if (!drag || drag.plane !== plane) return;
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       [drag.x, drag.y] = [event.clientX, event.clientY];
@@ -342,6 +356,7 @@ export default {
       else this.pan(dx, dy);
     },
     onUp() { this.dragging = null; },
+    onLeave() { this.pointer = null; this.value = ""; },
     voxel(event, plane) { // under the pointer
       const frame = this.frameOf(plane).getBoundingClientRect();
       const sheet = this.sheet(plane);
@@ -356,6 +371,10 @@ export default {
     point(event, plane) {
       this.voxel(event, plane).forEach((value, axis) => this.set(axis, value));
       this.refresh();
+    },
+    readValue() { // under the pointer, which may be at rest while slices go by
+      const { pointer } = this;
+      if (pointer && this.sample.volume) this.read(this.voxel(pointer, pointer.plane));
     },
     async read(at) { // its value; one question is on its way at a time, and the last counts
       this.asked = at;
@@ -420,7 +439,7 @@ export default {
       if (!window.socket || window.socket.connected) this.$emit("act", what);
     },
     answer(label) {
-      if (!this.sample || (label >= 0 && !this.ready)) return;
+      if (!this.sample || this.looks || (label >= 0 && !this.ready)) return;
       const seconds = this.since ? (performance.now() - this.since) / 1000 : 0;
       this.act({ act: "answer", row: this.sample.row, label, unsure: this.unsure, seconds });
     },
@@ -442,7 +461,7 @@ export default {
       if (event.repeat && !["up", "down", "zoom_in", "zoom_out"].includes(action)) return;
       if (action.startsWith("class")) return this.answer(Number(action.slice(5)) - 1);
       if (action === "skip") return this.answer(-1);
-      if (action === "undo" && !this.review) return this.undo();
+      if (action === "undo" && !this.review && !this.looks) return this.undo();
       if (action === "help") return this.help();
       if (!this.sample || this.sample.problem) return;
       const looks = {
@@ -450,6 +469,9 @@ export default {
         up: () => this.sample.volume && this.move(this.active, 1),
         down: () => this.sample.volume && this.move(this.active, -1),
         left: () => this.turn(-1), right: () => this.turn(1),
+        lung: () => this.sample.ct && this.choose("Lung"),
+        mediastinum: () => this.sample.ct && this.choose("Mediastinum"),
+        bone: () => this.sample.ct && this.choose("Bone"),
         window: () => this.nextWindow(), invert: () => { this.inverted = !this.inverted; },
         zoom_in: () => this.zoomBy(1.25), zoom_out: () => this.zoomBy(1 / 1.25),
         reset: () => this.home(), box: () => { this.box = !this.box; },

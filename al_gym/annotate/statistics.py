@@ -336,6 +336,8 @@ def people(store: Store) -> list[Person]:
 class Wrong:
     """A label that is another than the answer key's."""
 
+    sample: int
+    """Row of the data set."""
     number: int
     """Of the sample in the order of asking, from 1."""
     label: int
@@ -390,5 +392,5 @@ def differing(store: Store, plan: "Plan") -> list[Wrong]:
     for question in store.questions():
         label, truth = settled.get(question.sample, SKIP), int(plan.truth[question.sample])
         if SKIP != label != truth >= 0:
-            found.append(Wrong(question.position + 1, label, truth))
+            found.append(Wrong(question.sample, question.position + 1, label, truth))
     return found

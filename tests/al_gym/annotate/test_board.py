@@ -67,6 +67,7 @@ def test_between_models_the_curve_stays_so_that_nobody_can_tell_the_test_images(
     board = Board(project)
     board.refresh()
     before = board.curve
+    assert board.outlook == ""
     assert "on 5 test images" in before
     store.answer(int(plan.audit[5]), "Ann", int(truth[plan.audit[5]]), 1.0)
     board.refresh()
@@ -80,18 +81,25 @@ def test_what_differs_from_the_key_is_told_at_the_end(tmp_path):
     project = make_project(
         tmp_path / "project", draw_scans(tmp_path / "images"), key=True, budget=5, query_size=2
     )
-    store, truth = project.store, project.plan.truth
+    plan, store = project.plan, project.store
+    truth = plan.truth
     board = Board(project)
     # the scans of this project say nothing of their classes: the key is given here
     truth[:5] = 0
     store.ask([Asked(row, "method") for row in (3, 1, 0, 2, 4)], 0, None)
+    board.refresh()
     for row in (0, 1, 2, 3):
         store.answer(row, "Ann", 2 if row == 1 else 0, 1.0)
+    board.refresh()
+    assert "answer key" not in board.page  # which would say of a single answer whether it is right
+    assert board.outlook.startswith("A learning curve comes here")
+    store.add_model(0, 4, 0.1, plan.audit, np.full((len(plan.audit), 3), 1 / 3, np.float32))
     board.refresh()
     assert '<th scope="row">all classes</th><td class="n">4</td><td class="n">3</td>' in board.page
     assert "told when all samples are answered" in board.page
     assert "Labels that differ" not in board.page
     store.answer(4, "Ann", -1, 1.0)  # a skip is no wrong label
     board.refresh()
-    assert '<th scope="row">2</th><td>light</td><td>dark</td>' in board.page
+    row = '<th scope="row">2</th><td>light</td><td>dark</td><td><a href="/look/1">look</a></td>'
+    assert row in board.page
     assert board.page.partition("Labels that differ")[2].count("<tr>") == 2

@@ -120,7 +120,8 @@ def test_what_is_said_beside_a_sample(project):
     project.store.add_model(0, 3, 0.1, np.array([4]), np.array([[0.25, 0.75]], np.float32))
     assert desk.note() == "Chosen by the classifier that has learned from 3 labels."
     project.store.set_fact(TRAINING, "1")
-    assert desk.note().endswith("3 labels. The next one is being trained meanwhile.")
+    assert desk.progress()["text"].endswith(" A classifier is being trained.")
+    project.store.set_fact(TRAINING, "")
     shown = at(project, "Ann", shows_files=True)
     assert str(project.plan.dataset.names[4]) in shown.note()
     answer(desk, 0, unsure=False)
@@ -178,6 +179,25 @@ def test_a_review_may_pass_over_a_sample(project):
     assert seen == [2, 7, 9, 2, 7]
     assert cat.current.sample == 2 and cat.upcoming is None
     assert [*project.store.disagreements()] == [2]
+
+
+def test_a_sample_is_looked_at_when_all_are_answered(project):
+    found = module.Looking(project, "Ann", 2)
+    found.advance()
+    assert found.current is None and "when all are answered" in found.waiting()
+    for row in (4, 2, 0):
+        project.store.answer(row, "Bob", 1, 1.0)
+    project.store.ask([Asked(row, "method") for row in (6, 8, 10, 12, 14, 16)], 2, 0)
+    for row in (6, 8, 10, 12, 14, 16):
+        project.store.answer(row, "Bob", 0, 1.0)
+    found.advance()
+    assert found.current.sample == 2
+    assert found.note() == f"Bob: {project.plan.dataset.class_names[1]}."
+    answer(found, 0)  # nothing can be answered there
+    assert project.store.settled()[2] == 1
+    other = module.Looking(project, "Ann", 1)  # that nobody was asked about
+    other.advance()
+    assert other.current is None
 
 
 def test_who_goes_gives_back_what_lay_there(project):

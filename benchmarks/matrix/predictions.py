@@ -101,7 +101,7 @@ def read(folder: Path, n_lines: int) -> Predictions | None:
     path = folder / PREDICTIONS
     if not path.exists():
         return None
-    with np.load(folder / TEST_IMAGES) as file:
+    with np.load(folder / TEST_IMAGES, allow_pickle=False) as file:
         truth = Truth(file["labels"], file["groups"])
     is_whole = path.stat().st_size == n_lines * truth.labels.nbytes
     return Predictions(path, truth) if is_whole else None

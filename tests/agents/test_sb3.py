@@ -1,5 +1,6 @@
 """SB3's agents through `make`: they train, act, and fit the environment; errors help."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -91,3 +92,13 @@ def test_ppo_stays_finite_over_hundreds_of_scores(score_env: Any) -> None:
     model.learn(64)
     assert all(torch.isfinite(p).all() for p in model.policy.parameters())
     assert model.target_kl == 0.02
+
+
+def test_a_checkpoint_leads_stable_baselines3_to_no_other_file(
+    score_env: Any, tmp_path: Path
+) -> None:
+    model = sb3.make("ddpg", score_env(max_steps=4), seed=0)
+    model.save(tmp_path / "other")
+    state = sb3.state_dict(model) | {"parameters": str(tmp_path / "other.zip")}
+    with pytest.raises(ValueError, match="the parameters must be tensors by name"):
+        sb3.load_state_dict(model, state)

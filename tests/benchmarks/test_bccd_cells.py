@@ -86,3 +86,12 @@ def test_differences_name_what_is_missing():
     first, second = bccd_cells.differences(ours, theirs)
     assert first == "train_labels: (2, 1) here, missing there"
     assert second == "train_images: (2, 4, 4, 3) here, (3, 4, 4, 3) there"
+
+
+def test_entities_are_not_expanded(checkout):
+    """A billion times "lol", of a few hundred bytes."""
+    path = checkout / "BCCD" / "Annotations" / "BloodImage_00000.xml"
+    lines = [f'<!ENTITY a{i + 1} "{f"&a{i};" * 10}">' for i in range(9)]
+    path.write_text(f'<!DOCTYPE x [<!ENTITY a0 "lol">{"".join(lines)}]><x>&a9;</x>')
+    with pytest.raises(ValueError, match=r"00000.xml cannot be read: it declares entities"):
+        list(bccd_cells.cells_of(checkout / "BCCD", "BloodImage_00000"))

@@ -47,6 +47,8 @@ class PredictConfig:
     """Where to write the predictions."""
     overwrite: bool = False
     """Replace a file that is there."""
+    trust: bool = False
+    """Run code that the model names, a network of somebody's own: see SECURITY.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,7 @@ def main(config: PredictConfig) -> int:
     """
     if config.out.exists() and not config.overwrite:
         raise ValueError(f"{config.out} is there already: choose another --out, or --overwrite")
-    model = SavedModel(config.model)
+    model = SavedModel(config.model, config.trust)
     predictions = list(predicted(model, source_of(model, config.folder)))
     write(model.classes, predictions, config.out)
     print("\n".join(told(model.classes, predictions, config.out)))

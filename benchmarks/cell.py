@@ -2,10 +2,11 @@
 
 ``config.json`` says what to run, so a folder is all that a process needs to know:
 
-    python -m benchmarks.cell runs/first/chestCT/ms/seed0 [another folder ...]
+    python -m benchmarks.cell [--trust] runs/first/chestCT/ms/seed0 [another folder ...]
 
-Cells of one experiment share the environment, which is made once; with ``-`` in place of folders
-they are read from the standard input. A cell writes ``curve.csv``, a line a step, each on disk
+One whose ``config.json`` names code of somebody's own is refused without ``--trust``. Cells of one
+experiment share the environment, which is made once; with ``-`` in place of folders they are read
+from the standard input. A cell writes ``curve.csv``, a line a step, each on disk
 before the next step begins, beside it ``predictions.bin``, what the classifier then predicts of the
 test images, and every few steps
 ``checkpoint.safetensors`` with everything that decides how the cell goes on. Run again, it goes on
@@ -26,6 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from agents import checkpoint
+from al_gym.import_paths import check_trusted, named_in
 from benchmarks.matrix import methods
 from benchmarks.matrix.environments import make_environment
 from benchmarks.matrix.layout import (
@@ -44,7 +46,10 @@ from benchmarks.matrix.recorder import Recorder
 
 
 def run(
-    folder: Path, say: Callable[[str], None] = print, env: gym.Env[Any, Any] | None = None
+    folder: Path,
+    say: Callable[[str], None] = print,
+    env: gym.Env[Any, Any] | None = None,
+    trust: bool = False,
 ) -> None:
     """Run the cell of a folder, from its checkpoint if it has one.
 
@@ -52,15 +57,25 @@ def run(
         folder: with ``config.json``.
         say: told what a person should know.
         env: an environment as ``config.json`` asks for; None: made now.
+        trust: whether code that ``config.json`` names may be run.
 
     Raises:
+        CheckpointError: it names code, and ``trust`` is not set.
         RuntimeError: this method's start is not that of the others on this seed.
         Exception: whatever stops the method; the last checkpoint stays.
     """
-    config = read_config(folder / CONFIG)
+    config = _trusted_config(folder, trust)
     with _only_process(folder, say), threads(config["threads"]):
         if not (folder / RESULT).exists():
             _run(folder, config, say, env or make_environment(config))
+
+
+def _trusted_config(folder: Path, trust: bool) -> dict[str, Any]:
+    config = read_config(folder / CONFIG)
+    check_trusted(
+        folder / CONFIG, named_in(config.get("settings", {}), config.get("method")), trust
+    )
+    return config
 
 
 def _run(
@@ -110,11 +125,14 @@ def _run(
 
 
 def attempt(
-    folder: Path, say: Callable[[str], None] = print, env: gym.Env[Any, Any] | None = None
+    folder: Path,
+    say: Callable[[str], None] = print,
+    env: gym.Env[Any, Any] | None = None,
+    trust: bool = False,
 ) -> str | None:
     """``run``, but what stops the cell goes to ``error.txt``; returns it in a line."""
     try:
-        run(folder, say, env)
+        run(folder, say, env, trust)
     except Exception as error:
         message = str(error).strip() or "no message"
         problem = f"{type(error).__name__}: {message.splitlines()[0]}"
@@ -161,7 +179,7 @@ def _damage(curve: Path, lines: list[str]) -> str:
 
 
 def with_environments(
-    folders: Iterable[Path],
+    folders: Iterable[Path], trust: bool = False
 ) -> Iterator[tuple[Path, gym.Env[Any, Any] | None]]:
     """Cells with their environment; the same one as long as ``config.json`` asks for the same.
 
@@ -172,7 +190,7 @@ def with_environments(
     made_of: Any = None
     for folder in folders:
         try:
-            config = read_config(folder / CONFIG)
+            config = _trusted_config(folder, trust)
             wanted = config["dataset"], config["settings"], config["threads"]
             if wanted != made_of:
                 env, made_of = None, None  # the old one is freed before the new one is made
@@ -185,17 +203,21 @@ def with_environments(
 
 FROM_STDIN = "-"
 """In place of folders on the command line: they are read line by line, as they come."""
+TRUST = "--trust"
+"""On the command line: code that the folders name may be run."""
 ENDED = "\x04"
 """Begins the line that is then written after every cell; what stopped the cell follows."""
 
 
 def main(arguments: Sequence[str]) -> str | None:
     """Run several cells, one after the other; returns what stopped the last that failed."""
-    as_they_come = list(arguments) == [FROM_STDIN]
-    names = (line.rstrip("\n") for line in sys.stdin) if as_they_come else arguments
+    trust = TRUST in arguments
+    given = [each for each in arguments if each != TRUST]
+    as_they_come = given == [FROM_STDIN]
+    names = (line.rstrip("\n") for line in sys.stdin) if as_they_come else given
     last = None
-    for folder, env in with_environments(map(Path, names)):
-        problem = attempt(folder, env=env)
+    for folder, env in with_environments(map(Path, names), trust):
+        problem = attempt(folder, env=env, trust=trust)
         last = problem or last
         if as_they_come:
             print(f"{ENDED}{problem or ''}", flush=True)

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from al_gym import import_paths
 from al_gym.config import check_at_least, parsed_setting
 from benchmarks.matrix import layout, methods, provenance
 from benchmarks.matrix.environments import check_comparable, make_environment
@@ -94,6 +95,9 @@ class RunConfig:
     """Steps between two checkpoints of a cell."""
     overwrite: bool = False
     """Remove results of other settings instead of refusing to mix with them."""
+    trust: bool = False
+    """Run code that a preset file names, such as package.module:Name among its methods: see
+    SECURITY.md. What this command line names needs no such word."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,9 @@ def plan(config: RunConfig) -> list[Experiment]:
         check_at_least(count, getattr(config, count), 1)
     if config.side_by_side > 1 and (config.workers > 1 or config.ray is not None):
         raise ValueError("side_by_side is for one process: without workers and ray")
-    chosen: list[tuple[str | None, Preset]] = [(name, find(name)) for name in config.preset]
+    chosen: list[tuple[str | None, Preset]] = [
+        (name, find(name, config.trust)) for name in config.preset
+    ]
     if config.dataset is not None:
         chosen = [(None, Preset(config.dataset, methods=()))]
     experiments = [_experiment(name, preset, config) for name, preset in chosen]
@@ -265,6 +271,11 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
             f"{path.parent} was made by a newer version of al-gym (format {earlier['format']}, "
             f"this one knows {layout.FORMAT}): update, or choose another --out"
         )
+    if "agent" in record:  # this cell is to be run, by what its own file says
+        named = import_paths.named_in(earlier.get("settings", {}), earlier.get("method"))
+        ours = import_paths.named_in(record["settings"], record["method"])
+        if not set(named) <= set(ours):
+            return f"results of code that this command does not name ({', '.join(named)})"
     keys = (*layout.SHARED, "agent") if "agent" in record else layout.SHARED
     different = layout.difference(earlier, record, keys)
     return f"results of other settings ({different})" if different else None

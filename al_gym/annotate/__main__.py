@@ -75,6 +75,9 @@ class AnnotateConfig:
     """Any other keyword of gymnasium.make, such as image_size=128 or window=[-1000,400]."""
     demo: bool = False
     """Play it on generated CT, whose labels are the answer key."""
+    trust: bool = False
+    """Run code that the project in the folder names, a method or a network of somebody's own: see
+    SECURITY.md."""
     train: bool = True
     """Ask and train in a process beside the page. Without it somebody else asks: a program over
     env.step whose annotator is a HumanAnnotator on the project's answers.sqlite."""
@@ -178,13 +181,13 @@ def project_of(config: AnnotateConfig):  # type: ignore[no-untyped-def]
     if config.root is None:
         if is_there:
             _refuse(config, DECIDED, f"the project in {folder}")
-            return Project(folder)
+            return Project(folder, config.trust)
         raise ValueError(
             "say where the images are, --root my_scans, or which project to go on with, --project; "
             "--demo plays it on generated CT"
         )
     if is_there and not any(_is_given(config, name) for name in DECIDED):
-        return Project.moved(folder, str(config.root.resolve()))
+        return Project.moved(folder, str(config.root.resolve()), config.trust)
     return Project.create(
         folder,
         Settings(
@@ -255,7 +258,8 @@ class Trainer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         program = [sys.executable, "-m", "al_gym.annotate.trainer"]
-        self._command = [*program, str(folder), str(os.getpid())]
+        # code that the project names was named, or consented to, where this process was started
+        self._command = [*program, "--trust", str(folder), str(os.getpid())]
         self._ending = threading.Event()
         self._process = subprocess.Popen(self._command)
         self._watch = threading.Thread(target=self._keep_up, daemon=True)

@@ -23,6 +23,7 @@ from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, plain
 from al_gym.data import cache
 from al_gym.data.dataset import ImageDataset
+from al_gym.import_paths import check_trusted, named_in
 from al_gym.run import Run
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -85,16 +86,18 @@ class SavedModel:
 
     Args:
         path: of the file, or of the folder that holds it.
+        trust: whether code that the file names, a network of the user's own, may be run.
 
     Attributes:
         card: what it is.
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is damaged, none of this program's, or of another version.
+        ValueError: it is damaged, none of this program's, or of another version; or it names code,
+            and ``trust`` is not set.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
         path = Path(path)
         path = path / WEIGHTS if path.is_dir() else path
         if not path.is_file():
@@ -109,8 +112,11 @@ class SavedModel:
             self.shape: tuple[int, ...] = tuple(self.card["images"])
             if len(self.classes) < 2 or len(self.shape) not in (3, 4):
                 raise ValueError(f"of {self.classes} and {self.shape} there are no images")
+            check_trusted(path, named_in(self.card["classifier"]), trust)
             self._classifier = self._built(tensors)
-        except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        except (
+            ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError,
+        ) as error:  # fmt: skip
             raise ValueError(f"{path} is no model that can be used: {error}") from error
 
     @own_torch_state()

@@ -31,6 +31,7 @@ from al_gym.config import (
 )
 from al_gym.data import READERS, cache, chestct, files
 from al_gym.data.dataset import UNKNOWN, ImageDataset
+from al_gym.import_paths import check_trusted, named_in
 from al_gym.make import ingredients
 
 SETTINGS, ANSWERS = "project.json", "answers.sqlite"
@@ -93,6 +94,8 @@ class Settings:
         check_between("twice", self.twice, 0, 1, True, True)
         check_bool("ahead", self.ahead)
         check_bool("key", self.key)
+        if not isinstance(self.settings, dict):
+            raise ValueError(f"settings must be keywords by name, not {self.settings!r}")
         for name in ("initial_set", "initial_size", "query_size", "budget", "skip_cost"):
             if name in self.settings:
                 raise ValueError(f"settings: {name} is decided by the project; leave it out")
@@ -133,13 +136,15 @@ class Project:
 
     Args:
         folder: with ``project.json``.
+        trust: whether code that it names, a method or a network of the user's own, may be run.
 
     Raises:
         FileNotFoundError: there is no project.
-        ValueError: files that are none of this program's, or damaged.
+        ValueError: files that are none of this program's, or damaged; or it names code, and
+            ``trust`` is not set.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, trust: bool = False) -> None:
         self.folder = Path(folder)
         path = self.folder / SETTINGS
         if not path.is_file():
@@ -154,6 +159,7 @@ class Project:
                 raise ValueError(f"unknown setting {unknown[0]!r}")
             content["classes"] = tuple(content.get("classes", ()))
             self.settings = Settings(**content)
+            check_trusted(path, named_in(self.settings.settings, self.settings.method), trust)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} cannot be used: {error}") from None
         self.store = Store(self.folder / ANSWERS)
@@ -174,7 +180,7 @@ class Project:
             )
         text = _text(settings)
         if (folder / SETTINGS).exists():
-            there = cls(folder)
+            there = cls(folder, trust=True)  # looked at only; code it names is named here, too
             wanted, found = json.loads(text), json.loads(_text(there.settings))
             changed = [name for name in wanted if wanted[name] != found[name]]
             if changed:
@@ -185,17 +191,22 @@ class Project:
             return there
         folder.mkdir(0o700, parents=True, exist_ok=True)  # names and answers are not for all
         _write(folder, settings)
-        return cls(folder)
+        return cls(folder, trust=True)
 
     @classmethod
-    def moved(cls, folder: str | Path, root: str) -> "Project":
+    def moved(cls, folder: str | Path, root: str, trust: bool = False) -> "Project":
         """A project whose images, the same ones, are in another folder than it knows.
+
+        Args:
+            folder: of the project.
+            root: of the images.
+            trust: see ``Project``.
 
         Raises:
             FileNotFoundError: there is no project, or there are no images.
             ValueError: they are others.
         """
-        project = cls(folder)
+        project = cls(folder, trust)
         project.settings = replace(project.settings, root=root)
         _ = project.plan  # before anything is changed
         _write(project.folder, project.settings)

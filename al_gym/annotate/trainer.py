@@ -1,6 +1,6 @@
 """What asks and trains: a process of its own beside the page, so that training blocks nobody.
 
-    python -m al_gym.annotate.trainer PROJECT
+    python -m al_gym.annotate.trainer [--trust] PROJECT
 
 The loop is that of any program over ``env.step``: a policy scores the pool, the best are asked
 about, the classifier is trained on the answers. Where ``Settings.ahead`` is set, the query after
@@ -39,6 +39,7 @@ from al_gym.run import Run
 POLICIES = "benchmarks.matrix.methods:policy_of"
 """Where methods are known by name; this package knows none, as it knows no agent."""
 LOCK = "trainer.lock"
+TRUST = "--trust"
 ERROR, TRAINING = "trainer_error", "training"
 """Facts for the page: why the trainer has ended; the number of the model that is being trained."""
 
@@ -207,10 +208,13 @@ def main(arguments: list[str]) -> int:
     """Train for the project of a folder until told to stop; returns the exit status.
 
     Args:
-        arguments: the folder; perhaps the process that has started this one, with which it ends. It
-            may have gone before Python has come so far, so that asking for it now is too late.
+        arguments: perhaps ``--trust``, see ``Project``; the folder; perhaps the process that has
+            started this one, with which it ends. It may have gone before Python has come so far, so
+            that asking for it now is too late.
     """
-    project = Project(arguments[0])
+    trust = arguments[0] == TRUST
+    arguments = arguments[trust:]
+    project = Project(arguments[0], trust)
     stop = threading.Event()
     parent = int(arguments[1]) if len(arguments) > 1 else os.getppid()
     for each in (signal.SIGTERM, signal.SIGINT):

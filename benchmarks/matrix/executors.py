@@ -44,6 +44,8 @@ class Execution:
 def execute(folders: list[Path], totals: dict[Path, int], how: Execution) -> dict[Path, str]:
     """Run cells, with one progress bar over all of them; returns what stopped those that failed.
 
+    Code that their ``config.json`` name is run: the caller has written or compared them.
+
     Args:
         folders: cells to run.
         totals: lines of the curve of every cell, those finished already included.
@@ -62,8 +64,8 @@ def execute(folders: list[Path], totals: dict[Path, int], how: Execution) -> dic
 def _in_this_process(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:
     """One by one, or several of an experiment at a time."""
     alone = [folder for folder in folders if how.side_by_side == 1 or not _shares(folder)]
-    for folder, env in cell.with_environments(alone):
-        yield folder, cell.attempt(folder, tqdm.write, env)
+    for folder, env in cell.with_environments(alone, trust=True):
+        yield folder, cell.attempt(folder, tqdm.write, env, trust=True)
     for _, experiment in itertools.groupby(
         [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]
     ):
@@ -85,7 +87,9 @@ def _together(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str |
             return
         for start in range(0, len(folders), n):
             some = folders[start : start + n]
-            programs = [functools.partial(cell.attempt, folder, tqdm.write) for folder in some]
+            programs = [
+                functools.partial(cell.attempt, folder, tqdm.write, trust=True) for folder in some
+            ]
             yield from zip(some, side_by_side.play(vector, programs), strict=True)
 
 
@@ -123,7 +127,7 @@ class Worker:
     def __init__(self, threads: int) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in close)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.cell", cell.FROM_STDIN],
+            [sys.executable, "-m", "benchmarks.cell", cell.TRUST, cell.FROM_STDIN],
             env=WAITING | os.environ | {"OMP_NUM_THREADS": str(threads)}, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
@@ -189,7 +193,7 @@ def _on_ray(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | N
         task = ray.remote(cell.attempt).options(
             num_cpus=how.threads, num_gpus=how.gpus_per_cell, max_retries=3
         )
-        tasks = {task.remote(folder.resolve()): folder for folder in folders}
+        tasks = {task.remote(folder.resolve(), trust=True): folder for folder in folders}
         waiting = list(tasks)
         while waiting:
             (done,), waiting = ray.wait(waiting, num_returns=1)

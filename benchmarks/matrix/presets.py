@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from al_gym.import_paths import check_trusted, named_in
 from al_gym.names import lookup
 
 if sys.version_info >= (3, 11):
@@ -62,14 +63,22 @@ def read(path: Path) -> Preset:
     return Preset(dataset, settings, tuple(methods), title)
 
 
-def find(name: str) -> Preset:
+def find(name: str, trust: bool = False) -> Preset:
     """A built-in preset by name, or that of a file whose name ends in .toml.
 
+    Args:
+        name: of the preset, or the path of the file.
+        trust: whether code that the file names, such as a method of the user's own, may be run.
+
     Raises:
-        ValueError: an unknown name, or what ``read`` raises.
+        ValueError: an unknown name, or what ``read`` raises; a file that names code, where
+            ``trust`` is not set.
     """
     if name.endswith(".toml"):
-        return read(Path(name))
+        preset = read(Path(name))
+        methods = [path for method in preset.methods for path in named_in({}, method)]
+        check_trusted(name, [*named_in(preset.settings), *methods], trust)
+        return preset
     return lookup("preset", name, PRESETS)
 
 

@@ -66,7 +66,7 @@ def test_a_reader_of_ones_own_has_its_own_keywords():
         gym.make("ActiveLearning-Folder-v0", reader=f"{HERE}:nothing_read")
 
 
-@pytest.mark.parametrize("path", ["nowhere:x", f"{HERE}:nothing", ":x", "json:"])
+@pytest.mark.parametrize("path", ["antigravity", "nowhere:x", f"{HERE}:nothing", ":x", "json:"])
 def test_what_is_not_there_is_named(path):
     with pytest.raises(ValueError, match="cannot be imported"):
         imported(path)

@@ -16,8 +16,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE",
-    "docs/**/*", "examples/**/*", "benchmarks/RESULTS.md", "benchmarks/results/*",
-    "agents/pretrained/README.md",
+    "requirements.lock", "docs/**/*", "examples/**/*", "benchmarks/RESULTS.md",
+    "benchmarks/results/*", "agents/pretrained/README.md",
 )  # fmt: skip
 """Pages, pictures and files that pages lead to."""
 logger = logging.getLogger("mkdocs.hooks")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3.common import env_checker as sb3
 
 from al_gym import ActiveLearningVectorEnv
 from al_gym.data.dataset import UNKNOWN
+from al_gym.vector import AutoresetMode
 from tests.al_gym.episodes import TASK, Clerk, make, scores_for
 from tests.samples import FAST, make_dataset
 

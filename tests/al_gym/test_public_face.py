@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gymnasium.utils import env_checker, performance
 from gymnasium.utils.env_match import check_environments_match
-from gymnasium.vector import AutoresetMode
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
+from al_gym.vector import AutoresetMode
 from al_gym.wrappers import ContextObservation
 from tests.al_gym.episodes import make
 from tests.samples import FAST, make_dataset

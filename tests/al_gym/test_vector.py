@@ -3,11 +3,11 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
 from al_gym.classifiers.networks import NetworkClassifier
-from al_gym.vector import stacked
+from al_gym.vector import AutoresetMode, stacked
 
 FAST = {"device": "cpu", "pretrain_passes": 2, "learning_rate": 0.05}
 TASK = EnvConfig(initial_fraction=0.1, query_size=6, budget=0.4)

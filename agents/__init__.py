@@ -1,4 +1,4 @@
-"""Whatever acts in the environment. Knows Gymnasium and torch; never imports al_gym.
+"""Whatever acts in the environment. Knows Gymnasium and torch; of al_gym how it writes files.
 
 What is heavy, PyTorch above all, is imported when it is first used.
 """

@@ -6,7 +6,6 @@ can look into the file.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from al_gym import durable
 
 HEADER = "tree"
 """Key of the JSON text in the file's metadata."""
@@ -34,8 +35,7 @@ def with_suffix(path: str | Path) -> Path:
 def write(path: str | Path, tree: dict[str, Any]) -> Path:
     """Write a checkpoint at once or not at all, and return where it lies.
 
-    The content goes to a temporary file in the same folder, which then takes the place of ``path``:
-    a reader, or a crash half-way, finds the old file or the new one and nothing between.
+    A reader, or a crash half-way, finds the old file or the new one and nothing between.
 
     Args:
         path: destination; the suffix .safetensors is added if missing, folders are made.
@@ -43,22 +43,12 @@ def write(path: str | Path, tree: dict[str, Any]) -> Path:
 
     Raises:
         TypeError: a leaf is of another type than those above.
+        OSError: the disk is full, or fails.
     """
     path = with_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_pack(tree, "", tensors))
-    content = save(tensors, metadata={HEADER: structure})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    durable.write_bytes(path, save(tensors, metadata={HEADER: structure}))
     return path
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from al_gym import durable
 from al_gym.annotate.model import SavedModel
 from al_gym.data import READERS, cache, chestct, files, layouts, medmnist, metaimage, volumes
 from al_gym.data.folder import PACKED, fitted, read_image
@@ -133,7 +134,7 @@ def write(classes: Sequence[str], predictions: Sequence[Prediction], path: Path)
         path: is there whole, or not at all.
     """
     columns = ["file", "class", *(f"probability of {name}" for name in classes), "problem"]
-    with cache.atomic_path(path) as unfinished:
+    with durable.writing(path) as unfinished:
         files.write_table(
             unfinished,
             columns,

@@ -27,6 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from agents import checkpoint
+from al_gym import durable
 from al_gym.import_paths import check_trusted, named_in
 from benchmarks.matrix import methods
 from benchmarks.matrix.environments import make_environment
@@ -39,7 +40,6 @@ from benchmarks.matrix.layout import (
     RESULT,
     difference,
     read_config,
-    write_text,
 )
 from benchmarks.matrix.provenance import completed, describe_task
 from benchmarks.matrix.recorder import Recorder
@@ -81,8 +81,8 @@ def _trusted_config(folder: Path, trust: bool) -> dict[str, Any]:
 def _run(
     folder: Path, config: dict[str, Any], say: Callable[[str], None], env: gym.Env[Any, Any]
 ) -> None:
-    for left in (folder / ERROR, *folder.glob("*.tmp")):
-        left.unlink(missing_ok=True)
+    (folder / ERROR).unlink(missing_ok=True)
+    durable.sweep(folder)
     changed = difference(
         completed(config),
         json.loads(json.dumps(describe_task(env))),
@@ -120,7 +120,7 @@ def _run(
     player.play(after_step)
     if not recorder.over:
         raise RuntimeError(f"the method stopped after {recorder.n_steps} steps, before the budget")
-    write_text(folder / RESULT, json.dumps({"steps": recorder.n_steps}))
+    durable.write_text(folder / RESULT, json.dumps({"steps": recorder.n_steps}))
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 

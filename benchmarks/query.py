@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
+from al_gym import durable
 from al_gym.config import check_at_least, parsed_setting
 from benchmarks.matrix import methods
 from benchmarks.matrix.methods import Method
@@ -155,8 +156,10 @@ def rank(env: "ActiveLearningEnv", method: str, seed: int) -> list[Choice]:
 
 def write(ranking: list[Choice], path: Path) -> None:
     """The list as csv, a line an image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with (
+        durable.writing(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(COLUMNS)
         lines.writerows(

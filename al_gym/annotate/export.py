@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from al_gym import durable
 from al_gym.annotate.project import Project
 from al_gym.annotate.store import SKIP
-from al_gym.data import cache, chestct, files
+from al_gym.data import chestct, files
 from al_gym.data.splits import split_name
 
 LABELS, FINAL = "labels.csv", "final.csv"
@@ -67,7 +68,7 @@ def labels_now(project: Project) -> dict[int, int]:
 
 
 def _table(path: Path, columns: str | Sequence[str], rows: Iterator[Sequence[Any]]) -> Path:
-    with cache.atomic_path(path) as unfinished:
+    with durable.writing(path) as unfinished:
         files.write_table(unfinished, columns, rows)
     return path
 

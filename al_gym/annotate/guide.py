@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from al_gym import durable
 from al_gym.annotate.originals import of_pixels, of_scan, plane
-from al_gym.data import cache, chestct, formats, phantoms
+from al_gym.data import chestct, formats, phantoms
 
 FOLDER = "guide"
 SIZE = (320, 160)
@@ -105,7 +106,7 @@ def write_demo(project: Path) -> None:
     lesions, _ = chestct.read_annotations(root / chestct.ANNOTATIONS)
     volumes, _ = chestct.find_volumes(root, lesions)
     lesions.sort(key=lambda lesion: abs(float(lesion.extent[:2].max()) - TYPICAL_MM))
-    with cache.atomic_path(project / FOLDER) as unfinished:
+    with durable.writing(project / FOLDER) as unfinished:
         unfinished.mkdir()
         for label, (code, name) in enumerate(chestct.CLASSES.items()):
             chosen = [lesion for lesion in lesions if lesion.label == label][:N_EXAMPLES]

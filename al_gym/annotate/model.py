@@ -16,12 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from al_gym import durable
 from al_gym.classifiers.devices import device_of
 from al_gym.classifiers.images import DeviceImages
 from al_gym.classifiers.networks import NetworkClassifier, last_layer
 from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, plain
-from al_gym.data import cache
 from al_gym.data.dataset import ImageDataset
 from al_gym.import_paths import check_trusted, named_in
 from al_gym.run import Run
@@ -75,10 +75,8 @@ def save_model(
     }
     text = json.dumps(plain(card), indent=2)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    with cache.atomic_path(folder / WEIGHTS) as unfinished:
-        unfinished.write_bytes(save(tensors, {HEADER: text}))
-    with cache.atomic_path(folder / CARD) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    durable.write_bytes(folder / WEIGHTS, save(tensors, {HEADER: text}))
+    durable.write_text(folder / CARD, text)
 
 
 class SavedModel:

@@ -23,6 +23,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from al_gym import durable
 from al_gym.annotate import guide, keys, server
 from al_gym.annotate.board import Board
 from al_gym.annotate.desk import Desk, Looking, Reviewing, view
@@ -117,9 +118,10 @@ def build(site: Site, access: Access, *, tls: bool = False) -> None:
 def secret(project: Project) -> str:
     """What signs cookies: drawn once, and kept in the project, for its owner's eyes alone."""
     path = project.folder / "session.key"
-    if not path.is_file() or not path.read_text():  # empty: the power went while it was written
-        path.touch(0o600)
-        path.write_text(secrets.token_urlsafe(32))
+    if not path.is_file() or not path.read_text():  # an older program left it empty in a crash
+        with durable.writing(path) as unfinished:
+            unfinished.touch(0o600)
+            unfinished.write_text(secrets.token_urlsafe(32))
     return path.read_text()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from al_gym import durable
 from al_gym.annotate.store import Store
 from al_gym.classifiers.images import DeviceImages
 from al_gym.config import (
@@ -29,7 +30,7 @@ from al_gym.config import (
     check_one_of,
     plain,
 )
-from al_gym.data import READERS, cache, chestct, files
+from al_gym.data import READERS, chestct, files
 from al_gym.data.dataset import UNKNOWN, ImageDataset
 from al_gym.import_paths import check_trusted, named_in
 from al_gym.make import ingredients
@@ -296,8 +297,7 @@ def _text(settings: Settings) -> str:
 
 
 def _write(folder: Path, settings: Settings) -> None:
-    with cache.atomic_path(folder / SETTINGS) as unfinished:
-        unfinished.write_text(_text(settings), encoding="utf-8")
+    durable.write_text(folder / SETTINGS, _text(settings))
 
 
 def planned(found: ImageDataset, settings: Settings) -> Plan:

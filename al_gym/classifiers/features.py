@@ -7,14 +7,12 @@ made, as nobody can tell whether its code has changed.
 
 import hashlib
 import json
-import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from al_gym.classifiers import architectures
@@ -45,16 +43,13 @@ def frozen_features(dataset: ImageDataset, config: ClassifierConfig) -> tuple[Te
         backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
         return backbone.features(np.arange(len(dataset.labels)), progress=True), backbone.fresh_head
     path = cache.cache_folder() / "features" / f"{_key(dataset, config, device)}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # whoever comes second finds what the first computed
-        values = _read(path)
-        if values is None:
-            backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
-            computed = backbone.features(np.arange(len(dataset.labels)), progress=True)
-            _write(path, computed.cpu().numpy())
-            values = _read(path)
-            assert values is not None
-    features = torch.from_numpy(values).to(device)
+
+    def compute(unfinished: Path) -> None:
+        backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
+        computed = backbone.features(np.arange(len(dataset.labels)), progress=True)
+        np.save(unfinished, computed.cpu().numpy())
+
+    features = torch.from_numpy(cache.kept(path, compute)).to(device)
     return features, linear_head(features.shape[1], dataset.n_classes)
 
 
@@ -79,31 +74,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:  # of an extra
         return None
-
-
-def _write(path: Path, values: np.ndarray) -> None:
-    """The array and, beside it, the digest of its bytes."""
-    with cache.atomic_path(path) as unfinished:
-        np.save(unfinished, values)
-    with cache.atomic_path(path.with_suffix(".digest")) as unfinished:
-        unfinished.write_text(_digest(values))
-
-
-def _read(path: Path) -> np.ndarray | None:
-    """The array as a memory map; None if it is not there, torn, or not what was written."""
-    if not path.exists():
-        return None
-    try:
-        # "c", copy on write: torch wants memory it may write to, and the file stays as it is
-        values: np.ndarray = np.load(path, "c", allow_pickle=False)
-        if _digest(values) == path.with_suffix(".digest").read_text():
-            return values
-        problem = "its content is not what was written"
-    except (ValueError, OSError, EOFError) as error:
-        problem = str(error)
-    warnings.warn(f"{path} is damaged ({problem}); computing the features again", stacklevel=4)
-    return None
-
-
-def _digest(values: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).hexdigest()

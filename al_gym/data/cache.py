@@ -1,27 +1,35 @@
-"""Decoding happens once: arrays made from image files, kept in the cache folder."""
+"""Decoding happens once: arrays made from image files, kept in the cache folder.
 
-import contextlib
+Beside ``NAME.npy`` stands ``NAME.json`` with its size, shape, type and checksum, by which a file
+that was damaged on disk is known; ``NAME.lock`` is held by the process that fills it, for which
+others wait. What is in the cache can be made again, and may be removed at any time.
+"""
+
 import hashlib
 import json
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import platformdirs
+from filelock import FileLock
 from tqdm import tqdm
 
+from al_gym import durable
 from al_gym.data import files
+from al_gym.errors import DataError
 
 T = TypeVar("T")
 
 MAPPED_BYTES = 2**30
 """Arrays above this size stay on disk and are mapped into memory, where the system keeps as much of
-them as it has room for."""
+them as it has room for. Their checksum is not looked at, as this would read them whole at every
+start: of them the size on disk must be right."""
 
 
 class Decoded(NamedTuple):
@@ -100,31 +108,56 @@ def decoded(
     Raises:
         Exception: whatever ``decode`` raises; nothing is left in the cache then.
     """
-    path = cache_folder() / "decoded" / f"{key}.npy"
-    cached = _load(path, (n_images, *shape))
-    if cached is not None:
-        return Decoded(cached, 0)
-    with atomic_path(path) as unfinished:
-        _decode_into(unfinished, n_images, shape, decode, f"decoding {key.split('-')[0]}")
-    cached = _load(path, (n_images, *shape))
-    assert cached is not None
-    return Decoded(cached, n_images)
+    n_decoded = 0
+
+    def fill(path: Path) -> None:
+        nonlocal n_decoded
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, (n_images, *shape))
+
+        def fill_one(i: int) -> None:
+            images[i] = decode(i)
+
+        in_threads(fill_one, n_images, f"decoding {key.split('-')[0]}")
+        images.flush()
+        n_decoded = n_images
+
+    images = kept(cache_folder() / "decoded" / f"{key}.npy", fill)
+    assert images.shape == (n_images, *shape) and images.dtype == np.uint8  # the key's
+    return Decoded(images, n_decoded)
 
 
-def _decode_into(
-    path: Path,
-    n_images: int,
-    shape: tuple[int, ...],
-    decode: Callable[[int], np.ndarray],
-    title: str,
-) -> None:
-    images = np.lib.format.open_memmap(path, "w+", np.uint8, (n_images, *shape))
+def kept(path: Path, make: Callable[[Path], None]) -> np.ndarray:
+    """The array in a file of the cache, made now if it is not there or damaged.
 
-    def fill(i: int) -> None:
-        images[i] = decode(i)
+    Of several processes one makes it, and the others wait.
 
-    in_threads(fill, n_images, title)
-    images.flush()
+    Args:
+        path: of the file, .npy.
+        make: writes it to the path that it is given.
+
+    Raises:
+        Exception: whatever ``make`` raises; nothing is left in the cache then.
+    """
+    found = _load(path)
+    if found is not None:
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        found = _load(path)
+        if found is not None:
+            return found  # another process has made it meanwhile
+        path.with_suffix(".json").unlink(missing_ok=True)  # it is of the file that is replaced
+        with durable.writing(path) as unfinished:
+            make(unfinished)
+            facts = _facts(unfinished, np.load(unfinished, "r", allow_pickle=False))
+        durable.write_text(path.with_suffix(".json"), json.dumps(facts))
+    found = _load(path)
+    if found is None:
+        raise DataError(
+            f"{path} was written and cannot be read back: the disk may be failing; set "
+            "AL_GYM_CACHE to a folder on another"
+        )
+    return found
 
 
 def in_threads(
@@ -146,32 +179,32 @@ def in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-@contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` to write a file or folder to; it becomes ``target`` at the end.
-
-    If the block raises, or another process was faster, what was written is removed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        unfinished = Path(scratch) / target.name
-        yield unfinished
-        try:
-            unfinished.replace(target)
-        except OSError:
-            # a folder cannot replace a folder: another process has finished the same work
-            if not target.is_dir():
-                raise
-
-
-def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    if not path.exists():
-        return None
+def _load(path: Path) -> np.ndarray | None:
+    """The array of a file; None if it is not there, or not what was written."""
     try:
-        mapped = path.stat().st_size > MAPPED_BYTES
-        # "c", copy on write: torch wants memory it may write to, and the file stays as it is
-        images = np.load(path, "c" if mapped else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        warnings.warn(f"{path} is damaged ({error}); decoding the images again", stacklevel=4)
+        facts = json.loads(path.with_suffix(".json").read_text())
+        # mapped, so that a damaged header asks for no memory; "c", copy on write, as torch wants
+        # memory it may write to, and the file stays as it is
+        found: np.ndarray = np.load(path, "c", allow_pickle=False)
+        if path.stat().st_size <= MAPPED_BYTES:
+            found = np.array(found)
+        if _facts(path, found, facts.get("checksum")) == facts:
+            return found
+        problem = "its content is not what was written"
+    except FileNotFoundError:  # it has not been written to its end
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        problem = str(error)
+    warnings.warn(f"{path} is damaged ({problem}); it is made again", stacklevel=4)
+    return None
+
+
+def _facts(path: Path, array: np.ndarray, of_large: int | None = None) -> dict[str, Any]:
+    """What is noted of a file; of one that is too large to be read whole, the given checksum."""
+    size, content = path.stat().st_size, np.ascontiguousarray(array).data
+    return {
+        "size": size,
+        "shape": list(array.shape),
+        "type": array.dtype.str,
+        "checksum": of_large if size > MAPPED_BYTES else zlib.crc32(content),
+    }

@@ -1,12 +1,14 @@
 """What a cell's folder holds: file names, the columns of a curve, and ``config.json``.
 
-Only the standard library is imported, so that reading results costs nothing else.
+Little more than the standard library is imported, so that reading results costs nothing else.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from al_gym import durable
 
 FORMAT = 4
 """Of a cell's folder; raised when an older program could not go on with it: 3 named the files, 4
@@ -60,14 +62,7 @@ def create(folder: Path, config: dict[str, Any]) -> None:
     """Make a cell's folder; one that has got somewhere keeps the ``config.json`` it began with."""
     folder.mkdir(parents=True, exist_ok=True)
     if not any((folder / name).exists() for name in (RESULT, CHECKPOINT)):
-        write_text(folder / CONFIG, json.dumps(config, indent=2))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file at once or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+        durable.write_text(folder / CONFIG, json.dumps(config, indent=2))
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:

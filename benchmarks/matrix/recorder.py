@@ -12,9 +12,10 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
+from al_gym import durable
 from al_gym.metrics import Evaluation
 from benchmarks.matrix import predictions
-from benchmarks.matrix.layout import COLUMNS, CURVE, HEALTH, START, write_text
+from benchmarks.matrix.layout import COLUMNS, CURVE, HEALTH, START
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -63,7 +64,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         """Make the curve what it was."""
         self._lines, self._retrain_at = state["lines"], state["retrain_at"]
         self._columns = next(csv.reader(self._lines))  # an older program may have had fewer
-        (self._folder / CURVE).write_text("".join(self._lines))
+        durable.write_text(self._folder / CURVE, "".join(self._lines))
         self._predictions.go_on(len(self._lines) - 1)
 
     def start_clock(self) -> None:
@@ -166,4 +167,4 @@ def _check_start(folder: Path, fingerprint: str) -> None:
                 f"the start of {folder} is not that of {other.parent}: they cannot be compared. "
                 "Were they run on the same machine, with the same versions? Use another --out"
             )
-    write_text(folder / START, fingerprint)
+    durable.write_text(folder / START, fingerprint)

@@ -12,6 +12,7 @@ import time
 import pytest
 from filelock import FileLock
 
+from al_gym import durable
 from benchmarks import cell, run
 from benchmarks.matrix import layout
 from benchmarks.matrix.recorder import Recorder
@@ -144,10 +145,14 @@ def test_changed_images_are_noticed(stopped):
 
 
 def test_leftovers_of_a_killed_write_are_removed(stopped):
-    (stopped / "checkpoint.safetensors.123.tmp").write_bytes(b"half")
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    name = f".checkpoint.safetensors.{durable._machine()}.{dead.pid}.abc.tmp"
+    (stopped / name).mkdir()
+    (stopped / name / "checkpoint.safetensors").write_bytes(b"half")
     (stopped / layout.ERROR).write_text("of an earlier attempt")
     cell.run(stopped, lambda _: None)
-    assert not list(stopped.glob("*.tmp")) and not (stopped / layout.ERROR).exists()
+    assert not list(stopped.glob(".*")) and not (stopped / layout.ERROR).exists()
 
 
 def test_acquisition_seconds_do_not_count_checkpoints(settings, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from al_gym import durable
 from al_gym.data import cache
 from al_gym.data.phantoms import chest, fundus
 from al_gym.data.phantoms.chest import ChestLook, write_chestct
@@ -59,6 +60,6 @@ def folder(
         name += "-" + hashlib.sha256(repr(look).encode()).hexdigest()[:12]
     path = place / name
     if not path.is_dir():
-        with cache.atomic_path(path) as unfinished:
+        with durable.writing(path) as unfinished:
             GENERATORS[dataset](unfinished, amount, seed, **looks)
     return path

@@ -1,5 +1,6 @@
 """Decoding happens once, and a failure leaves nothing behind."""
 
+import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -107,14 +108,54 @@ def test_an_image_that_cannot_be_decoded_leaves_nothing(folder):
 
     with pytest.raises(ValueError, match="image 3"):
         cache.decoded("x-1", 5, (1, 2, 2), decode)
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["x-1.lock"]
 
 
-def test_a_damaged_file_is_decoded_again_with_a_warning(folder):
+def torn(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def longer(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 16
+    path.write_bytes(content)
+
+
+def huge(path):
+    """Its header asks for more memory than there is."""
+    content = path.read_bytes().replace(
+        b"(4, 1, 2, 2), }" + b" " * 9, b"(4, 1, 2, 9" + b"9" * 9 + b"), }"
+    )
+    path.write_bytes(content)
+
+
+def other_facts(path):
+    path.with_suffix(".json").write_text('{"size": 1}')
+
+
+def torn_facts(path):
+    path.with_suffix(".json").write_text('{"si')
+
+
+def foreign_facts(path):
+    path.with_suffix(".json").write_text("[]")
+
+
+@pytest.mark.parametrize(
+    "damage", [torn, longer, empty, flipped, huge, other_facts, torn_facts, foreign_facts]
+)
+def test_a_damaged_file_is_decoded_again_with_a_warning(folder, damage):
     calls = []
     cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
-    path = folder / "decoded" / "x-1.npy"
-    path.write_bytes(path.read_bytes()[:-5])
+    damage(folder / "decoded" / "x-1.npy")
     with pytest.warns(UserWarning, match="damaged"):
         again, _ = cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
     assert len(calls) == 8
@@ -123,23 +164,49 @@ def test_a_damaged_file_is_decoded_again_with_a_warning(folder):
     assert len(calls) == 8
 
 
-def test_another_process_may_have_been_faster(tmp_path):
-    target = tmp_path / "folder"
-    with cache.atomic_path(target) as unfinished:
-        unfinished.mkdir()
-        (unfinished / "mine").touch()
-        target.mkdir()
-        (target / "theirs").touch()
-    assert [path.name for path in target.iterdir()] == ["theirs"]
-    assert list(tmp_path.iterdir()) == [target]
+def test_without_its_facts_it_was_not_written_to_the_end(folder):
+    calls = []
+    cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
+    (folder / "decoded" / "x-1.json").unlink()
+    cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
+    assert len(calls) == 8
 
 
-def test_nothing_is_there_before_all_is_there(tmp_path):
-    target = tmp_path / "file"
-    with pytest.raises(KeyboardInterrupt), cache.atomic_path(target) as unfinished:
-        unfinished.write_text("half")
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
+def test_of_what_is_too_large_to_be_read_whole_the_size_must_be_right(folder, monkeypatch):
+    """So a flipped bit stays; that is the bound."""
+    monkeypatch.setattr(cache, "MAPPED_BYTES", 10)
+    calls, path = [], folder / "decoded" / "x-1.npy"
+    cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
+    flipped(path)
+    cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
+    assert len(calls) == 4
+    torn(path)
+    with pytest.warns(UserWarning, match="damaged"):
+        cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
+    assert len(calls) == 8
+
+
+def fill(barrier, said):
+    """In a process of its own."""
+    barrier.wait()
+    images, n_decoded = cache.decoded("x-1", 50, (1, 40, 40), lambda i: np.full((1, 40, 40), i))
+    said.put((n_decoded, int(images.sum())))
+
+
+def test_eight_processes_fill_one_cache(folder):
+    """One of them decodes; all have the same images, and one valid file is left."""
+    forked = multiprocessing.get_context("fork")
+    barrier, said = forked.Barrier(8), forked.Queue()
+    started = [forked.Process(target=fill, args=(barrier, said)) for _ in range(8)]
+    for process in started:
+        process.start()
+    found = [said.get(timeout=60) for _ in started]
+    for process in started:
+        process.join()
+    assert sorted(n for n, _ in found) == [0] * 7 + [50]
+    assert {total for _, total in found} == {40 * 40 * sum(range(50))}
+    names = sorted(path.name for path in (folder / "decoded").iterdir())
+    assert names == ["x-1.json", "x-1.lock", "x-1.npy"]
 
 
 def test_work_is_spread_over_threads():

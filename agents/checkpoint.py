@@ -5,6 +5,7 @@ JSON can hold. Tensors are stored under their path in the tree, so that any read
 can look into the file.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from al_gym import durable
+from al_gym.errors import CheckpointError
 
-HEADER = "tree"
-"""Key of the JSON text in the file's metadata."""
+HEADER, FORMAT, CHECKSUM = "tree", "format", "checksum"
+"""Keys of the file's metadata: the JSON text, the version below, and a hash of these and of the
+tensors. A file of before has the first alone, and is read unchecked."""
+VERSION = "2"
+"""Of the format; raised when an older program could not read it. 2 has the checksum."""
 TENSOR, ARRAY, ITEMS = "$tensor", "$array", "$items"
 """Keys of the JSON objects that stand for a tensor, an array, and a dictionary whose keys are not
 all strings."""
@@ -48,7 +53,9 @@ def write(path: str | Path, tree: dict[str, Any]) -> Path:
     path = with_suffix(path)
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_pack(tree, "", tensors))
-    durable.write_bytes(path, save(tensors, metadata={HEADER: structure}))
+    metadata = {HEADER: structure, FORMAT: VERSION}
+    metadata[CHECKSUM] = _checksum(metadata, tensors)
+    durable.write_bytes(path, save(tensors, metadata))
     return path
 
 
@@ -57,7 +64,8 @@ def read(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file, with or without the suffix.
-        ValueError: the file is truncated, damaged, or no checkpoint.
+        CheckpointError: the file is truncated, damaged, or no checkpoint.
+        ValueError: it was written by a newer version.
     """
     path = with_suffix(path)
     if not path.is_file():
@@ -67,20 +75,52 @@ def read(path: str | Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} is truncated or not a checkpoint ({error}); take another copy or save again"
         ) from error
     if HEADER not in metadata:
-        raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project")
+        raise CheckpointError(f"{path} is a safetensors file but not a checkpoint of this project")
+    _check(path, metadata, tensors)
     try:
         tree = _unpack(json.loads(metadata[HEADER]), tensors)
         if not isinstance(tree, dict):
             raise TypeError("it is no dictionary")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} has a header that cannot be used ({error}); take another copy or save again"
         ) from error
     return tree
+
+
+def _checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Of the metadata, and of the names, types, shapes and bytes of tensors."""
+    text = json.dumps({**metadata, CHECKSUM: ""}, sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> None:
+    """Compare the checksum, where the file has one.
+
+    Raises:
+        CheckpointError: the content is not what was written.
+        ValueError: a newer version wrote it.
+    """
+    if set(metadata) == {HEADER}:
+        return
+    if metadata.get(CHECKSUM) != _checksum(metadata, tensors):
+        raise CheckpointError(
+            f"{path} is damaged: its content is not what was written; take another copy or save "
+            "again"
+        )
+    if metadata[FORMAT] != VERSION:
+        raise ValueError(
+            f"{path} was written by a newer version of al-gym (format {metadata[FORMAT]}, this one "
+            f"knows {VERSION}): update"
+        )
 
 
 def _pack(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+import agents
 from agents import checkpoint
+from al_gym.errors import CheckpointError
 
 
 @pytest.mark.parametrize(
@@ -21,7 +24,9 @@ from agents import checkpoint
 def test_a_header_that_makes_no_sense(tmp_path: Path, tree: str) -> None:
     path = tmp_path / "agent.safetensors"
     save_file({"x": torch.zeros(1)}, path, metadata={"tree": tree})
-    with pytest.raises(ValueError, match=r"agent\.safetensors has a header that cannot be used"):
+    with pytest.raises(
+        CheckpointError, match=r"agent\.safetensors has a header that cannot be used"
+    ):
         checkpoint.read(path)
 
 
@@ -46,3 +51,59 @@ def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         checkpoint.write(tmp_path / "tree", {"function": print})
     assert list(tmp_path.iterdir()) == []
+
+
+TREE: dict[str, Any] = {
+    "weights": torch.arange(4.0), "half": torch.ones(3, dtype=torch.bfloat16), "steps": 7,
+    "scalar": torch.tensor(2), "none": np.zeros((0, 2)), "mask": np.array([True, False]),
+}  # fmt: skip
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    """Each bit of each byte in turn, but for the blanks that fill the header up."""
+    path = checkpoint.write(tmp_path / "agent", TREE)
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    last = content[:header].rstrip(b" ")
+    for place in [*range(len(last)), *range(header, len(content))]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"agent\.safetensors"):
+            checkpoint.read(path)
+
+
+def test_a_truncated_file_is_noticed_wherever_it_ends(tmp_path: Path) -> None:
+    path = checkpoint.write(tmp_path / "agent", TREE)
+    content = path.read_bytes()
+    for size in range(0, len(content), 7):
+        path.write_bytes(content[:size])
+        with pytest.raises(CheckpointError, match=r"agent\.safetensors"):
+            checkpoint.read(path)
+
+
+def test_a_file_of_a_newer_version_is_refused_and_one_of_before_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr(checkpoint, "VERSION", "3")
+        path = checkpoint.write(tmp_path / "agent", TREE)
+    with pytest.raises(ValueError, match="newer version of al-gym .format 3, this one knows 2"):
+        checkpoint.read(path)
+    path = checkpoint.write(tmp_path / "agent", TREE)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    save_file(tensors, path, {"tree": metadata["tree"]})
+    assert checkpoint.read(path)["steps"] == 7
+    del metadata["checksum"]  # a header that has lost its own is none of before
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.read(path)
+
+
+def test_policies_that_come_with_the_package_are_read() -> None:
+    paths = sorted((Path(agents.__file__).parent / "pretrained").glob("*.safetensors"))
+    assert paths
+    for path in paths:
+        assert checkpoint.read(path)

@@ -128,7 +128,7 @@ def _pack(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, (Tensor, np.ndarray)):
         tensor = torch.from_numpy(node) if isinstance(node, np.ndarray) else node
         # Views and tensors that share memory are refused by the format: store what they show.
-        tensors[name] = tensor.detach().cpu().contiguous().clone()
+        tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {ARRAY if isinstance(node, np.ndarray) else TENSOR: name}
     if isinstance(node, dict):
         packed = {

@@ -24,10 +24,10 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from filelock import FileLock, Timeout
 
 from agents import checkpoint
 from al_gym import durable
+from al_gym.errors import CheckpointError
 from al_gym.import_paths import check_trusted, named_in
 from benchmarks.matrix import methods
 from benchmarks.matrix.environments import make_environment
@@ -36,13 +36,16 @@ from benchmarks.matrix.layout import (
     CONFIG,
     CURVE,
     ERROR,
-    LOCK,
     RESULT,
     difference,
+    is_finished,
     read_config,
 )
+from benchmarks.matrix.locks import only_process
 from benchmarks.matrix.provenance import completed, describe_task
 from benchmarks.matrix.recorder import Recorder
+from benchmarks.matrix.stopping import Stop
+from benchmarks.matrix.stopping import main as run_program
 
 
 def run(
@@ -50,6 +53,7 @@ def run(
     say: Callable[[str], None] = print,
     env: gym.Env[Any, Any] | None = None,
     trust: bool = False,
+    stop: Stop | None = None,
 ) -> None:
     """Run the cell of a folder, from its checkpoint if it has one.
 
@@ -58,16 +62,18 @@ def run(
         say: told what a person should know.
         env: an environment as ``config.json`` asks for; None: made now.
         trust: whether code that ``config.json`` names may be run.
+        stop: asked after every step whether to stop.
 
     Raises:
-        CheckpointError: it names code, and ``trust`` is not set.
+        Stopped: so it was; the step is in the checkpoint.
+        CheckpointError: ``config.json`` is damaged, or names code, and ``trust`` is not set.
         RuntimeError: this method's start is not that of the others on this seed.
         Exception: whatever stops the method; the last checkpoint stays.
     """
     config = _trusted_config(folder, trust)
-    with _only_process(folder, say), threads(config["threads"]):
-        if not (folder / RESULT).exists():
-            _run(folder, config, say, env or make_environment(config))
+    with only_process(folder, "this cell", say), threads(config["threads"]):
+        if not is_finished(folder):
+            _run(folder, config, say, env or make_environment(config), stop or Stop())
 
 
 def _trusted_config(folder: Path, trust: bool) -> dict[str, Any]:
@@ -79,8 +85,15 @@ def _trusted_config(folder: Path, trust: bool) -> dict[str, Any]:
 
 
 def _run(
-    folder: Path, config: dict[str, Any], say: Callable[[str], None], env: gym.Env[Any, Any]
+    folder: Path,
+    config: dict[str, Any],
+    say: Callable[[str], None],
+    env: gym.Env[Any, Any],
+    stop: Stop,
 ) -> None:
+    if (folder / RESULT).exists():
+        say(f"{folder}: {RESULT} or {CURVE} is damaged; the cell is run again")
+        (folder / RESULT).unlink()
     (folder / ERROR).unlink(missing_ok=True)
     durable.sweep(folder)
     changed = difference(
@@ -94,10 +107,11 @@ def _run(
     recorder = Recorder(env, config, folder, one_point=not method.facts.has_curve)
     player = method.make(recorder, config["seed"], config["agent"])
     recorder.health = getattr(player, "health", dict)
-    if (folder / CHECKPOINT).exists():
-        saved = checkpoint.read(folder / CHECKPOINT)
+    saved = _checkpoint(folder, say)
+    if saved is not None:
         lines = saved["recorder"]["lines"]
-        say(f"{folder}: goes on from step {len(lines) - 2}{_damage(folder / CURVE, lines)}")
+        damage = _damage(folder / CURVE, lines) + recorder.damage(len(lines) - 1)
+        say(f"{folder}: goes on from step {len(lines) - 2}{damage}")
         recorder.load_state_dict(saved["recorder"])
         player.reset()
         env.get_wrapper_attr("run").load_state_dict(saved["env"])
@@ -107,7 +121,9 @@ def _run(
 
     def after_step() -> None:
         nonlocal last
-        if recorder.n_steps - last >= config["checkpoint_every"] and not recorder.over:
+        is_due = recorder.n_steps - last >= (1 if stop.number else config["checkpoint_every"])
+        if is_due and not recorder.over:
+            recorder.sync()  # what the checkpoint says is there
             last = recorder.n_steps
             parts = {
                 "recorder": recorder.state_dict(),
@@ -116,12 +132,29 @@ def _run(
             }
             checkpoint.write(folder / CHECKPOINT, parts)
             recorder.start_clock()
+        if not recorder.over:
+            stop.check()
 
     player.play(after_step)
     if not recorder.over:
         raise RuntimeError(f"the method stopped after {recorder.n_steps} steps, before the budget")
+    recorder.sync()
     durable.write_text(folder / RESULT, json.dumps({"steps": recorder.n_steps}))
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The checkpoint of a cell; None if there is none that can be used.
+
+    What a cell does is decided by its ``config.json``: begun again, it ends as it would have.
+    """
+    if not (folder / CHECKPOINT).exists():
+        return None
+    try:
+        return checkpoint.read(folder / CHECKPOINT)
+    except CheckpointError as error:
+        say(f"{folder}: begins again, as its checkpoint cannot be used: {error}")
+        return None
 
 
 def attempt(
@@ -129,10 +162,15 @@ def attempt(
     say: Callable[[str], None] = print,
     env: gym.Env[Any, Any] | None = None,
     trust: bool = False,
+    stop: Stop | None = None,
 ) -> str | None:
-    """``run``, but what stops the cell goes to ``error.txt``; returns it in a line."""
+    """``run``, but what stops the cell goes to ``error.txt``; returns it in a line.
+
+    Raises:
+        Stopped: the cell was asked to stop, which is no problem of its own.
+    """
     try:
-        run(folder, say, env, trust)
+        run(folder, say, env, trust, stop)
     except Exception as error:
         message = str(error).strip() or "no message"
         problem = f"{type(error).__name__}: {message.splitlines()[0]}"
@@ -140,21 +178,6 @@ def attempt(
             (folder / ERROR).write_text(f"{problem}\n\n{traceback.format_exc()}")
         return problem
     return None
-
-
-@contextlib.contextmanager
-def _only_process(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait for another process, such as one whose parent was killed, that runs the same cell."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{folder}: another process runs this cell; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -209,20 +232,33 @@ ENDED = "\x04"
 """Begins the line that is then written after every cell; what stopped the cell follows."""
 
 
-def main(arguments: Sequence[str]) -> str | None:
-    """Run several cells, one after the other; returns what stopped the last that failed."""
+def main(arguments: Sequence[str], stop: Stop | None = None) -> str | None:
+    """Run several cells, one after the other; returns what stopped the last that failed.
+
+    Raises:
+        Stopped: a signal has asked to stop.
+    """
+    stop = stop or Stop()
     trust = TRUST in arguments
     given = [each for each in arguments if each != TRUST]
     as_they_come = given == [FROM_STDIN]
     names = (line.rstrip("\n") for line in sys.stdin) if as_they_come else given
     last = None
     for folder, env in with_environments(map(Path, names), trust):
-        problem = attempt(folder, env=env, trust=trust)
+        with stop.grace():
+            problem = attempt(folder, env=env, trust=trust, stop=stop)
         last = problem or last
         if as_they_come:
             print(f"{ENDED}{problem or ''}", flush=True)
     return None if as_they_come else last
 
 
+def _command_line(stop: Stop) -> int:
+    problem = main(sys.argv[1:], stop)
+    if problem:
+        print(problem, file=sys.stderr)
+    return 1 if problem else 0
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(_command_line)

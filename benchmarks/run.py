@@ -7,9 +7,12 @@ makes one folder a cell, ``OUT/<data set>/<method>/seed<k>``; ``benchmarks.cell`
 in it. The same command again goes on where it was stopped and runs nothing twice. It ends with a
 table; ``python -m benchmarks.report OUT`` makes tables, figures and tests of it.
 
-The exit status is 1 if a cell failed.
+The exit status is 1 if a cell failed. Ctrl-C, or SIGTERM, ends it within five seconds: each cell
+that runs writes a checkpoint first, if its step is not longer. A second run in the same folder is
+refused.
 """
 
+import functools
 import json
 import shutil
 import sys
@@ -21,10 +24,12 @@ import tyro
 
 from al_gym import import_paths
 from al_gym.config import check_at_least, parsed_setting
-from benchmarks.matrix import layout, methods, provenance
+from benchmarks.matrix import layout, methods, provenance, stopping
 from benchmarks.matrix.environments import check_comparable, make_environment
+from benchmarks.matrix.locks import only_process
 from benchmarks.matrix.methods import Method
 from benchmarks.matrix.presets import PRESETS, Preset, find
+from benchmarks.matrix.stopping import Stop
 from benchmarks.reporting import findings, results, statistics, tables
 
 
@@ -113,24 +118,34 @@ class Experiment:
     methods: tuple[Method, ...]
 
 
-def main(config: RunConfig) -> int:
+def main(config: RunConfig, stop: Stop | None = None) -> int:
     """Run every cell that is not finished, print the table; returns the exit status.
 
+    Args:
+        config: what to run.
+        stop: asked by cells between their steps whether to stop.
+
     Raises:
+        Stopped: a signal has asked to stop.
+        InUseError: another process runs in the folder.
         ValueError: an unknown method or preset, settings that do not fit, or a folder with results
             of other settings.
         FileNotFoundError: the data is not there.
     """
-    totals: dict[Path, int] = {}
-    for experiment in plan(config):
-        records, max_steps = prepare(experiment, config)
-        for folder, record in records.items():
-            layout.create(folder, record)
-            totals[folder] = max_steps + 1 if record["facts"]["has_curve"] else 1
-    open_cells = [folder for folder in totals if not (folder / layout.RESULT).exists()]
-    if len(open_cells) < len(totals):
-        print(f"{len(totals) - len(open_cells)} of {len(totals)} cells are finished already")
-    failed = _run(open_cells, totals, config) if open_cells else {}
+    experiments = plan(config)
+    with only_process(config.out, "cells in this folder"):
+        totals: dict[Path, int] = {}
+        for experiment in experiments:
+            records, max_steps = prepare(experiment, config)
+            for folder, record in records.items():
+                layout.create(folder, record)
+                totals[folder] = max_steps + 1 if record["facts"]["has_curve"] else 1
+        open_cells = [folder for folder in totals if not layout.is_finished(folder)]
+        for folder in totals.keys() - set(open_cells):
+            layout.tidy(folder)
+        if len(open_cells) < len(totals):
+            print(f"{len(totals) - len(open_cells)} of {len(totals)} cells are finished already")
+        failed = _run(open_cells, totals, config, stop) if open_cells else {}
     for experiment_results in results.load([config.out]):
         print(f"\n{experiment_results.name}")
         print("\n".join(findings.notes(experiment_results)))
@@ -142,7 +157,9 @@ def main(config: RunConfig) -> int:
     return 1 if failed else 0
 
 
-def _run(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> dict[Path, str]:
+def _run(
+    folders: list[Path], totals: dict[Path, int], config: RunConfig, stop: Stop | None
+) -> dict[Path, str]:
     """Run cells; returns what stopped those that failed."""
     from benchmarks.matrix import executors  # here, as they import all that is heavy
 
@@ -150,7 +167,7 @@ def _run(folders: list[Path], totals: dict[Path, int], config: RunConfig) -> dic
         config.out.name, config.workers, config.ray, config.gpus_per_cell, config.side_by_side,
         config.threads,
     )  # fmt: skip
-    return executors.execute(folders, totals, how)
+    return executors.execute(folders, totals, how, stop)
 
 
 # --- what to run ----------------------------------------------------------------------------------
@@ -281,8 +298,15 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
     return f"results of other settings ({different})" if different else None
 
 
-if __name__ == "__main__":
+def command_line(config: RunConfig, stop: Stop) -> int:
+    """``main``, with what is wrong in a line."""
     try:
-        sys.exit(main(tyro.cli(RunConfig)))
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        sys.exit(f"benchmarks.run: {error}")
+        return main(config, stop)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"benchmarks.run: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    settings = tyro.cli(RunConfig)
+    stopping.main(functools.partial(command_line, settings))

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from benchmarks import cell
 from benchmarks.matrix import methods, side_by_side
 from benchmarks.matrix.environments import make_vector_environment
 from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, RESULT, read_config
+from benchmarks.matrix.stopping import Stop
 
+PATIENCE = 0.2
+"""Seconds between two looks at whether processes are to be told to stop."""
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 """What processes are started with, unless the caller has said otherwise: their threads sleep while
 they wait for one another. Spinning ones would take the cores of other cells: by
@@ -41,7 +45,9 @@ class Execution:
     threads: int = 1
 
 
-def execute(folders: list[Path], totals: dict[Path, int], how: Execution) -> dict[Path, str]:
+def execute(
+    folders: list[Path], totals: dict[Path, int], how: Execution, stop: Stop | None = None
+) -> dict[Path, str]:
     """Run cells, with one progress bar over all of them; returns what stopped those that failed.
 
     Code that their ``config.json`` name is run: the caller has written or compared them.
@@ -50,29 +56,38 @@ def execute(folders: list[Path], totals: dict[Path, int], how: Execution) -> dic
         folders: cells to run.
         totals: lines of the curve of every cell, those finished already included.
         how: where, and how many at a time.
+        stop: asked by cells between their steps.
+
+    Raises:
+        Stopped: a signal has asked to stop.
     """
+    stop = stop or Stop()
     if how.ray is not None:
         outcomes = _on_ray(folders, how)
     elif how.workers > 1:
-        outcomes = _in_processes(folders, how)
+        outcomes = _in_processes(folders, how, stop)
     else:
-        outcomes = _in_this_process(folders, how)
+        outcomes = _in_this_process(folders, how, stop)
     with _progress(totals, how.title):
         return {folder: problem for folder, problem in outcomes if problem is not None}
 
 
-def _in_this_process(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:
+def _in_this_process(
+    folders: list[Path], how: Execution, stop: Stop
+) -> Iterator[tuple[Path, str | None]]:
     """One by one, or several of an experiment at a time."""
     alone = [folder for folder in folders if how.side_by_side == 1 or not _shares(folder)]
     for folder, env in cell.with_environments(alone, trust=True):
-        yield folder, cell.attempt(folder, tqdm.write, env, trust=True)
+        with stop.grace():
+            problem = cell.attempt(folder, tqdm.write, env, trust=True, stop=stop)
+        yield folder, problem
     for _, experiment in itertools.groupby(
         [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]
     ):
-        yield from _together(list(experiment), how)
+        yield from _together(list(experiment), how, stop)
 
 
-def _together(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:
+def _together(folders: list[Path], how: Execution, stop: Stop) -> Iterator[tuple[Path, str | None]]:
     """Cells of one experiment, some at a time, all on one vector environment."""
     record = read_config(folders[0] / CONFIG)
     n = min(how.side_by_side, len(folders))
@@ -88,33 +103,54 @@ def _together(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str |
         for start in range(0, len(folders), n):
             some = folders[start : start + n]
             programs = [
-                functools.partial(cell.attempt, folder, tqdm.write, trust=True) for folder in some
+                functools.partial(cell.attempt, folder, tqdm.write, trust=True, stop=stop)
+                for folder in some
             ]
-            yield from zip(some, side_by_side.play(vector, programs), strict=True)
+            with stop.grace():
+                problems = side_by_side.play(vector, programs)
+            yield from zip(some, problems, strict=True)
 
 
-def _in_processes(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:
+def _in_processes(
+    folders: list[Path], how: Execution, stop: Stop
+) -> Iterator[tuple[Path, str | None]]:
     """Several processes, each of which makes an environment once; what kills one costs a cell."""
     mine = threading.local()
     workers: list[Worker] = []
 
     def run(folder: Path) -> tuple[Path, str | None]:
+        stop.check()
         if not hasattr(mine, "worker") or not mine.worker.lives:
             mine.worker = Worker(how.threads)
             workers.append(mine.worker)
-        return folder, mine.worker.run(folder)
+        return folder, mine.worker.run(folder, stop)
 
     with ThreadPoolExecutor(how.workers) as pool:
-        futures = [pool.submit(run, folder) for folder in folders]
+        waiting = {pool.submit(run, folder) for folder in folders}
         try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:  # Ctrl-C reaches the processes too; begin no more cells
+            with stop.grace():
+                while waiting:
+                    done, waiting = wait(waiting, PATIENCE, FIRST_COMPLETED)
+                    if stop.number is not None:
+                        for worker in workers:
+                            worker.stop()
+                    yield from [future.result() for future in done]
+        except BaseException:  # begin no more cells, and end those that have not ended by now
             pool.shutdown(wait=False, cancel_futures=True)
+            if stop.number is not None:
+                _end(workers, stop.deadline + 3 * PATIENCE)  # theirs is a little later
             raise
         finally:
             for worker in workers:
                 worker.close()
+
+
+def _end(workers: list["Worker"], deadline: float) -> None:
+    """See to it that processes have ended by a moment of ``time.monotonic``."""
+    for worker in workers:
+        worker.stop()
+    for worker in workers:
+        worker.end(deadline - time.monotonic())
 
 
 class Worker:
@@ -137,8 +173,24 @@ class Worker:
         """Whether it can take another cell."""
         return self._process.poll() is None
 
-    def run(self, folder: Path) -> str | None:
-        """Run a cell; returns what stopped it, which may be that the process was killed."""
+    def stop(self) -> None:
+        """Tell it to stop at its next checkpoint; more than once does no harm."""
+        self._process.terminate()
+
+    def end(self, seconds: float) -> None:
+        """Wait until it has ended, and kill it if it takes longer."""
+        try:
+            self._process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def run(self, folder: Path, stop: Stop) -> str | None:
+        """Run a cell; returns what stopped it, which may be that the process was killed.
+
+        Raises:
+            Stopped: the process has ended since it was told to.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
         (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
         with contextlib.suppress(BrokenPipeError):  # it says below why it ended
@@ -147,7 +199,10 @@ class Worker:
             if line.startswith(cell.ENDED):
                 return line.removeprefix(cell.ENDED).strip() or None
             tqdm.write(line.rstrip())
-        problem = self._why_it_ended(self._process.wait())
+        status = self._process.wait()
+        time.sleep(PATIENCE)  # Ctrl-C reaches both: let it be noted here too
+        stop.check()
+        problem = self._why_it_ended(status)
         (folder / ERROR).write_text(problem)
         return problem
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from al_gym import durable
+from al_gym.errors import CheckpointError
 
 FORMAT = 4
 """Of a cell's folder; raised when an older program could not go on with it: 3 named the files, 4
@@ -35,7 +36,6 @@ just annotated, in the order of ``selected``, as a JSON list, since file names m
 commas. A curve that an older program began goes on without the columns it began without."""
 CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
-LOCK = "lock"
 PREDICTIONS, TEST_IMAGES = "predictions.bin", "test_images.npz"
 """Names of a cell's files."""
 SHARED = (
@@ -49,13 +49,38 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a ``config.json``.
 
     Raises:
-        ValueError: it cannot be read, because it was torn for example.
+        CheckpointError: it cannot be read, because it was torn for example.
     """
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove its folder, or run it") from None
+        config, problem = None, str(error)
+    else:
+        problem = "it holds no settings"
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} cannot be read ({problem}): remove its folder, or run it")
     return config
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a cell has come to its end, and its curve is all there.
+
+    After a damage to the disk the two may not be: then the cell is to be run again.
+    """
+    try:
+        steps = json.loads((folder / RESULT).read_text())["steps"]
+        curve = (folder / CURVE).read_bytes()
+        # a line of names, one of the start, and one a step
+        return curve.endswith(b"\n") and curve.count(b"\n") == int(steps) + 2
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a finished cell what a process that was killed at its end has left."""
+    for name in (CHECKPOINT, ERROR):
+        (folder / name).unlink(missing_ok=True)
+    durable.sweep(folder)
 
 
 def create(folder: Path, config: dict[str, Any]) -> None:

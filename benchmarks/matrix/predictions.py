@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from al_gym import durable
 from benchmarks.matrix.layout import PREDICTIONS, TEST_IMAGES
 
 if TYPE_CHECKING:
@@ -55,22 +56,34 @@ class Writer:
 
     def begin(self) -> None:
         """Write a file without rows, and what is needed to read it."""
-        np.savez_compressed(
-            self._path.with_name(TEST_IMAGES), labels=self._truth.labels, groups=self._truth.groups
-        )
+        self._write_truth()
         self._path.write_bytes(b"")
         self._is_on = True
+
+    def _write_truth(self) -> None:
+        with durable.writing(self._path.with_name(TEST_IMAGES)) as unfinished:
+            np.savez_compressed(unfinished, labels=self._truth.labels, groups=self._truth.groups)
+
+    def has(self, n_rows: int) -> bool:
+        """Whether ``n_rows`` are there, or more."""
+        size = n_rows * self._truth.labels.nbytes
+        return self._path.exists() and self._path.stat().st_size >= size
+
+    def sync(self) -> None:
+        """Wait until all rows are on disk."""
+        if self._is_on:
+            durable.sync(self._path)
 
     def go_on(self, n_rows: int) -> None:
         """Be where ``n_rows`` had been written; if fewer are there, do without the file.
 
         A cell that an older program began has none.
         """
-        size = n_rows * self._truth.labels.nbytes
-        self._is_on = self._path.exists() and self._path.stat().st_size >= size
+        self._is_on = self.has(n_rows)
         if self._is_on:
+            self._write_truth()
             with self._path.open("r+b") as file:
-                file.truncate(size)
+                file.truncate(n_rows * self._truth.labels.nbytes)
         else:
             self._path.unlink(missing_ok=True)
 

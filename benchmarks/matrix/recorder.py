@@ -15,7 +15,7 @@ import numpy as np
 from al_gym import durable
 from al_gym.metrics import Evaluation
 from benchmarks.matrix import predictions
-from benchmarks.matrix.layout import COLUMNS, CURVE, HEALTH, START
+from benchmarks.matrix.layout import COLUMNS, CURVE, HEALTH, PREDICTIONS, START
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -66,6 +66,17 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         self._columns = next(csv.reader(self._lines))  # an older program may have had fewer
         durable.write_text(self._folder / CURVE, "".join(self._lines))
         self._predictions.go_on(len(self._lines) - 1)
+
+    def sync(self) -> None:
+        """Wait until curve and predictions are on disk."""
+        durable.sync(self._folder / CURVE)
+        self._predictions.sync()
+
+    def damage(self, n_rows: int) -> str:
+        """What is to be said of predictions that should have ``n_rows``; empty: they have."""
+        if self._predictions.has(n_rows):
+            return ""
+        return f"; {PREDICTIONS} is damaged, and what was predicted is no longer kept"
 
     def start_clock(self) -> None:
         """Count the method's seconds from now."""

@@ -36,6 +36,7 @@ def test_a_tree_comes_back(tmp_path: Path) -> None:
         "array": np.array([True, False]),
         "empty": {"list": [], "none": None, "array": np.zeros((0, 2))},
         "optimizer": {0: {"step": torch.tensor(3.0)}, 1: {}},
+        "one": torch.zeros(()).expand(1),
         "numbers": [1, 2**100, 0.1, np.float32(0.5), (True, "text")],
     }
     back = checkpoint.read(checkpoint.write(tmp_path / "tree", tree))

@@ -5,16 +5,19 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
-from filelock import FileLock
 
+from agents import checkpoint
 from al_gym import durable
 from benchmarks import cell, run
-from benchmarks.matrix import layout
+from benchmarks.matrix import layout, locks
 from benchmarks.matrix.recorder import Recorder
 from tests.benchmarks.conftest import without_seconds
 
@@ -94,7 +97,9 @@ def test_a_cell_that_has_lost_its_predictions_goes_on_without(stopped, whole, le
     path.write_bytes(path.read_bytes()[:left])
     if left is None:
         path.unlink()
-    cell.run(stopped, lambda _: None)
+    messages = []
+    cell.run(stopped, messages.append)
+    assert "predictions.bin is damaged, and what was predicted is no longer kept" in messages[0]
     assert not path.exists()
     assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
 
@@ -110,20 +115,113 @@ def test_as_a_program_of_its_own(stopped, whole):
     assert failed.returncode == 1 and "unknown data set 'none'" in failed.stderr
 
 
-def test_a_truncated_checkpoint_is_named(stopped):
+def truncated(content):
+    return content[:1000]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, lambda _: b""])
+def test_a_damaged_checkpoint_is_named_and_the_cell_begins_again(stopped, whole, damage):
     path = stopped / layout.CHECKPOINT
-    path.write_bytes(path.read_bytes()[:1000])
-    assert "is truncated or not a checkpoint" in cell.attempt(stopped)
+    path.write_bytes(damage(path.read_bytes()))
+    messages = []
+    assert cell.attempt(stopped, messages.append) is None
+    assert len(messages) == 1 and "begins again, as its checkpoint cannot be used" in messages[0]
+    assert str(path) in messages[0]
+    assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
+    assert predicted(stopped) == predicted(whole.parent)
+
+
+def test_a_checkpoint_of_a_newer_version_is_kept_and_refused(stopped, monkeypatch):
+    path = stopped / layout.CHECKPOINT
+    with monkeypatch.context() as newer:
+        newer.setattr(checkpoint, "VERSION", "3")
+        checkpoint.write(path, {})
+    before = path.read_bytes()
+    assert "written by a newer version" in cell.attempt(stopped)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "1"])
+def test_a_damaged_config_is_refused_and_named(stopped, content):
+    path = stopped / layout.CONFIG
+    path.write_text(content)
+    problem = cell.attempt(stopped)
+    assert problem.startswith(f"CheckpointError: {path} cannot be read")
+    assert problem.endswith("remove its folder, or run it")
+
+
+def without_its_last_line(folder):
+    curve = folder / layout.CURVE
+    curve.write_text("".join(curve.read_text().splitlines(keepends=True)[:-1]))
+
+
+def torn_result(folder):
+    (folder / layout.RESULT).write_text('{"ste')
+
+
+def empty_result(folder):
+    (folder / layout.RESULT).write_text("")
+
+
+def without_curve(folder):
+    (folder / layout.CURVE).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [without_its_last_line, torn_result, empty_result, without_curve]
+)
+def test_a_finished_cell_that_was_damaged_is_named_and_run_again(whole, damage):
+    expected = without_seconds(whole), predicted(whole.parent)
+    damage(whole.parent)
+    messages = []
+    cell.run(whole.parent, messages.append)
+    name = whole.parent
+    assert messages == [f"{name}: result.json or curve.csv is damaged; the cell is run again"]
+    assert (without_seconds(whole), predicted(whole.parent)) == expected
+    assert layout.is_finished(whole.parent)
+
+
+def test_true_classes_that_were_torn_are_written_again(stopped, whole):
+    (stopped / layout.TEST_IMAGES).write_bytes(b"PK")
+    cell.run(stopped, lambda _: None)
+    (first, other) = (np.load(each / layout.TEST_IMAGES) for each in (stopped, whole.parent))
+    assert all((first[name] == other[name]).all() for name in ("labels", "groups"))
+
+
+def test_predictions_are_on_disk_before_the_checkpoint_that_counts_them(
+    settings, tmp_path, monkeypatch
+):
+    """A loss of power then finds the rows that a checkpoint says are there."""
+    done = []
+    fsync = os.fsync
+
+    def synced(number):
+        done.append(Path(f"/proc/self/fd/{number}").readlink().name)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    run.main(settings(tmp_path / "out", methods=("ms",), seeds=1, query_size=3))
+    for name in (layout.CHECKPOINT, layout.RESULT):
+        place = done.index(name)
+        assert done[place - 2 : place] == [layout.CURVE, layout.PREDICTIONS]
 
 
 def test_one_process_at_a_time(stopped, whole):
     """The second one waits, and does nothing if the first has finished the cell meanwhile."""
     command = [sys.executable, "-u", "-m", "benchmarks.cell", str(stopped)]
-    with FileLock(stopped / layout.LOCK):
+    with locks.only_process(stopped, "this cell"):
         second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert "another process runs this cell; waiting for it" in second.stdout.readline()
+        said = second.stdout.readline()
+        me = f"process {os.getpid()} on {socket.gethostname()}"
+        assert said == f"{stopped}: {me} runs this cell; waiting for it\n"
+        shutil.copy(whole, stopped / layout.CURVE)
+        shutil.copy(whole.with_name(layout.RESULT), stopped)
         before = (stopped / layout.CURVE).read_text()
-        (stopped / layout.RESULT).write_text("{}")
     assert second.wait(30) == 0
     second.stdout.close()
     assert (stopped / layout.CURVE).read_text() == before

@@ -163,6 +163,7 @@ class Project:
             check_trusted(path, named_in(self.settings.settings, self.settings.method), trust)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} cannot be used: {error}") from None
+        durable.sweep(self.folder)
         self.store = Store(self.folder / ANSWERS)
 
     @classmethod

@@ -138,10 +138,11 @@ def kept(path: Path, make: Callable[[Path], None]) -> np.ndarray:
     Raises:
         Exception: whatever ``make`` raises; nothing is left in the cache then.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.sweep(path.parent)
     found = _load(path)
     if found is not None:
         return found
-    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         found = _load(path)
         if found is not None:

@@ -16,8 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from al_gym import durable
-
-LOCK, HOLDER = "lock", "holder.json"
+from benchmarks.matrix.layout import HOLDER, LOCK
 
 
 class InUseError(ValueError):

@@ -227,6 +227,19 @@ def test_one_process_at_a_time(stopped, whole):
     assert (stopped / layout.CURVE).read_text() == before
 
 
+def test_what_a_process_left_that_was_killed_at_the_end_of_a_cell_goes_with_the_next_run(
+    whole, settings
+):
+    """Its result was there already, so nobody runs the cell again."""
+    cell_folder = whole.parent
+    expected = sorted(path.name for path in cell_folder.iterdir())
+    for name in (layout.CHECKPOINT, layout.HOLDER, layout.ERROR):
+        (cell_folder / name).touch()
+    config = settings(cell_folder.parents[2], methods=("ms",), seeds=1, query_size=3)
+    assert run.main(config) == 0
+    assert sorted(path.name for path in cell_folder.iterdir()) == expected
+
+
 def test_a_finished_cell_is_left_alone(whole):
     before = whole.read_bytes()
     cell.run(whole.parent, pytest.fail)

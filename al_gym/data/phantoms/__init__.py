@@ -59,6 +59,8 @@ def folder(
         looks["look"] = look
         name += "-" + hashlib.sha256(repr(look).encode()).hexdigest()[:12]
     path = place / name
+    if place.is_dir():
+        durable.sweep(place)
     if not path.is_dir():
         with durable.writing(path) as unfinished:
             GENERATORS[dataset](unfinished, amount, seed, **looks)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from al_gym import durable
 from al_gym.data import cache
 
 
@@ -184,6 +185,18 @@ def test_of_what_is_too_large_to_be_read_whole_the_size_must_be_right(folder, mo
     with pytest.warns(UserWarning, match="damaged"):
         cache.decoded("x-1", 4, (1, 2, 2), counted(calls))
     assert len(calls) == 8
+
+
+def test_what_a_killed_process_left_goes_when_the_cache_is_next_read(folder):
+    """It may have been killed when its file was in place already, which nobody writes again."""
+    cache.decoded("x-1", 4, (1, 2, 2), counted([]))
+    dead = multiprocessing.get_context("fork").Process(target=int)
+    dead.start()
+    dead.join()
+    left = folder / "decoded" / f".x-1.npy.{durable._machine()}.{dead.pid}.abc.tmp"
+    left.mkdir()
+    cache.decoded("x-1", 4, (1, 2, 2), counted([]))
+    assert not left.exists()
 
 
 def fill(barrier, said):

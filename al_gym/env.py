@@ -226,7 +226,8 @@ class ActiveLearningEnv(gym.Env[np.ndarray, np.ndarray]):
             ValueError: a wrong shape, NaN or infinity in the action; an answer of the annotator
                 that is neither a class nor -1, or a label that the built-in one does not know.
             gymnasium.error.ResetNeeded: the episode is over, or has not begun.
-            FloatingPointError: the classifier has diverged.
+            NotFiniteError: the classifier's predictions or the reward are NaN or infinite, a
+                FloatingPointError; its message says what to do.
         """
         self._loop.step({self.run.k: action})
         return outcome(self.run)

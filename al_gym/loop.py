@@ -6,7 +6,7 @@ classifiers do the same work together.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from al_gym.classifiers import Classifiers, make_classifiers
 from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import ImageDataset
+from al_gym.errors import NotFiniteError
 from al_gym.run import Run, unchanged_if_it_fails
 from al_gym.task import Task
 
@@ -75,10 +76,10 @@ class Loop:
             labelled: ascending data-set indices of the initial set; None: drawn by the seed.
 
         Raises:
-            FloatingPointError: a classifier has diverged. All runs are as they were.
+            NotFiniteError: a classifier has diverged. All runs are as they were.
         """
         runs = [self.runs[k] for k in seeds]
-        with self.unchanged_if_it_fails(seeds):
+        with self.unchanged_if_it_fails(seeds), self._dated(lambda _: "after pretraining"):
             for run, seed in zip(runs, seeds.values(), strict=True):
                 self.classifiers.counters[run.k].clear()
                 if seed is not None:
@@ -97,14 +98,15 @@ class Loop:
             ValueError: a wrong shape, NaN or infinity in an action; an answer of the annotator
                 that is neither a class nor -1. All runs are as they were, whatever is raised.
             gymnasium.error.ResetNeeded: an episode is over, or has not begun.
-            FloatingPointError: a classifier has diverged.
+            NotFiniteError: a classifier has diverged, or a reward is NaN or infinite.
         """
         if not actions:
             return
         runs = [self.runs[k] for k in actions]
         before = [run.running_episode() for run in runs]
         scores = [run.task.checked_action(actions[run.k]) for run in runs]
-        with self.unchanged_if_it_fails(actions):
+        now: Callable[[Run], str] = lambda run: f"in step {run.episode.step + 1}"  # noqa: E731
+        with self.unchanged_if_it_fails(actions), self._dated(now):
             for run in runs:
                 self.classifiers.counters[run.k].clear()
             # line 3: select the n_s unlabelled samples that the actor scores highest
@@ -134,3 +136,13 @@ class Loop:
         """See ``run.unchanged_if_it_fails``; the block has a PyTorch state of its own."""
         with own_torch_state(), unchanged_if_it_fails([self.runs[k] for k in ks]):
             yield
+
+    @contextlib.contextmanager
+    def _dated(self, when: Callable[[Run], str]) -> Iterator[None]:
+        """Say when numbers became NaN or infinite and, of several runs, in which."""
+        try:
+            yield
+        except NotFiniteError as error:
+            which = f" of environment {error.k}" if len(self.runs) > 1 else ""
+            error.args = (f"{when(self.runs[error.k])}{which}: {error}",)
+            raise

@@ -13,9 +13,9 @@ import torch
 from al_gym import metrics, rewards
 from al_gym.classifiers import Lesson
 from al_gym.classifiers.devices import to_host
-from al_gym.config import ClassifierConfig
 from al_gym.data.dataset import UNKNOWN
 from al_gym.episode import Episode, Query, Start
+from al_gym.errors import NotFiniteError
 from al_gym.metrics import NOT_MEASURED, Evaluation
 from al_gym.pool import Pool
 
@@ -119,15 +119,17 @@ def softmax(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[np.nda
     """Each classifier's predictions of its own images, (n, M) float32 on the host.
 
     Raises:
-        FloatingPointError: a classifier has diverged.
+        NotFiniteError: predictions that are NaN or infinite.
     """
     if not runs:
         return []
     predicted = runs[0].classifiers.predict([run.k for run in runs], indices)
     counters = runs[0].classifiers.counters
     values = [to_host(each, counters[run.k]) for run, each in zip(runs, predicted, strict=True)]
-    if not all(np.isfinite(each).all() for each in values):
-        raise _diverged(runs[0].classifiers.config)
+    for run, each, rows in zip(runs, values, indices, strict=True):
+        finite = np.isfinite(each)
+        if not finite.all():
+            raise _not_finite(run, rows[~finite.all(1)], len(rows))
     return values
 
 
@@ -136,6 +138,9 @@ def evaluations(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[Ev
 
     Runs with the same images, as on the test set, are evaluated together, and only the three
     numbers of each leave the device, and the predicted classes of runs that keep them.
+
+    Raises:
+        NotFiniteError: predictions that are NaN or infinite.
     """
     found: list[Evaluation | None] = [None] * len(runs)
     asked = [i for i, each in enumerate(indices) if len(each)]
@@ -153,8 +158,9 @@ def evaluations(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[Ev
             run = runs[asked[j]]
             counters = classifiers.counters[run.k]
             counters.bytes_to_host += metrics.N_BYTES
-            if not np.isfinite(evaluation.cross_entropy):
-                raise _diverged(classifiers.config)
+            if not np.isfinite(evaluation.cross_entropy):  # as it is of any row that is not
+                finite = predicted[j].isfinite().all(1).cpu().numpy()
+                raise _not_finite(run, indices[asked[j]][~finite], len(finite))
             if run.keeps_predictions:
                 classes = to_host(metrics.classes(predicted[j]), counters)
                 evaluation = replace(evaluation, predicted=classes)
@@ -162,11 +168,22 @@ def evaluations(runs: Sequence["Run"], indices: Sequence[np.ndarray]) -> list[Ev
     return found
 
 
-def _diverged(config: ClassifierConfig) -> FloatingPointError:
-    return FloatingPointError(
-        "the classifier has diverged: its predictions are not finite. "
-        f"Lower learning_rate ({config.learning_rate})"
-    )
+def _not_finite(run: "Run", rows: np.ndarray, n_asked: int) -> NotFiniteError:
+    """What to raise when predictions of some data-set rows, of so many, are NaN or infinite."""
+    rate, name = run.classifier_config.learning_rate, run.dataset.names[rows[0]]
+    if len(rows) == n_asked:
+        problem = f"all {n_asked} images are NaN or infinite: it has diverged."
+        remedy = f"Lower learning_rate ({rate}); a network of your own may also return such numbers"
+    else:
+        problem = f"{len(rows)} of {n_asked} images are NaN or infinite, the first {name}"
+        problem += f" (data-set row {rows[0]})."
+        remedy = (
+            "Look at that image, and at what the network makes of it; if it is like the others, "
+            f"the classifier has diverged. Lower learning_rate ({rate}) then"
+        )
+    error = NotFiniteError(f"the classifier's predictions of {problem} {remedy}")
+    error.k, error.classifier = run.k, run.classifiers.state_dict(run.k)
+    return error
 
 
 def generators(seed: int) -> list[np.random.Generator]:

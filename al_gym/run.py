@@ -25,6 +25,7 @@ from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, EnvConfig
 from al_gym.data.dataset import UNKNOWN, ImageDataset
 from al_gym.episode import Episode, Query, Start
+from al_gym.errors import NotFiniteError
 from al_gym.metrics import NOT_MEASURED, Evaluation
 from al_gym.pool import Pool
 from al_gym.task import Task
@@ -212,16 +213,28 @@ class Run:
     ) -> None:
         """Put together the record of a step that has been done, with its reward."""
         before = self.episode
-        outcome = rewards.Outcome(query.sample_rewards, before.validation, validation)
+        reward = self._reward(rewards.Outcome(query.sample_rewards, before.validation, validation))
         after = replace(
             before, pool=pool, step=before.step + 1, softmax=softmax, query=query,
-            validation=validation, reward=float(self.task.reward(outcome)),
+            validation=validation, reward=reward,
         )  # fmt: skip
         if test is not None:
             point = (len(pool.labelled), test.macro_f1, test.micro_f1)
             curve = (*before.curve, point)
             after = replace(after, test=test, evaluated_at=after.step, curve=curve)
         self._episode = after
+
+    def _reward(self, outcome: rewards.Outcome) -> float:
+        """What the step pays."""
+        reward = float(self.task.reward(outcome))
+        if not math.isfinite(reward):
+            error = NotFiniteError(
+                f"reward={self.config.reward!r} paid {reward}: no agent can learn from that. "
+                "Correct the function, which must give a finite number for every step"
+            )
+            error.k = self.k
+            raise error
+        return reward
 
     def built_in_annotator(self, rng: np.random.Generator) -> Annotator:
         """The data set's labels, wrong at the rate ``label_noise``."""
@@ -263,7 +276,7 @@ class Run:
         """Softmax of images of the data set, (n, M) float32.
 
         Raises:
-            FloatingPointError: the classifier has diverged.
+            NotFiniteError: the classifier has diverged.
         """
         _ = self.episode
         if not len(indices):
@@ -272,7 +285,10 @@ class Run:
 
     @own_torch_state()
     def embed(self, indices: np.ndarray) -> np.ndarray:
-        """Features of the penultimate layer, (n, F) float32, of images of the data set."""
+        """Features of the penultimate layer, (n, F) float32, of images of the data set.
+
+        They are what the classifier makes of the images, NaN and infinity included.
+        """
         _ = self.episode
         return self.classifiers.embed(self.k, indices)
 
@@ -336,8 +352,7 @@ class Run:
 
         Raises:
             ValueError: an image that was not asked about, or a class that there is not.
-            FloatingPointError: the classifier has diverged. Whatever is raised, the run is as it
-                was.
+            NotFiniteError: the classifier has diverged. Whatever is raised, the run is as it was.
         """
         labels = checked_answer(labels, indices, self.dataset.n_classes)
         pool = self.episode.pool.corrected(indices, labels)

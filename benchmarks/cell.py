@@ -11,7 +11,9 @@ before the next step begins, beside it ``predictions.bin``, what the classifier 
 test images, and every few steps
 ``checkpoint.safetensors`` with everything that decides how the cell goes on. Run again, it goes on
 from there, and its curve ends as if nothing had happened. ``result.json`` marks the end;
-``error.txt`` holds what stopped it, in a line and in full.
+``error.txt`` holds what stopped it, in a line and in full. Where that were numbers that are NaN or
+infinite, ``failure.safetensors`` has what a checkpoint has, as it was then, and the ``classifier``
+that had gone wrong; ``agents.checkpoint.read`` reads it.
 """
 
 import contextlib
@@ -36,12 +38,14 @@ from benchmarks.matrix.layout import (
     CONFIG,
     CURVE,
     ERROR,
+    FAILURE,
     RESULT,
     difference,
     is_finished,
     read_config,
 )
 from benchmarks.matrix.locks import only_process
+from benchmarks.matrix.players import Player
 from benchmarks.matrix.provenance import completed, describe_task
 from benchmarks.matrix.recorder import Recorder
 from benchmarks.matrix.stopping import Stop
@@ -94,7 +98,8 @@ def _run(
     if (folder / RESULT).exists():
         say(f"{folder}: {RESULT} or {CURVE} is damaged; the cell is run again")
         (folder / RESULT).unlink()
-    (folder / ERROR).unlink(missing_ok=True)
+    for left in (folder / ERROR, folder / FAILURE):
+        left.unlink(missing_ok=True)
     durable.sweep(folder)
     changed = difference(
         completed(config),
@@ -125,22 +130,32 @@ def _run(
         if is_due and not recorder.over:
             recorder.sync()  # what the checkpoint says is there
             last = recorder.n_steps
-            parts = {
-                "recorder": recorder.state_dict(),
-                "env": env.get_wrapper_attr("run").state_dict(),
-                "player": player.state_dict(),
-            }
-            checkpoint.write(folder / CHECKPOINT, parts)
+            checkpoint.write(folder / CHECKPOINT, _state(recorder, player))
             recorder.start_clock()
         if not recorder.over:
             stop.check()
 
-    player.play(after_step)
+    try:
+        player.play(after_step)
+    except FloatingPointError as error:
+        state = _state(recorder, player) | {"classifier": getattr(error, "classifier", None)}
+        checkpoint.write(folder / FAILURE, state)
+        raise FloatingPointError(f"{error}; the state then is kept in {FAILURE}") from error
     if not recorder.over:
         raise RuntimeError(f"the method stopped after {recorder.n_steps} steps, before the budget")
     recorder.sync()
     durable.write_text(folder / RESULT, json.dumps({"steps": recorder.n_steps}))
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _state(recorder: Recorder, player: Player) -> dict[str, Any]:
+    """Everything that decides how a cell goes on."""
+    run = recorder.get_wrapper_attr("run")
+    return {
+        "recorder": recorder.state_dict(),
+        "env": run.state_dict() if run.has_begun else None,
+        "player": player.state_dict(),
+    }
 
 
 def _checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:

@@ -175,7 +175,8 @@ class DDPG:
             TypeError: ``callback`` is none of those.
             ValueError: the environment returned an observation of another shape, or NaN or
                 infinity in it or as a reward. Nothing of that step is kept.
-            FloatingPointError: a loss is NaN or infinite. Nothing was updated from there on.
+            FloatingPointError: a loss is NaN or infinite, and nothing was updated from there on;
+                or an action is, before the environment has seen it.
         """
         report = Report(self, callback, log_interval, progress_bar)
         if reset_num_timesteps:
@@ -189,8 +190,8 @@ class DDPG:
                 self._state = None  # should the environment fail, there is nothing to go on from
                 # Lines 2-6: S is at hand, a = pi(S) plus noise; the environment does the rest.
                 choice = self._explore(state)
-                self.health.of_choice(choice.intended.cpu().numpy(), choice.action.cpu().numpy())
                 executed = self._to_action_space(choice.action[None])[0]
+                self.health.of_choice(choice.intended.cpu().numpy(), choice.action.cpu().numpy())
                 observation, reward, terminated, truncated, info = self.env.step(executed)
                 # Line 7: keep (S, a, S', r).
                 next_state = self._to_state(observation)
@@ -275,7 +276,8 @@ class DDPG:
             raise FloatingPointError(
                 f"the loss became NaN or infinite at gradient step {self.n_updates + 1}, "
                 f"environment step {self.num_timesteps}; nothing was updated from there on. "
-                "Check the size of the environment's rewards, or lower learning_rate"
+                "Check the size of the environment's rewards, or lower learning_rate "
+                f"({self.config.learning_rate})"
             )
         critic, actor, q, _ = table.mean(dim=0).tolist()
         optimizers = self.actor_optimizer, self.critic_optimizer
@@ -349,6 +351,7 @@ class DDPG:
 
         Raises:
             ValueError: ``observation`` has another shape, or NaN or infinity in it.
+            FloatingPointError: the action has.
         """
         states, single = self._encoded(observation)
         with torch.no_grad():
@@ -422,8 +425,15 @@ class DDPG:
 
     def _to_action_space(self, actions: Tensor) -> NDArray[Any]:
         """Squashed actions (n, k) in the bounds and shape of the action space, (n, *shape)."""
-        low, high = self.actor.low, self.actor.high
-        return scale_actions((actions.cpu().numpy() - low) / (high - low), self.action_space)
+        low, high, squashed = self.actor.low, self.actor.high, actions.cpu().numpy()
+        if not np.isfinite(squashed).all():
+            raise FloatingPointError(
+                "the actor's output became NaN or infinite after gradient step "
+                f"{self.n_updates}, environment step {self.num_timesteps}: its weights are of no "
+                "use any more. Go on from an agent saved before, or make a new one with a lower "
+                f"learning_rate ({self.config.learning_rate})"
+            )
+        return scale_actions((squashed - low) / (high - low), self.action_space)
 
     # --- what a subclass may override ---------------------------------------------------------
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from al_gym.classifiers import architectures
 from al_gym.classifiers.devices import device_of
 from al_gym.classifiers.heads import FreshHead, linear_head
-from al_gym.classifiers.networks import network_over
+from al_gym.classifiers.networks import NetworkClassifier, network_over
 from al_gym.config import ClassifierConfig
 from al_gym.data import cache
 from al_gym.data.dataset import ImageDataset
+from al_gym.errors import NotFiniteError
 
 VERSION = 1
 """Of what this file and ``architectures`` compute; raised when the same settings give others."""
@@ -37,20 +38,35 @@ def frozen_features(dataset: ImageDataset, config: ClassifierConfig) -> tuple[Te
 
     They are computed under a progress bar unless the cache has them. A backbone without pretrained
     weights has random ones, the same for every seed.
+
+    Raises:
+        NotFiniteError: features of an image are NaN or infinite.
     """
     device = device_of(config)
     if not architectures.is_built_in(config.network):
         backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
-        return backbone.features(np.arange(len(dataset.labels)), progress=True), backbone.fresh_head
+        return _computed(backbone, dataset), backbone.fresh_head
     path = cache.cache_folder() / "features" / f"{_key(dataset, config, device)}.npy"
 
     def compute(unfinished: Path) -> None:
         backbone = network_over(dataset.images, dataset.train, dataset.n_classes, config)
-        computed = backbone.features(np.arange(len(dataset.labels)), progress=True)
-        np.save(unfinished, computed.cpu().numpy())
+        np.save(unfinished, _computed(backbone, dataset).cpu().numpy())
 
     features = torch.from_numpy(cache.kept(path, compute)).to(device)
     return features, linear_head(features.shape[1], dataset.n_classes)
+
+
+def _computed(backbone: NetworkClassifier, dataset: ImageDataset) -> Tensor:
+    """Features of every image, (N, F)."""
+    features = backbone.features(np.arange(len(dataset.labels)), progress=True)
+    wrong = torch.nonzero(~features.isfinite().all(1))[:, 0].tolist()
+    if wrong:
+        raise NotFiniteError(
+            f"the features of {len(wrong)} of {len(features)} images are NaN or infinite, the "
+            f"first those of {dataset.names[wrong[0]]} (data-set row {wrong[0]}). Look at that "
+            f"image, and at what the network ({backbone.config.network}) makes of it"
+        )
+    return features
 
 
 def _key(dataset: ImageDataset, config: ClassifierConfig, device: torch.device) -> str:

@@ -40,7 +40,8 @@ def split(
         n_classes: M.
 
     Raises:
-        ValueError: it does not take such images, or does not end in ``nn.Linear(_, n_classes)``.
+        ValueError: it does not take such images, returns NaN or infinity for them, or does not end
+            in ``nn.Linear(_, n_classes)``.
     """
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
@@ -62,6 +63,11 @@ def split(
             raise ValueError(
                 f"the network does not take the data set's images, of shape {image_shape}: {error}"
             ) from error
+        if not expected.isfinite().all():
+            raise ValueError(
+                "the network returns NaN or infinity for images of random numbers between 0 and 1: "
+                "correct its weights, or what it does with them"
+            )
         backbone: nn.Module = nn.Identity()  # if the module is itself the linear layer
         if child:
             setattr(parent, child, nn.Identity())

@@ -56,7 +56,8 @@ class ImageDataset:
         if images.ndim not in (4, 5) or images.dtype not in (np.uint8, np.int16):
             raise ValueError(
                 f"{self.source}: images must be (N, C, [D,] H, W) in uint8 or int16, "
-                f"not {images.shape} {images.dtype}"
+                f"not {images.shape} {images.dtype}. Scale other numbers to one of them, and put a "
+                "number in place of NaN"
             )
         if not images.flags.c_contiguous:
             raise ValueError(f"{self.source}: images must be contiguous")

@@ -36,6 +36,7 @@ just annotated, in the order of ``selected``, as a JSON list, since file names m
 commas. A curve that an older program began goes on without the columns it began without."""
 CONFIG, CURVE, RESULT = "config.json", "curve.csv", "result.json"
 CHECKPOINT, START, ERROR = "checkpoint.safetensors", "start.txt", "error.txt"
+FAILURE = "failure.safetensors"
 LOCK, HOLDER = "lock", "holder.json"
 PREDICTIONS, TEST_IMAGES = "predictions.bin", "test_images.npz"
 """Names of a cell's files."""

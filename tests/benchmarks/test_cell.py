@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents import checkpoint
 from al_gym import durable
+from al_gym.classifiers.networks import NetworkClassifier
 from benchmarks import cell, run
 from benchmarks.matrix import layout, locks
 from benchmarks.matrix.recorder import Recorder
@@ -313,3 +315,44 @@ def test_the_copied_folder_of_a_cell_goes_on_elsewhere(stopped, whole, tmp_path)
     shutil.copytree(stopped, moved)
     cell.run(moved, lambda _: None)
     assert without_seconds(moved / layout.CURVE) == without_seconds(whole)
+
+
+@pytest.mark.parametrize("method", ["ms", "drla"])
+def test_a_cell_that_diverges_keeps_what_it_was(settings, tmp_path, monkeypatch, method):
+    """Step 4 trains with a rate that makes the classifier's weights infinite."""
+    config = settings(tmp_path / "out", methods=(method,), seeds=1)
+    rates = {}
+
+    def absurd(self, lesson, *arguments):
+        rates[id(self)] = rates.get(id(self), 0) + 1
+        if rates[id(self)] == 1 + 4:  # the first is pretraining
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(torch.inf)
+        return fit(self, lesson, *arguments)
+
+    fit = NetworkClassifier.fit
+    monkeypatch.setattr(NetworkClassifier, "fit", absurd)
+    assert run.main(config) == 1
+    monkeypatch.undo()
+    folder = config.out / "Folder" / method / "seed0"
+    problem = (folder / layout.ERROR).read_text().splitlines()[0]
+    assert problem.startswith("FloatingPointError: in step 4: the classifier's predictions of all")
+    assert problem.endswith("; the state then is kept in failure.safetensors")
+    kept = checkpoint.read(folder / layout.FAILURE)
+    assert kept["env"]["episode"]["step"] == 3 and len(kept["recorder"]["lines"]) == 3 + 2
+    assert not all(torch.isfinite(each).all() for each in kept["classifier"]["network"].values())
+    assert checkpoint.read(folder / layout.CHECKPOINT)["env"]["episode"]["step"] == 2
+    cell.run(folder, lambda _: None)  # which goes on from there
+    assert (folder / layout.RESULT).exists() and not (folder / layout.FAILURE).exists()
+
+
+def test_an_agent_that_diverges_is_kept(settings, tmp_path):
+    config = settings(
+        tmp_path, methods=("drla",), seeds=1, checkpoint_every=1, agent={"learning_rate": 1e30}
+    )
+    assert run.main(config) == 1
+    folder = tmp_path / "Folder" / "drla" / "seed0"
+    problem = (folder / layout.ERROR).read_text().splitlines()[0]
+    assert "NaN or infinite" in problem and "lower learning_rate" in problem
+    kept = checkpoint.read(folder / layout.FAILURE)["player"]
+    assert max(each.abs().max() for each in kept["critic"].values()) > 1e20

@@ -349,3 +349,26 @@ def test_the_last_good_weights_are_kept_within_a_pass(
     now = [p for network in networks for p in network.parameters()]
     for kept, parameter in zip(held, now, strict=True):
         assert torch.equal(kept, parameter)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "default"])
+def test_an_agent_with_an_absurd_rate_is_stopped(score_env: Any, implementation: str) -> None:
+    """Its first update leaves weights of 1e30: the environment sees no action made of them."""
+    env = score_env()
+    agent = DDPG(env, config(optimizer_impl=implementation, learning_rate=1e30))
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite .* lower learning_rate"):
+        agent.learn(30)
+    assert all(np.isfinite(action).all() for action in env.actions)
+
+
+def test_an_action_that_is_not_finite_is_not_taken(score_env: Any) -> None:
+    env = score_env()
+    agent = DDPG(env, config()).learn(3)
+    with torch.no_grad():
+        next(agent.actor.parameters()).fill_(torch.inf)
+    match = r"output became NaN or infinite after gradient step \d+, environment step 3: .* lower"
+    with pytest.raises(FloatingPointError, match=match):
+        agent.learn(1, reset_num_timesteps=False)
+    with pytest.raises(FloatingPointError, match=match):
+        agent.predict(env.observations[0])
+    assert len(env.actions) == 3

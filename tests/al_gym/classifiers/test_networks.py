@@ -18,6 +18,7 @@ from al_gym import ClassifierConfig, phases
 from al_gym.classifiers import Networks, make_classifiers
 from al_gym.classifiers.images import split_evenly
 from al_gym.classifiers.networks import last_layer
+from al_gym.errors import NotFiniteError
 from tests.samples import One, make_dataset
 
 CONFIG = ClassifierConfig(learning_rate=0.05, momentum=0.9, device="cpu")
@@ -318,8 +319,12 @@ def test_bad_settings_are_named(setting, value):
 def test_divergence_is_said(dataset):
     classifier = make_classifier(dataset, replace(CONFIG, learning_rate=1e30))
     fit(classifier, dataset, passes=5)
-    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
-        phases.softmax([classifier], [dataset.test])
+    run = SimpleNamespace(
+        classifiers=classifier.classifiers, k=0, dataset=dataset,
+        classifier_config=classifier.classifiers.config,
+    )  # fmt: skip
+    with pytest.raises(NotFiniteError, match=r"all 30 images .* Lower learning_rate \(1e\+30\)"):
+        phases.softmax([run], [dataset.test])
 
 
 # --- dropout --------------------------------------------------------------------------------------

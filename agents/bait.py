@@ -7,6 +7,8 @@ COMPONENTS = 128
 information has as many rows as there are features times classes, and is multiplied every time."""
 RIDGE = 1.0
 """lambda, the weight of the prior."""
+MOST_BYTES = 4 * 2**30
+"""Of the factors of all images' Fisher information, of which a few copies are made."""
 OVERSAMPLING = 2
 """How many times n are chosen before the rest is dropped again."""
 
@@ -18,7 +20,18 @@ def choose(features: np.ndarray, probabilities: np.ndarray, n_labelled: int, n: 
     Gone fishing: neural active learning with Fisher embeddings, NeurIPS 2021). Greedily 2 n are
     chosen, then n of them dropped; best first are those whose loss would cost the most. Features
     are those of ``COMPONENTS``, which is exact where no more of them are needed.
+
+    Raises:
+        ValueError: it would take more memory than ``MOST_BYTES``, because of many classes.
     """
+    n_images, n_classes = probabilities.shape
+    n_bytes = 8 * n_images * n_classes**2 * min(features.shape[1], COMPONENTS)
+    if n_bytes > MOST_BYTES:
+        raise ValueError(
+            f"bait needs {n_bytes / 2**30:.1f} GiB for {n_images} images of {n_classes} classes, "
+            f"and {MOST_BYTES / 2**30:.0f} are the most: it grows with the square of the classes. "
+            "Take another method, such as badge"
+        )
     factors = fisher_factors(_principal(features), probabilities)
     fisher = _information(factors) / len(factors)
     before = _information(factors[:n_labelled]) / n_labelled

@@ -171,3 +171,17 @@ def test_other_settings_and_seeds_give_other_data(chestct_root):
         for change in ({}, {"split_seed": 1}, {"margin": 2.0}, {"windows": ((-1000.0, 1000.0),)})
     }
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("margin", [1.0, 1.5])
+def test_a_box_of_one_voxel_is_read_between_its_neighbours(tmp_path, margin):
+    """A bright voxel in air: linear between its centre and the next ones, 0.7, 0.7 and 5 mm off."""
+    values = np.full(SIZE[::-1], -1000)
+    values[7, 20, 11] = 1000  # z, y, x
+    path = write_volume(tmp_path, "1", values)
+    lesion = lesion_at(tmp_path, ORIGIN + SPACING * [11, 20, 7], [0.7, 0.7, 0.7])
+    patch = chestct.read_patch(volume(path), lesion, patch_size=4, margin=margin)
+    offsets = np.array([-1.5, -0.5, 0.5, 1.5]) * margin * 0.7 / 4
+    z, y, x = (1 - np.abs(offsets) / spacing for spacing in SPACING[::-1])
+    expected = -1000 + 2000 * z[:, None, None] * y[:, None] * x
+    np.testing.assert_allclose(patch, expected, atol=0.1)

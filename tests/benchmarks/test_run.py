@@ -116,11 +116,11 @@ def test_finished_cells_are_not_run_again(finished, settings, monkeypatch, capsy
 
 
 def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tmp_path):
-    """The whole matrix, killed with SIGKILL again and again, ends like one that was not."""
+    """The whole matrix, killed with SIGKILL at a checkpoint and before one, ends the same."""
     config = settings(tmp_path / "out", seeds=1)
     rng = random.Random(0)
     n_resumed = 0
-    for with_checkpoint in (True, False, True, False):
+    for with_checkpoint in (True, False):
         before = sum(p.stat().st_size for p in config.out.rglob(layout.CURVE))
         process = subprocess.Popen(
             command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -130,7 +130,7 @@ def test_killed_at_random_moments_the_curves_are_the_same(finished, settings, tm
         ):
             time.sleep(0.005)  # until it has begun to write
         time.sleep(rng.uniform(0, 0.4))
-        # every other time it is stopped until it stands at a checkpoint that it must go on from
+        # the first time it is stopped until it stands at a checkpoint that it must go on from
         while process.poll() is None:
             process.send_signal(signal.SIGSTOP)
             if not with_checkpoint or any(config.out.rglob(layout.CHECKPOINT)):

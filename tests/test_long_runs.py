@@ -103,6 +103,7 @@ def test_nothing_piles_up(name):
 
 @needs_proc
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::agents.ddpg.health.UnhealthyAgent")
 @pytest.mark.parametrize("name", RUNS)
 def test_twenty_thousand_steps_take_no_more_memory_than_two_thousand(name, capsys):
     advance = RUNS[name]()

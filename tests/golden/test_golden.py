@@ -48,9 +48,22 @@ def compare(prefix, found):
         expected = RECORDED[f"{prefix}/{key}"]
         if SAME_MACHINE or values.dtype == bool:
             np.testing.assert_array_equal(values, expected, err_msg=f"{prefix}/{key}")
-        else:  # another processor rounds otherwise; a class of few test images may then flip
-            tolerance = 0.15 if key.endswith("f1") else 5e-3
-            np.testing.assert_allclose(values, expected, atol=tolerance, err_msg=f"{prefix}/{key}")
+        else:
+            assert_close(prefix, key, values, expected)
+
+
+def assert_close(prefix, key, values, expected):
+    """What another processor may round otherwise.
+
+    A class of few test images may flip, and with it a reward that is a difference of two F1. A
+    ReLU may open or stay shut, after which training drifts: by up to 0.09 in a probability in
+    "validation reward, f1" under ATEN_CPU_CAPABILITY=default, and by 0.003 on average.
+    """
+    pays_f1 = key == "reward" and prefix.endswith("reward, f1")
+    tolerance = 0.3 if pays_f1 else 0.15
+    np.testing.assert_allclose(values, expected, atol=tolerance, err_msg=f"{prefix}/{key}")
+    if not pays_f1 and not key.endswith("f1"):
+        assert np.abs(values - expected).mean() < 5e-3, f"{prefix}/{key}"
 
 
 @pytest.mark.parametrize("recorded", STOPPED, ids=lambda path: f"{path.parts[-5]}-{path.parts[-2]}")

@@ -253,10 +253,14 @@ def prepare(experiment: Experiment, config: RunConfig) -> tuple[dict[Path, dict[
     shared = json.loads(
         json.dumps(shared | provenance.describe_task(env) | provenance.describe_program(env))
     )
+    # what does not learn has the same settings on all seeds, and may read files to know them
+    fixed = {m.name: m.settings(env, 0, {}) for m in experiment.methods if not m.learns}
     records = {}
     for seed in range(config.seeds):
         for method in experiment.methods:
-            agent = method.settings(env, seed, config.agent if method.learns else {})
+            agent = fixed.get(method.name)
+            if agent is None:
+                agent = method.settings(env, seed, config.agent)
             record = methods.with_facts({**shared, "seed": seed, "agent": agent}, method)
             folder = config.out / experiment.name / method.folder / f"seed{seed}"
             records[folder] = json.loads(json.dumps(record))

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from tqdm import tqdm
 from benchmarks import cell
 from benchmarks.matrix import methods, side_by_side
 from benchmarks.matrix.environments import make_vector_environment
-from benchmarks.matrix.layout import CONFIG, CURVE, ERROR, RESULT, read_config
+from benchmarks.matrix.layout import CONFIG, ERROR, read_config
+from benchmarks.matrix.progress import Progress
 from benchmarks.matrix.stopping import Stop
 
 PATIENCE = 0.2
@@ -45,6 +45,12 @@ class Execution:
     threads: int = 1
 
 
+Begin = Callable[..., None]
+"""Told the folders of cells that begin."""
+Outcomes = Iterator[tuple[Path, str | None]]
+"""Cells that have ended, and what stopped them, if something did."""
+
+
 def execute(
     folders: list[Path], totals: dict[Path, int], how: Execution, stop: Stop | None = None
 ) -> dict[Path, str]:
@@ -62,32 +68,38 @@ def execute(
         Stopped: a signal has asked to stop.
     """
     stop = stop or Stop()
+    run: Callable[[list[Path], Execution, Begin, Stop], Outcomes]
     if how.ray is not None:
-        outcomes = _on_ray(folders, how)
+        run = _on_ray
     elif how.workers > 1:
-        outcomes = _in_processes(folders, how, stop)
+        run = _in_processes
     else:
-        outcomes = _in_this_process(folders, how, stop)
-    with _progress(totals, how.title):
-        return {folder: problem for folder, problem in outcomes if problem is not None}
+        run = _in_this_process
+    failed = {}
+    with Progress(totals, folders, how.title) as progress:
+        for folder, problem in run(folders, how, progress.begin, stop):
+            progress.end(folder, problem)
+            if problem is not None:
+                failed[folder] = problem
+    return failed
 
 
-def _in_this_process(
-    folders: list[Path], how: Execution, stop: Stop
-) -> Iterator[tuple[Path, str | None]]:
+def _in_this_process(folders: list[Path], how: Execution, begin: Begin, stop: Stop) -> Outcomes:
     """One by one, or several of an experiment at a time."""
-    alone = [folder for folder in folders if how.side_by_side == 1 or not _shares(folder)]
+    shared = {folder for folder in folders if how.side_by_side > 1 and _shares(folder)}
+    alone = [folder for folder in folders if folder not in shared]
     for folder, env in cell.with_environments(alone, trust=True):
+        begin(folder)
         with stop.grace():
             problem = cell.attempt(folder, tqdm.write, env, trust=True, stop=stop)
         yield folder, problem
     for _, experiment in itertools.groupby(
-        [folder for folder in folders if folder not in alone], lambda folder: folder.parents[1]
+        [folder for folder in folders if folder in shared], lambda folder: folder.parents[1]
     ):
-        yield from _together(list(experiment), how, stop)
+        yield from _together(list(experiment), how, begin, stop)
 
 
-def _together(folders: list[Path], how: Execution, stop: Stop) -> Iterator[tuple[Path, str | None]]:
+def _together(folders: list[Path], how: Execution, begin: Begin, stop: Stop) -> Outcomes:
     """Cells of one experiment, some at a time, all on one vector environment."""
     record = read_config(folders[0] / CONFIG)
     n = min(how.side_by_side, len(folders))
@@ -102,6 +114,7 @@ def _together(folders: list[Path], how: Execution, stop: Stop) -> Iterator[tuple
             return
         for start in range(0, len(folders), n):
             some = folders[start : start + n]
+            begin(*some)
             programs = [
                 functools.partial(cell.attempt, folder, tqdm.write, trust=True, stop=stop)
                 for folder in some
@@ -111,9 +124,7 @@ def _together(folders: list[Path], how: Execution, stop: Stop) -> Iterator[tuple
             yield from zip(some, problems, strict=True)
 
 
-def _in_processes(
-    folders: list[Path], how: Execution, stop: Stop
-) -> Iterator[tuple[Path, str | None]]:
+def _in_processes(folders: list[Path], how: Execution, begin: Begin, stop: Stop) -> Outcomes:
     """Several processes, each of which makes an environment once; what kills one costs a cell."""
     mine = threading.local()
     workers: list[Worker] = []
@@ -123,6 +134,7 @@ def _in_processes(
         if not hasattr(mine, "worker") or not mine.worker.lives:
             mine.worker = Worker(how.threads)
             workers.append(mine.worker)
+        begin(folder)
         return folder, mine.worker.run(folder, stop)
 
     with ThreadPoolExecutor(how.workers) as pool:
@@ -223,7 +235,7 @@ class Worker:
         self._process.wait()
 
 
-def _on_ray(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | None]]:
+def _on_ray(folders: list[Path], how: Execution, begin: Begin) -> Outcomes:
     """One Ray task a cell; one lost with its worker is started again, from its checkpoint.
 
     Raises:
@@ -249,6 +261,7 @@ def _on_ray(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | N
             num_cpus=how.threads, num_gpus=how.gpus_per_cell, max_retries=3
         )
         tasks = {task.remote(folder.resolve(), trust=True): folder for folder in folders}
+        begin(*folders)  # when they do, the cluster knows
         waiting = list(tasks)
         while waiting:
             (done,), waiting = ray.wait(waiting, num_returns=1)
@@ -258,43 +271,6 @@ def _on_ray(folders: list[Path], how: Execution) -> Iterator[tuple[Path, str | N
                 yield tasks[done], f"its worker was lost: {error}"
     finally:
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def _progress(totals: dict[Path, int], name: str) -> Iterator[None]:
-    """A bar over the steps of all cells, by the lines of their curves: wherever they run."""
-    counts = {folder: _lines(folder / CURVE) for folder in totals}
-    stop = threading.Event()
-    with tqdm(
-        total=sum(totals.values()), initial=sum(counts.values()), unit="step", desc=name
-    ) as bar:
-
-        def watch() -> None:
-            over = False
-            while not over:
-                over = stop.wait(0.5)  # looks once more after the end
-                for folder in totals:
-                    if counts[folder] < totals[folder]:
-                        counts[folder] = _lines(folder / CURVE)
-                bar.n = sum(counts.values())
-                done = sum((folder / RESULT).exists() for folder in totals)
-                bar.set_postfix_str(f"{done} of {len(totals)} cells")
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-
-def _lines(curve: Path) -> int:
-    """Steps in a curve, its header apart."""
-    try:
-        return max(0, curve.read_bytes().count(b"\n") - 1)
-    except FileNotFoundError:
-        return 0
 
 
 def _shares(folder: Path) -> bool:

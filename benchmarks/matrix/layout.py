@@ -88,8 +88,12 @@ def tidy(folder: Path) -> None:
 def create(folder: Path, config: dict[str, Any]) -> None:
     """Make a cell's folder; one that has got somewhere keeps the ``config.json`` it began with."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not any((folder / name).exists() for name in (RESULT, CHECKPOINT)):
-        durable.write_text(folder / CONFIG, json.dumps(config, indent=2))
+    if any((folder / name).exists() for name in (RESULT, CHECKPOINT)):
+        return
+    path, text = folder / CONFIG, json.dumps(config, indent=2)
+    # a file that is replaced may have to be on disk at once: half a millisecond each
+    if not path.exists() or path.read_text(errors="replace") != text:
+        durable.write_text(path, text)
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:

@@ -44,7 +44,8 @@ class Method:
     make: Callable[[Env, int, Record], "Player"]
     """From the environment, the seed and the recorded settings to a player of the episode."""
     settings: Callable[[Env, int, Record], Record] = _no_settings
-    """From the environment, the seed and changes asked for to the settings to be recorded."""
+    """From the environment, the seed and changes asked for to the settings to be recorded. The seed
+    matters to methods that learn alone: all others are asked once for all seeds."""
     learns: bool = False
     """Whether it learns on the episode that it is measured on, by settings that may be changed."""
     chooses: bool = True

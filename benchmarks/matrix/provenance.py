@@ -1,5 +1,6 @@
 """What a cell's ``config.json`` says of the task and of the program that runs it."""
 
+import functools
 import hashlib
 import json
 import platform
@@ -52,15 +53,19 @@ def retraining(env: gym.Env[Any, Any]) -> str:
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
     """A ``config.json`` with the settings that its program did not have yet, at their defaults."""
-    defaults = {"environment": asdict(EnvConfig()), "classifier": asdict(ClassifierConfig())}
-    defaults["classifier"] = {
-        k: v for k, v in defaults["classifier"].items() if k not in NOT_DECISIVE
-    }
     return config | {
-        part: json.loads(json.dumps(values)) | config[part]
-        for part, values in defaults.items()
-        if part in config
+        part: values | config[part] for part, values in _defaults().items() if part in config
     }
+
+
+@functools.cache  # asked for every cell of a run
+def _defaults() -> dict[str, dict[str, Any]]:
+    """All settings at their defaults, as JSON has them."""
+    classifier = asdict(ClassifierConfig())
+    decisive = {key: value for key, value in classifier.items() if key not in NOT_DECISIVE}
+    both = {"environment": asdict(EnvConfig()), "classifier": decisive}
+    found: dict[str, dict[str, Any]] = json.loads(json.dumps(both))
+    return found
 
 
 def describe_program(env: gym.Env[Any, Any]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 they wait for one another. Spinning ones would take the cores of other cells: by
 ``benchmarks.waiting`` they then take 1.6 to 1.8 times as long."""
 
+FEWEST_TASKS = 64
+"""That Ray has at a time, if there are as many: a cluster may grow with what waits."""
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -68,16 +71,15 @@ def execute(
         Stopped: a signal has asked to stop.
     """
     stop = stop or Stop()
-    run: Callable[[list[Path], Execution, Begin, Stop], Outcomes]
-    if how.ray is not None:
-        run = _on_ray
-    elif how.workers > 1:
-        run = _in_processes
-    else:
-        run = _in_this_process
     failed = {}
     with Progress(totals, folders, how.title) as progress:
-        for folder, problem in run(folders, how, progress.begin, stop):
+        if how.ray is not None:
+            outcomes = _on_ray(folders, how, progress.begin)
+        elif how.workers > 1:
+            outcomes = _in_processes(folders, how, progress.begin, stop)
+        else:
+            outcomes = _in_this_process(folders, how, progress.begin, stop)
+        for folder, problem in outcomes:
             progress.end(folder, problem)
             if problem is not None:
                 failed[folder] = problem
@@ -238,6 +240,10 @@ class Worker:
 def _on_ray(folders: list[Path], how: Execution, begin: Begin) -> Outcomes:
     """One Ray task a cell; one lost with its worker is started again, from its checkpoint.
 
+    A machine that is only cut off may still run the cell that Ray has given to another. The other
+    then waits in ``cell.run`` for the lock of the folder, which ends with the process that holds
+    it: Ray ends what runs on a machine that it had given up as soon as the two can talk.
+
     Raises:
         ValueError: Ray is not installed, or there is no cluster.
     """
@@ -260,15 +266,23 @@ def _on_ray(folders: list[Path], how: Execution, begin: Begin) -> Outcomes:
         task = ray.remote(cell.attempt).options(
             num_cpus=how.threads, num_gpus=how.gpus_per_cell, max_retries=3
         )
-        tasks = {task.remote(folder.resolve(), trust=True): folder for folder in folders}
-        begin(*folders)  # when they do, the cluster knows
-        waiting = list(tasks)
-        while waiting:
-            (done,), waiting = ray.wait(waiting, num_returns=1)
+        left = iter(folders)
+        tasks: dict[Any, Path] = {}
+        while True:
+            # a cluster that grows is given more; none is asked after thousands at a time
+            room = max(FEWEST_TASKS, int(2 * ray.cluster_resources().get("CPU", 0))) - len(tasks)
+            for folder in itertools.islice(left, max(0, room)):
+                begin(folder)
+                tasks[task.remote(folder.resolve(), trust=True)] = folder
+            if not tasks:
+                return
+            (done,), _ = ray.wait(list(tasks), num_returns=1)
+            folder = tasks.pop(done)
             try:
-                yield tasks[done], ray.get(done)
+                problem = ray.get(done)
             except ray.exceptions.RayError as error:
-                yield tasks[done], f"its worker was lost: {error}"
+                problem = f"its worker was lost: {error}"
+            yield folder, problem
     finally:
         ray.shutdown()
 

@@ -9,7 +9,10 @@ Markdown, LaTeX and CSV and every figure as PNG and SVG. Unfinished cells are na
 in any number.
 """
 
+import multiprocessing
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +24,10 @@ from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import figures, findings, first_files, page, results, statistics, tables
 from benchmarks.reporting.page import Chapter, Picture, Section
 from benchmarks.reporting.results import Experiment
+
+MANY_ROWS = 20_000
+"""Lines of curves from which on chapters are written by several processes, whose start takes some
+seconds."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,7 @@ def main(config: ReportConfig) -> int:
         raise ValueError("name the run folders to report on")
     experiments = results.load(config.folders)
     out = config.out or config.folders[0] / "report"
-    chapters = []
-    for experiment in experiments:
-        folder = out / experiment.name
-        folder.mkdir(parents=True, exist_ok=True)
-        chapters.append(write_chapter(experiment, folder))
+    chapters = _chapters(experiments, [out / experiment.name for experiment in experiments])
     path = out / "report.html"
     path.write_text(page.render(chapters))
     for chapter in chapters:
@@ -59,8 +62,19 @@ def main(config: ReportConfig) -> int:
     return 0
 
 
+def _chapters(experiments: list[Experiment], folders: list[Path]) -> list[Chapter]:
+    """``write_chapter`` of each, in as many processes as there are cores where that pays."""
+    n = min(len(experiments), os.cpu_count() or 1)
+    if n == 1 or sum(len(each.everything) for each in experiments) < MANY_ROWS:
+        return list(map(write_chapter, experiments, folders))
+    # not forked, as numpy and matplotlib may have threads
+    with ProcessPoolExecutor(n, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(write_chapter, experiments, folders))
+
+
 def write_chapter(experiment: Experiment, folder: Path) -> Chapter:
-    """Write the tables and figures of one data set."""
+    """Write the tables and figures of one data set, in a folder that is made."""
+    folder.mkdir(parents=True, exist_ok=True)
     chapter = Chapter(
         experiment,
         findings.headline(experiment),

@@ -106,7 +106,7 @@ class Predictions:
     def of_lines(self, lines: np.ndarray) -> np.ndarray:
         """Predicted classes at some lines of the curve, counted from 0, (len(lines), n)."""
         labels = self.truth.labels
-        return np.memmap(self.path, labels.dtype, "r").reshape(-1, len(labels))[lines]
+        return np.fromfile(self.path, labels.dtype).reshape(-1, len(labels))[lines]
 
 
 def read(folder: Path, n_lines: int) -> Predictions | None:

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def _experiment(name: str, cells: list[Cell]) -> Experiment:
                         f"{cell.folder} has other test images, or other groups of them, than the "
                         "cells before it: they cannot be compared"
                     )
-                curve = curve.assign(predictions=kept)
+                curve = curve.assign(predictions=replace(kept, truth=truth))  # held once
             part.append(curve)
         else:
             steps = max(0, len(curve) - 1)

@@ -288,3 +288,19 @@ def test_files_of_methods_with_other_names(tmp_path):
     assert "<th>DropQuery</th>" in html and "<th>Name</th>" in html and "<th>p</th>" in html
     assert (folder / "report" / "chestCT" / "tests_skactiveml-DropQuery.csv").exists()
     assert "Against DropQuery by AULC" in html
+
+
+@pytest.mark.slow
+def test_chapters_written_by_several_processes_are_the_same(tmp_path, monkeypatch, capsys):
+    for name in ("one", "two"):
+        made_runs.write(tmp_path / "runs", name, {"random": 0.0, "ms": 0.04}, 5, 6)
+    written = []
+    for out, many in (("a", 10**9), ("b", 0)):
+        monkeypatch.setattr(report, "MANY_ROWS", many)
+        monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
+        report.main(report.ReportConfig((tmp_path / "runs",), tmp_path / out))
+        said = capsys.readouterr().out.replace(str(tmp_path / out), "OUT")
+        files = sorted(path for path in (tmp_path / out).rglob("*") if path.is_file())
+        written.append((said, {f.relative_to(tmp_path / out): f.read_bytes() for f in files}))
+    assert len(written[0][1]) > 20
+    assert written[0] == written[1]

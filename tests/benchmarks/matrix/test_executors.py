@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import cell, run
 from benchmarks.matrix import executors, layout
+from benchmarks.matrix.stopping import Stop
 from tests.benchmarks.conftest import curves
 
 
@@ -36,7 +37,7 @@ def test_a_process_that_ends_early_says_why(tmp_path, monkeypatch):
     (tmp_path / "python").write_text("#!/bin/sh\necho first >&2\necho disk full >&2\nexit 3\n")
     (tmp_path / "python").chmod(0o755)
     worker = executors.Worker(1)
-    assert worker.run(tmp_path) == "its process ended early: disk full"
+    assert worker.run(tmp_path, Stop()) == "its process ended early: disk full"
     assert (tmp_path / layout.ERROR).read_text() == "its process ended early: disk full"
     assert not worker.lives
     worker.close()

@@ -140,11 +140,11 @@ def kept(path: Path, make: Callable[[Path], None]) -> np.ndarray:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.sweep(path.parent)
-    found = _load(path)
+    found = loaded(path)
     if found is not None:
         return found
     with FileLock(path.with_suffix(".lock")):
-        found = _load(path)
+        found = loaded(path)
         if found is not None:
             return found  # another process has made it meanwhile
         path.with_suffix(".json").unlink(missing_ok=True)  # it is of the file that is replaced
@@ -152,7 +152,7 @@ def kept(path: Path, make: Callable[[Path], None]) -> np.ndarray:
             make(unfinished)
             facts = _facts(unfinished, np.load(unfinished, "r", allow_pickle=False))
         durable.write_text(path.with_suffix(".json"), json.dumps(facts))
-    found = _load(path)
+    found = loaded(path)
     if found is None:
         raise DataError(
             f"{path} was written and cannot be read back: the disk may be failing; set "
@@ -162,12 +162,23 @@ def kept(path: Path, make: Callable[[Path], None]) -> np.ndarray:
 
 
 def in_threads(
-    work: Callable[[int], T], n_items: int, title: str, progress: bool = True
+    work: Callable[[int], T],
+    n_items: int,
+    title: str,
+    progress: bool = True,
+    stop: Callable[[], None] | None = None,
 ) -> list[T]:
     """The results of ``work(0 .. n_items - 1)``, done on a pool of threads under a progress bar.
 
-    Threads, since numpy, SimpleITK and Pillow leave Python's lock while they work, and processes
-    would break scripts without a main guard.
+    Threads, since numpy, SimpleITK and Pillow leave Python's lock while they work. Processes, which
+    cost more to begin and survive what threads do not, are those of ``decoder``.
+
+    Args:
+        work: done for each number.
+        n_items: how many.
+        title: of the progress bar.
+        progress: whether there is one.
+        stop: called at an error or Ctrl-C, to end what ``work`` waits for.
 
     Raises:
         Exception: the first that ``work`` raises; what has not begun by then is dropped.
@@ -176,11 +187,22 @@ def in_threads(
     try:
         results = pool.map(work, range(n_items))
         return list(tqdm(results, total=n_items, desc=title, leave=False, disable=not progress))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if stop is not None:
+            stop()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _load(path: Path) -> np.ndarray | None:
+def note(path: Path) -> None:
+    """Write beside a file what it holds, as ``kept`` does, so that ``loaded`` knows it."""
+    facts = _facts(path, np.load(path, "r", allow_pickle=False))
+    durable.write_text(path.with_suffix(".json"), json.dumps(facts))
+
+
+def loaded(path: Path) -> np.ndarray | None:
     """The array of a file; None if it is not there, or not what was written."""
     try:
         facts = json.loads(path.with_suffix(".json").read_text())

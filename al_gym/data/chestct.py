@@ -11,7 +11,7 @@ A volume may be compressed (``.zraw``). Hidden folders and ``__MACOSX`` are pass
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from al_gym import config
-from al_gym.data import cache, files, metaimage, volumes, walk
+from al_gym.data import cache, files, metaimage, skipping, volumes, walk
 from al_gym.data.dataset import UNKNOWN, ImageDataset, split_groups
 
 ANNOTATIONS = "chestCT_round1_annotation.csv"
@@ -67,6 +67,8 @@ def load(
     split_seed: int = 0,
     unlabelled: bool = False,
     verify: bool = False,
+    on_error: str = "raise",
+    max_skipped: float = 0.05,
 ) -> ImageDataset:
     """Read the patches: scans are drawn for either side, then lesions, as in the paper (3.1).
 
@@ -81,14 +83,20 @@ def load(
         unlabelled: take lesions whose label is an empty cell as lesions to be annotated; they can
             be training lesions only. Otherwise such a cell is an error.
         verify: know cached files by their content, see ``cache.cache_key``.
+        on_error: "skip" leaves out lesions whose volume is missing or cannot be read, or that lie
+            outside it, after the draw, so that a side may have fewer; volumes are read in processes
+            that may crash.
+        max_skipped: share of the lesions drawn that may be left out.
 
     Returns:
         Images (n_train + n_test, len(windows), p, p, p) uint8; groups are the scans.
 
     Raises:
         FileNotFoundError: no root, no annotation file, or a volume it names is not there.
-        ValueError: a line of the annotation file, or a volume, is not as it should be.
+        ValueError: a line of the annotation file, or a volume, is not as it should be; too
+            many lesions cannot be used.
     """
+    skipping.check_settings(on_error, max_skipped)
     config.check_at_least("n_train", n_train, 1)
     config.check_at_least("n_test", n_test, 0)
     config.check_at_least("patch_size", patch_size, 8)
@@ -99,46 +107,40 @@ def load(
         "chestCT", root, f"It holds {ANNOTATIONS} and the volumes of the Tianchi competition 231724"
     )
     lesions, notes = read_annotations(folder / ANNOTATIONS, unlabelled)
-    headers, more_notes = find_volumes(folder, lesions)
+    headers, more_notes = find_volumes(folder, lesions, on_error == "skip")
     series = np.array([lesion.series for lesion in lesions])
     train, test = split_groups(series, n_train, n_test, np.random.default_rng(split_seed))
     drawn = [lesions[i] for i in np.concatenate([train, test])]
-    scans: dict[str, metaimage.Volume] = {}
-    for lesion in drawn:
-        if lesion.series not in scans:
-            with _errors_of(lesion, headers):
-                scans[lesion.series] = metaimage.find(folder, headers[lesion.series])
-    check = functools.cache(volumes.check)  # once a volume, not once a lesion
-
-    def decode(i: int) -> np.ndarray:
-        with _errors_of(drawn[i], headers):
-            scan = scans[drawn[i].series]
-            check(scan.header, "MetaImage")
-            return apply_windows(read_patch(scan, drawn[i], patch_size, margin), channels)
-
+    scans, problems = _scans(folder, drawn, headers, on_error == "skip")
     settings = {
         "version": VERSION,
         "patch": [int(patch_size), float(margin), channels],
         "lesions": [[lesion.series, *lesion.centre, *lesion.extent] for lesion in drawn],
     }
     paths = [path for scan in scans.values() for path in (scan.header, scan.voxels)]
-    images, n_decoded = cache.decoded(
+    names = [name_of(lesion) for lesion in drawn]
+    kept = skipping.decoded(
         cache.cache_key("chestCT", folder, paths, settings, verify),
-        len(drawn),
+        names,
         (len(channels), *[patch_size] * 3),
-        decode,
+        _Patches(drawn, scans, patch_size, margin, channels),
+        on_error=on_error,
+        max_skipped=max_skipped,
+        problems=problems,
     )
+    drawn = [drawn[i] for i in kept.rows]
     return ImageDataset(
-        images=images,
+        images=kept.images,
         labels=np.array([lesion.label for lesion in drawn], np.int64),
         class_names=tuple(CLASSES.values()),
         groups=np.array([lesion.series for lesion in drawn]),
-        train=np.arange(n_train),
-        test=np.arange(n_train, n_train + n_test),
+        train=np.flatnonzero(kept.rows < n_train),
+        test=np.flatnonzero(kept.rows >= n_train),
         source=f"chestCT, {folder}",
-        files_decoded=n_decoded,
-        names=np.array([name_of(lesion) for lesion in drawn]),
-        notes=(*notes, *more_notes),
+        files_decoded=kept.n_files,
+        names=np.array(names)[kept.rows],
+        notes=(*notes, *more_notes, *kept.notes),
+        skipped=kept.skipped,
     )
 
 
@@ -186,8 +188,15 @@ def read_annotations(path: Path, unlabelled: bool = False) -> tuple[list[Lesion]
     return lesions, notes
 
 
-def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tuple[str, ...]]:
+def find_volumes(
+    root: Path, lesions: list[Lesion], skip: bool = False
+) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The ``.mhd`` file of every scan that has a lesion, wherever it lies below ``root``; notes.
+
+    Args:
+        root: of the data set.
+        lesions: of the annotation file.
+        skip: whether scans may be missing.
 
     Raises:
         FileNotFoundError: a scan is not there.
@@ -195,9 +204,9 @@ def find_volumes(root: Path, lesions: list[Lesion]) -> tuple[dict[str, Path], tu
     """
     found = volumes_below(root)
     for lesion in lesions:
-        if lesion.series not in found:
+        if lesion.series not in found and not skip:
             raise missing_volume(root, lesion)
-    used = {lesion.series: found[lesion.series] for lesion in lesions}
+    used = {lesion.series: found[lesion.series] for lesion in lesions if lesion.series in found}
     unused = sorted(found.keys() - used.keys())
     if not unused:
         return used, ()
@@ -298,13 +307,57 @@ def apply_windows(
     return np.rint(np.stack(channels) * 255).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class _Patches:
+    """Reads the patch of a lesion; can be pickled."""
+
+    drawn: list[Lesion]
+    scans: dict[str, metaimage.Volume]
+    patch_size: int
+    margin: float
+    channels: tuple[tuple[float, float], ...]
+
+    @functools.cached_property
+    def check(self) -> Callable[[Path, str], None]:
+        """``volumes.check``, once a volume and not once a lesion."""
+        return functools.cache(volumes.check)
+
+    def __call__(self, i: int) -> np.ndarray:
+        lesion = self.drawn[i]
+        scan = self.scans[lesion.series]
+        with _errors_of(lesion, scan.header):
+            self.check(scan.header, "MetaImage")
+            patch = read_patch(scan, lesion, self.patch_size, self.margin)
+            return apply_windows(patch, self.channels)
+
+
+def _scans(
+    root: Path, drawn: list[Lesion], headers: dict[str, Path], skip: bool
+) -> tuple[dict[str, metaimage.Volume], dict[int, str]]:
+    """The volumes by series; if ``skip``, why lesions, by row, have none."""
+    scans: dict[str, metaimage.Volume] = {}
+    problems: dict[int, str] = {}
+    for row, lesion in enumerate(drawn):
+        try:
+            if lesion.series not in headers:
+                raise missing_volume(root, lesion)
+            if lesion.series not in scans:
+                with _errors_of(lesion, headers[lesion.series]):
+                    scans[lesion.series] = metaimage.find(root, headers[lesion.series])
+        except (ValueError, FileNotFoundError) as error:
+            if not skip:
+                raise
+            problems[row] = str(error)
+    return scans, problems
+
+
 @contextlib.contextmanager
-def _errors_of(lesion: Lesion, headers: dict[str, Path]) -> Iterator[None]:
+def _errors_of(lesion: Lesion, header: Path) -> Iterator[None]:
     """Say with which line and file a volume cannot be read."""
     try:
         yield
     except (RuntimeError, OSError, ValueError) as error:
-        message = f"{headers[lesion.series]} cannot be read: {error}"
+        message = f"{header} cannot be read: {error}"
         raise lesion.row.error(message) from error
 
 

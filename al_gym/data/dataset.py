@@ -48,6 +48,9 @@ class ImageDataset:
     notes: tuple[str, ...] = ()
     """What a person should know of how the files were read, a line each: files passed over, copies
     on both sides of the split."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Name and reason of every file that cannot be used and was left out, where the reader was told
+    to do so; it is in none of the arrays."""
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels

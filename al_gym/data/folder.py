@@ -26,9 +26,10 @@ import torch
 from torch.nn import functional as F
 
 from al_gym.config import check_at_least, check_between, check_one_of
-from al_gym.data import cache, files, formats, layouts, packed, places, splits
+from al_gym.data import cache, files, formats, layouts, packed, places, skipping, splits
 from al_gym.data.dataset import ImageDataset
 from al_gym.data.walk import find_files, is_excluded, listed
+from al_gym.errors import DataError
 
 PACKED = "images.npz"
 LEAST_SIZE = 4
@@ -50,6 +51,8 @@ def load(
     test_fraction: float = 0.3,
     split_seed: int = 0,
     verify: bool = False,
+    on_error: str = "raise",
+    max_skipped: float = 0.05,
 ) -> ImageDataset:
     r"""Read images of any size to one size.
 
@@ -82,6 +85,9 @@ def load(
             images; 0: no test images. Not used where the split names test images.
         split_seed: decides that draw.
         verify: know files that were decoded before by their content, not by size and time alone.
+        on_error: "skip" leaves out images that cannot be decoded, after the draw of the test
+            images; they are decoded in processes that may crash. An npz file is read as a whole.
+        max_skipped: share of the images that may be left out.
 
     Returns:
         Images (N, 1 or 3, [D,] H, W) uint8; class names in order; names are paths below the root,
@@ -97,6 +103,7 @@ def load(
     _check_settings(
         image_size, window, group_pattern, exclude, duplicates, test_fraction, split_seed
     )
+    skipping.check_settings(on_error, max_skipped)
     path, notes = _resolve(root, exclude)
     divide = functools.partial(
         splits.divide,
@@ -115,7 +122,8 @@ def load(
         images, rows, class_names, of_file = packed.read(path, exclude, group_pattern)
         rows, kept, more = divide(rows, class_names, packed.copies(images))
         images = _fitted_all(path, images[kept], image_size, window)
-        return _dataset(path, images, rows, class_names, [*notes, *of_file, *more], 0)
+        whole = skipping.Kept(images, np.arange(len(images)), 0)
+        return _dataset(path, whole, rows, class_names, [*notes, *of_file, *more])
     layout = layouts.read(
         path,
         labels_csv=None if labels is None else files.user_path("labels", labels),
@@ -123,26 +131,55 @@ def load(
         group_pattern=group_pattern,
         join_series=join_series,
         class_names=class_names,
+        skip=on_error == "skip",
     )
     copies = splits.identical_files(layout.contents())
     rows, kept, more = divide(layout.rows(), layout.class_names, copies)
     records = [layout.records[i] for i in kept]
-    shape = _common_shape(records, image_size)
+    problems = {i: record.problem for i, record in enumerate(records) if record.problem}
+    names = rows.names.tolist()
+    usable = [record for record in records if not record.problem]
+    if not usable:
+        raise DataError(f"{path}: not one of {len(names)} images can be used: {problems[0]}")
+    shape = _common_shape(usable, image_size)
     if window is None:
-        _check_depths(records)
+        _check_depths(usable)
     settings = {
         "version": VERSION,
         "shape": shape,
         "window": None if window is None else [float(bound) for bound in window],
+        **({"problems": [names[i] for i in problems]} if problems else {}),
     }
-    paths = [*(path for record in records for path in record.paths), *layout.beside]
-    images, n_decoded = cache.decoded(
+    paths = [*(path for record in usable for path in record.paths), *layout.beside]
+    decoded = skipping.decoded(
         cache.cache_key("Folder", path, paths, settings, verify),
-        len(records),
+        names,
         shape,
-        lambda i: read_image(records[i].paths, shape, window),
+        functools.partial(_read_nth, [record.paths for record in records], shape, window),
+        on_error=on_error,
+        max_skipped=max_skipped,
+        problems=problems,
     )
-    return _dataset(path, images, rows, layout.class_names, [*layout.notes, *more], n_decoded)
+    if decoded.skipped:
+        gone = np.setdiff1d(rows.labels, rows.labels[decoded.rows])
+        if len(gone):
+            raise DataError(
+                f"{path}: no image of class {layout.class_names[gone[0]]!r} can be used; "
+                f"{decoded.skipped[0][0]}, for one: {decoded.skipped[0][1]}"
+            )
+        rows = rows.at(decoded.rows)
+        splits.refuse_empty_classes(rows, layout.class_names)
+    return _dataset(path, decoded, rows, layout.class_names, [*layout.notes, *more])
+
+
+def _read_nth(
+    paths: Sequence[Sequence[Path]],
+    shape: tuple[int, ...],
+    window: tuple[float, float] | None,
+    i: int,
+) -> np.ndarray:
+    """One of the images; can be pickled."""
+    return read_image(paths[i], shape, window)
 
 
 def read_image(
@@ -282,22 +319,22 @@ def _fitted_all(
 
 def _dataset(
     path: Path,
-    images: np.ndarray,
+    decoded: skipping.Kept,
     rows: splits.Rows,
     class_names: tuple[str, ...],
     notes: Sequence[str],
-    n_decoded: int,
 ) -> ImageDataset:
     sides = {side: np.flatnonzero(rows.sides == side) for side in splits.SIDES}
     return ImageDataset(
-        images=images,
+        images=decoded.images,
         labels=rows.labels,
         class_names=class_names,
         groups=rows.groups,
         source=f"Folder, {path}",
-        files_decoded=n_decoded,
+        files_decoded=decoded.n_files,
         names=rows.names,
-        notes=tuple(notes),
+        notes=(*notes, *decoded.notes),
+        skipped=decoded.skipped,
         **sides,
     )
 

@@ -4,16 +4,19 @@ Which files are images (``walk.find_files``, ``formats.header``), what folders o
 each (``places``), and what an image is made of: a file, or the slices of a series.
 """
 
+import functools
 import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from al_gym.data import cache, formats, labels, patients, places, splits
+from al_gym.data import cache, formats, labels, patients, places, skipping, splits
 from al_gym.data.dataset import UNKNOWN
 from al_gym.data.places import Place
 from al_gym.data.walk import Found, find_files, folders_above, is_excluded, listed, without_ending
@@ -24,6 +27,7 @@ DETACHED = re.compile(
 )
 """What MetaImage, NRRD and NIfTI headers have whose voxels are in a file beside them."""
 MASK = re.compile(r"(?i)(^|[^a-z])(masks?|seg|segmentations?|annotations?)([^a-z]|$)")
+NOTHING = formats.Header(0, 0)  # is known of a file that cannot be read
 FEW_SLICES = 5  # that a volume hardly has
 HEADER_BYTES = 2**16  # such headers are smaller
 VOXELS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
@@ -46,6 +50,8 @@ class Record:
     """See ``formats.Header``."""
     is_detached: bool
     """Whether the file is a header, and its voxels are in another file of the folder."""
+    problem: str | None = None
+    """Why it cannot be used; what a header says is then not known."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Layout:
         )
 
     def contents(self) -> list[list[Path]]:
-        """The files that hold each record's pixels; too many rather than too few."""
+        """The files that hold each record's pixels; too many rather than too few; of bad, none."""
         in_folder, voxels = defaultdict(list), defaultdict(list)
         for path in self.beside:
             in_folder[path.parent].append(path)
@@ -80,6 +86,9 @@ class Layout:
                 voxels[without_ending(str(path))].append(path)
         contents = []
         for record in self.records:
+            if record.problem is not None:
+                contents.append(list[Path]())
+                continue
             header = record.paths[0]
             others = voxels[without_ending(str(header))] or in_folder[header.parent]
             contents.append([*record.paths, *(others if record.is_detached else [])])
@@ -94,8 +103,19 @@ def read(
     group_pattern: str | None = None,
     join_series: bool = True,
     class_names: Sequence[str] | None = None,
+    skip: bool = False,
 ) -> Layout:
     """Find the images below ``root`` and what is said of them; arguments as of ``folder.load``.
+
+    Args:
+        root: the folder.
+        labels_csv: path of the label csv.
+        exclude: see ``folder.load``.
+        group_pattern: see ``folder.load``.
+        join_series: see ``folder.load``.
+        class_names: see ``folder.load``.
+        skip: whether images that cannot be used are records with a ``problem``, in place of an
+            error. They keep their place in the draw of test images.
 
     Raises:
         FileNotFoundError: no images, or nothing that names their classes.
@@ -105,7 +125,7 @@ def read(
     found = find_files(root, exclude)
     if labels_csv is None:
         labels_csv = _labels_csv(root, found.files)
-    headers = _headers(root, found.files)
+    headers, problems = _headers(root, found.files, skip)
     if not headers:
         raise FileNotFoundError(f"there are no images below {root}. It must hold {places.LAYOUTS}")
     notes_of_csv: list[str] = []
@@ -125,7 +145,7 @@ def read(
         raise ValueError(
             f"{labels_csv} has a column patient, and group_pattern is given: leave one of them out"
         )
-    records = _records(root, headers, place_of, group_pattern, join_series)
+    records = _records(root, headers, place_of, group_pattern, join_series, problems)
     ranks = {name: rank for rank, name in enumerate([*class_names, None])}
     records.sort(key=lambda r: (splits.SIDES.index(r.side), ranks[r.class_name], r.paths[0]))
     notes = [
@@ -182,12 +202,33 @@ def _labels_csv(root: Path, names: Sequence[str]) -> Path | None:
     return root / spelled[0] if spelled else None
 
 
-def _headers(root: Path, names: Sequence[str]) -> dict[str, formats.Header]:
-    """Those files that are images by their content."""
-    headers = cache.in_threads(
-        lambda i: formats.header(root / names[i]), len(names), "looking into files"
-    )
-    return {name: header for name, header in zip(names, headers, strict=True) if header}
+def _headers(
+    root: Path, names: Sequence[str], skip: bool
+) -> tuple[dict[str, formats.Header], dict[str, str]]:
+    """Those files that are images by their content.
+
+    Returns:
+        The headers; and, if ``skip``, why some cannot be read, whose headers say nothing.
+    """
+    title = "looking into files"
+    if not skip:
+        headers = cache.in_threads(lambda i: formats.header(root / names[i]), len(names), title)
+        return {name: header for name, header in zip(names, headers, strict=True) if header}, {}
+    skipped = skipping.Skipped(str(root), names, most=1)  # of all files; of images later
+    looked = skipped.attempted(functools.partial(_fields_of_header, root, names), title)
+    problems = {names[i]: reason for i, reason in sorted(skipped.reasons.items())}
+    found = {name: formats.Header(**of) for name, of in zip(names, looked, strict=True) if of}
+    return {
+        name: NOTHING if name in problems else found[name]
+        for name in names
+        if name in problems or name in found
+    }, problems
+
+
+def _fields_of_header(root: Path, names: Sequence[str], i: int) -> dict[str, Any] | None:
+    """Of one file; None: it is no image."""
+    header = formats.header(root / names[i])
+    return None if header is None else asdict(header)
 
 
 def _notes(
@@ -286,12 +327,18 @@ def _records(
     place_of: Mapping[str, Place],
     group_pattern: str | None,
     join_series: bool,
+    problems: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Record]:
-    """Files and series."""
+    """Files and series; bad ones with their problem."""
+    bad_in = {posixpath.dirname(name): name for name in problems}
     n_below = Counter(above for name in headers for above in folders_above(name))
     records = []
     for names in _images(root, headers, place_of, join_series):
         header, place = headers[names[0]], place_of[names[0]]
+        problem = problems.get(names[0])
+        beside = [bad_in[folder] for folder in map(posixpath.dirname, names) if folder in bad_in]
+        if len(names) > 1 and beside:
+            problem = f"{beside[0]}, in its folder, cannot be read, and may be a slice of it"
         records.append(
             Record(
                 name=_name(names, n_below, place.depth),
@@ -302,7 +349,8 @@ def _records(
                 n_dims=header.n_dims if len(names) == 1 else 3,
                 n_channels=header.n_channels,
                 is_deep=any(headers[name].is_deep for name in names),
-                is_detached=len(names) == 1 and _is_detached(root / names[0]),
+                is_detached=problem is None and len(names) == 1 and _is_detached(root / names[0]),
+                problem=problem,
             )
         )
     return records

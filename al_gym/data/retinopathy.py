@@ -8,6 +8,8 @@ Layout of the root, of EyePACS (2015) or of APTOS (2019), which names no patient
 Photographs may be JPEG or PNG in either, in any folder below ``train``.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from al_gym import config
-from al_gym.data import cache, files, photographs, walk
+from al_gym.data import cache, files, photographs, skipping, walk
 from al_gym.data.dataset import ImageDataset, split_groups
 
 CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
@@ -63,6 +65,8 @@ def load(
     image_size: int = 224,
     split_seed: int = 0,
     verify: bool = False,
+    on_error: str = "raise",
+    max_skipped: float = 0.05,
 ) -> ImageDataset:
     """Read the photographs; patients are drawn for either side, then images (3.1).
 
@@ -73,6 +77,9 @@ def load(
         image_size: pixels along an edge.
         split_seed: decides patients and images.
         verify: know cached files by their content, see ``cache.cache_key``.
+        on_error: "skip" leaves out photographs that are missing or cannot be decoded, after the
+            draw, so that a side may have fewer; they are decoded in processes that may crash.
+        max_skipped: share of the images drawn that may be left out.
 
     Returns:
         Images (n_train + n_test, 3, size, size) uint8; groups are the patients.
@@ -80,8 +87,9 @@ def load(
     Raises:
         FileNotFoundError: no root, no label file, or an image it names is not there.
         ValueError: a line of the label file, or an image, is not as it should be; the root could be
-            either competition's.
+            either competition's; too many images cannot be used.
     """
+    skipping.check_settings(on_error, max_skipped)
     config.check_at_least("n_train", n_train, 1)
     config.check_at_least("n_test", n_test, 0)
     config.check_at_least("image_size", image_size, 8)
@@ -91,29 +99,43 @@ def load(
     )
     layout, label_file = find_layout(folder)
     labelled, notes = read_labels(label_file, layout)
-    found, more_notes = find_photographs(folder, layout, labelled)
+    found, more_notes = find_photographs(folder, layout, labelled, on_error == "skip")
     patients = np.array([photograph.patient for photograph in labelled])
     train, test = split_groups(patients, n_train, n_test, np.random.default_rng(split_seed))
     drawn = [labelled[i] for i in np.concatenate([train, test])]
-    paths = [found[photograph.name] for photograph in drawn]
+    paths = [found.get(photograph.name) for photograph in drawn]
+    there = [path for path in paths if path is not None]
+    names = [
+        photograph.name if path is None else path.relative_to(folder).as_posix()
+        for photograph, path in zip(drawn, paths, strict=True)
+    ]
     settings = {"version": VERSION, "image_size": int(image_size)}
-    images, n_decoded = cache.decoded(
-        cache.cache_key("Retinopathy", folder, paths, settings, verify),
-        len(paths),
+    kept = skipping.decoded(
+        cache.cache_key("Retinopathy", folder, there, settings, verify),
+        names,
         (3, image_size, image_size),
-        lambda i: read_photograph(paths[i], image_size),
+        functools.partial(_read_nth, paths, image_size),
+        on_error=on_error,
+        max_skipped=max_skipped,
+        problems={
+            i: str(_missing(folder, layout, drawn[i]))
+            for i, path in enumerate(paths)
+            if path is None
+        },
     )
+    drawn = [drawn[i] for i in kept.rows]
     return ImageDataset(
-        images=images,
+        images=kept.images,
         labels=np.array([photograph.level for photograph in drawn], np.int64),
         class_names=CLASSES,
         groups=np.array([photograph.patient for photograph in drawn]),
-        train=np.arange(n_train),
-        test=np.arange(n_train, n_train + n_test),
+        train=np.flatnonzero(kept.rows < n_train),
+        test=np.flatnonzero(kept.rows >= n_train),
         source=f"Retinopathy, {folder}",
-        files_decoded=n_decoded,
-        names=np.array([path.relative_to(folder).as_posix() for path in paths]),
-        notes=(*notes, *more_notes),
+        files_decoded=kept.n_files,
+        names=np.array(names)[kept.rows],
+        notes=(*notes, *more_notes, *kept.notes),
+        skipped=kept.skipped,
     )
 
 
@@ -166,11 +188,17 @@ def read_labels(path: Path, layout: Layout = EYEPACS) -> tuple[list[Photograph],
 
 
 def find_photographs(
-    root: Path, layout: Layout, labelled: list[Photograph]
+    root: Path, layout: Layout, labelled: list[Photograph], skip: bool = False
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The files of the photographs by their names; notes.
 
     A name is only ever compared with those of files found, so that none leads out of the root.
+
+    Args:
+        root: of the data set.
+        layout: of the root.
+        labelled: photographs of the label file.
+        skip: whether photographs may be missing.
 
     Raises:
         FileNotFoundError: the folder or a photograph is not there.
@@ -195,12 +223,8 @@ def find_photographs(
             raise ValueError(f"two files are of one photograph: {found[path.stem]} and {path}")
         found.setdefault(path.stem, path)
     for photograph in labelled:
-        if photograph.name not in found:
-            raise FileNotFoundError(
-                f"{photograph.row.path}, line {photograph.row.line}: there is no image "
-                f"{photograph.name}.jpeg, .jpg or .png in {folders[0]}. Unpack all parts of the "
-                "photographs, or take the line out"
-            )
+        if photograph.name not in found and not skip:
+            raise _missing(root, layout, photograph)
     unused = sorted(found.keys() - {photograph.name for photograph in labelled})
     if not unused:
         return found, ()
@@ -208,6 +232,21 @@ def find_photographs(
         f"photographs without a line in the label file, not used: {len(unused)}, "
         f"{found[unused[0]].relative_to(root)} for one",
     )
+
+
+def _missing(root: Path, layout: Layout, photograph: Photograph) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{photograph.row.path}, line {photograph.row.line}: there is no image "
+        f"{photograph.name}.jpeg, .jpg or .png in {layout.images}/ of {root}. Unpack all "
+        "parts of the photographs, or take the line out"
+    )
+
+
+def _read_nth(paths: Sequence[Path | None], size: int, i: int) -> np.ndarray:
+    """One of the photographs, which is there."""
+    path = paths[i]
+    assert path is not None
+    return read_photograph(path, size)
 
 
 def read_photograph(path: Path, size: int) -> np.ndarray:

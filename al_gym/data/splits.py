@@ -63,13 +63,14 @@ def identical(n: int, *keys: Callable[[int], Hashable]) -> list[np.ndarray]:
 
 
 def identical_files(files: Sequence[Sequence[Path]]) -> list[np.ndarray]:
-    """Sets of images whose files, in any order, are equal to the byte.
+    """Sets of images whose files, in any order, are equal to the byte; an image may have none.
 
     Few files are read: those of one size whose four kilobytes in the middle are the same.
     """
     by: list[Callable[[Path], Hashable]] = [_size, _middle, content_hash]
-    keys = [lambda i, key=key: tuple(sorted(map(key, files[i]))) for key in by]
-    return identical(len(files), *keys)
+    rows = np.array([row for row, own in enumerate(files) if own], np.int64)
+    keys = [lambda i, key=key: tuple(sorted(map(key, files[rows[i]]))) for key in by]
+    return [rows[items] for items in identical(len(rows), *keys)]
 
 
 def _size(path: Path) -> int:
@@ -118,7 +119,7 @@ def divide(
     kept = np.setdiff1d(np.arange(len(rows.names)), leaking if drop else [])
     rows = rows.at(kept)
     _refuse_patients_across(rows)
-    _refuse_empty_classes(rows, class_names)
+    refuse_empty_classes(rows, class_names)
     return rows, kept, notes + notes_of_copies
 
 
@@ -271,13 +272,17 @@ def _refuse_patients_across(rows: Rows) -> None:
             )
 
 
-def _refuse_empty_classes(rows: Rows, class_names: Sequence[str]) -> None:
-    """A class that has images has training images."""
+def refuse_empty_classes(rows: Rows, class_names: Sequence[str]) -> None:
+    """A class that has images has training images.
+
+    Raises:
+        ValueError: one has none; names it.
+    """
     for label, name in enumerate(class_names):
         of_class = rows.sides[rows.labels == label]
         if len(of_class) and not (of_class == "train").any():
             raise ValueError(
                 f"class {name!r} has no training image left: all were drawn for the test, with "
-                "patients who have images of other classes, or left out as copies. Pass another "
-                "split_seed or test_fraction, or duplicates='keep'"
+                "patients who have images of other classes, or left out, as copies or bad files. "
+                "Pass another split_seed or test_fraction, or duplicates='keep'"
             )

@@ -137,6 +137,7 @@ def main(config: RunConfig, stop: Stop | None = None) -> int:
         totals: dict[Path, int] = {}
         for experiment in experiments:
             records, max_steps = prepare(experiment, config)
+            _write_skipped(config.out / experiment.name, records)
             for folder, record in records.items():
                 layout.create(folder, record)
                 totals[folder] = max_steps + 1 if record["facts"]["has_curve"] else 1
@@ -155,6 +156,17 @@ def main(config: RunConfig, stop: Stop | None = None) -> int:
         print(f"FAILED {folder}: {problem}", file=sys.stderr)
     print(f"\nTables, figures and tests: python -m benchmarks.report {config.out}")
     return 1 if failed else 0
+
+
+def _write_skipped(folder: Path, records: dict[Path, dict[str, Any]]) -> None:
+    """The list of the files that the reader left out, the same for all cells, if there are any."""
+    from al_gym.data import skipping  # here, as readers import all that is heavy
+
+    skipped = next(iter(records.values())).get("skipped", [])
+    (folder / skipping.LIST).unlink(missing_ok=True)
+    if skipped:
+        folder.mkdir(parents=True, exist_ok=True)
+        skipping.write_list(folder / skipping.LIST, skipped)
 
 
 def _run(

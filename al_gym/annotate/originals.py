@@ -100,6 +100,7 @@ def _of_folder(project: Project, dataset: ImageDataset) -> Callable[[int], Origi
         group_pattern=keywords.get("group_pattern"),
         join_series=keywords.get("join_series", True),
         class_names=project.settings.classes or None,
+        skip=_skips(project),
     )
     paths = {record.name: record.paths for record in layout.records}
     names = dataset.names.tolist()
@@ -123,10 +124,15 @@ def _labels_csv(project: Project) -> Path | None:
     return None if given is None else files.user_path("labels", given)
 
 
+def _skips(project: Project) -> bool:
+    """Whether bad files were left out, so that no row is theirs."""
+    return project.settings.settings.get("on_error") == "skip"
+
+
 def _of_chestct(project: Project, dataset: ImageDataset) -> Callable[[int], Original]:
     root = files.resolve_root("chestCT", project.settings.root, "")
     lesions, _ = chestct.read_annotations(root / chestct.ANNOTATIONS, unlabelled=True)
-    volumes, _ = chestct.find_volumes(root, lesions)
+    volumes, _ = chestct.find_volumes(root, lesions, _skips(project))
     by_name = {chestct.name_of(lesion): lesion for lesion in lesions}
     names = dataset.names.tolist()
 

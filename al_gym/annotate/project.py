@@ -44,7 +44,10 @@ CLASSIFIER: dict[str, Any] = {
 }  # fmt: skip
 """A linear layer on frozen ImageNet features, trained to convergence in a fraction of a second: the
 steadiest where labels are few, see RESULTS.md. Settings of a project may say otherwise."""
-NOT_OF_FILES = ("n_train", "n_test", "test_fraction", "split_seed", "labels", "class_names")
+NOT_OF_FILES = (
+    "n_train", "n_test", "test_fraction", "split_seed", "labels", "class_names", "on_error",
+    "max_skipped",
+)  # fmt: skip
 """Arguments of readers that say which images there are, and not what becomes of one."""
 NETWORKS = {2: "efficientnet_lite0", 3: "efficientnet_lite0_planes"}
 """By the dimensions of the images."""

@@ -33,6 +33,7 @@ def describe_task(env: gym.Env[Any, Any]) -> dict[str, Any]:
         "source": run.dataset.source,
         "fingerprint": run.dataset.fingerprint(),
         "notes": list(run.dataset.notes),
+        **({"skipped": run.dataset.skipped} if run.dataset.skipped else {}),
         "class_names": list(run.dataset.class_names),
         "n_training": run.n_training,
         "max_steps": env.get_wrapper_attr("max_steps"),

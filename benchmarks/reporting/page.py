@@ -67,7 +67,17 @@ def render(chapters: Sequence[Chapter]) -> str:
         task=findings.task,
         n_files=SHOWN,
         drawing=drawing,
+        skipped=skipped,
         html=lambda table: Markup(tables.to_html(table)),
+    )
+
+
+def skipped(files: Sequence[Sequence[str]]) -> str:
+    """How many files could not be used, and the name and reason of the first few."""
+    named = [f"{name} ({reason})" for name, reason in files[:SHOWN]]
+    more = "; skipped.csv has all" if len(files) > SHOWN else ""
+    return (
+        f"{len(files)} file{'s' * (len(files) > 1)} that cannot be used: {'; '.join(named)}{more}"
     )
 
 

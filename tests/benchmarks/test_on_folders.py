@@ -2,11 +2,12 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import run
+from benchmarks import report, run
 from benchmarks.matrix import layout
 from tests import images_as_folders
 from tests.conftest import SHARED_DATA
@@ -69,3 +70,34 @@ def test_real_images(name, tmp_path):
     if not path.is_file():
         pytest.skip(f"the real images are not at {path}")
     assert_alike(curves(images_as_folders.read(path), tmp_path, budget=0.15, query_size=10))
+
+
+def test_a_bad_file_is_left_out_and_said(tmp_path, monkeypatch):
+    from al_gym.data import decoder  # by threads, to save time
+
+    monkeypatch.setattr(decoder, "AVAILABLE", False)
+    root, out = tmp_path / "images", tmp_path / "out"
+    images_as_folders.write_splits(images_as_folders.drawn(108), root)
+    bad = sorted(root.rglob("*.png"))[0]
+    settings = {"root": root, "methods": ("random",), "seeds": 1, "budget": 0.3, "query_size": 6}
+    config = run.RunConfig(
+        out, dataset="Folder", **settings, set=("image_size=12", "on_error=skip")
+    )
+    assert run.main(config) == 0
+    (cell,) = out.rglob(layout.CONFIG)
+    before = json.loads(cell.read_text())
+    assert "skipped" not in before and not list(out.rglob("skipped.csv"))
+    bad.write_bytes(b"no <image>")
+    with pytest.raises(ValueError, match="results of other settings .fingerprint"):
+        run.main(config)
+    assert run.main(replace(config, overwrite=True)) == 0
+    record = json.loads(cell.read_text())
+    name = bad.relative_to(root).as_posix()
+    ((file, reason),) = record["skipped"]
+    assert file == name and "cannot be decoded" in reason
+    assert record["fingerprint"] != before["fingerprint"]
+    with (out / "Folder" / "skipped.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["file", "reason"], [name, reason]]
+    report.main(report.ReportConfig((out,)))
+    page = (out / "report" / "report.html").read_text()
+    assert f"<dt>Left out</dt><dd>1 file that cannot be used: {name} (" in page

@@ -12,7 +12,7 @@ from PIL import Image
 from al_gym.annotate import originals as module
 from al_gym.annotate.originals import Original, Originals, of_pixels, of_scan, plane
 from al_gym.annotate.project import Project, Settings
-from al_gym.data import chestct, formats
+from al_gym.data import chestct, decoder, formats
 from tests.dicom_samples import write_series
 from tests.images_as_folders import drawn, write_npz
 
@@ -385,3 +385,46 @@ def test_a_scan_that_has_gone_is_named(lesions, tmp_path):
     header.unlink()
     with pytest.raises(FileNotFoundError, match=f"{series}.mhd"):
         found[0]
+
+
+# --- bad files left out ---------------------------------------------------------------------------
+
+SKIP = {"on_error": "skip", "max_skipped": 0.5}
+
+
+def test_rows_are_those_of_files_that_can_be_used(photographs, monkeypatch):
+    monkeypatch.setattr(decoder, "AVAILABLE", False)  # by threads, to save time
+    (photographs / "2.png").write_bytes(b"no image")
+    whole = (photographs / "5.png").read_bytes()
+    (photographs / "5.png").write_bytes(whole[:-40])
+    with pytest.raises(ValueError, match=r"[25]\.png cannot be decoded"):
+        _ = project_of(photographs.parent / "strict", photographs, budget=4).plan
+    folder = photographs.parent / "project"
+    project = project_of(folder, photographs, budget=4, settings=SKIP)
+    names = [*(f"{i}.png" for i in (0, 1, 3, 4, 6, 7)), "red.png"]
+    dataset = project.plan.dataset
+    assert sorted(dataset.names) == names
+    assert sorted(name for name, _ in dataset.skipped) == ["2.png", "5.png"]
+    assert "on_error" not in project.reader_settings["keywords"]
+    for name, original in by_name(project).items():
+        pixels = formats.read(photographs / name, 3)
+        np.testing.assert_array_equal(original.pixels, of_pixels(pixels).pixels)
+    (photographs / "5.png").write_bytes(whole)  # mended: rows would be others
+    with pytest.raises(ValueError, match="holds other images"):
+        _ = Project(folder).plan
+
+
+def test_lesions_without_a_volume_are_not_asked_about(tmp_path, chestct_root, monkeypatch):
+    monkeypatch.setattr(decoder, "AVAILABLE", False)
+    root = shutil.copytree(chestct_root, tmp_path / "root")
+    gone = sorted(root.rglob("*.mhd"))[0]
+    gone.unlink()
+    project = project_of(
+        tmp_path / "project", root, dataset="chestCT", classes=(), key=True, settings=SKIP
+    )
+    dataset = project.plan.dataset
+    assert gone.stem not in dataset.groups and dataset.skipped
+    assert len(dataset.names) + len(dataset.skipped) == len(
+        (root / chestct.ANNOTATIONS).read_text().splitlines()[1:]
+    )
+    assert Originals(project)[len(dataset.names) - 1].box is not None

@@ -41,6 +41,14 @@ HOWS: dict[str, tuple[str, dict[str, int]]] = {
     "annotation": ("annotation", {}),
 }
 """What is run, by what it is called: the work, and keywords of ``RunConfig``."""
+POINTS = {"matrix": 80, "side by side": 40, "workers": 16, "annotation": 64}
+"""At which a fault comes, in all, by what is run."""
+
+
+def spread(kind: str, n: int, count: int) -> list[int]:
+    """N of ``count`` calls, from the first to the last, other ones for every kind."""
+    offset = np.random.default_rng([list(KINDS).index(kind), 1]).uniform()
+    return [1 + int(count * (k + offset) / n) for k in range(n)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ def left_of_matrix(folder: Path) -> dict[str, Any]:
         elif path.suffix == ".npy":
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                values = cache._load(path)
+                values = cache.loaded(path)
             assert values is not None, name
             found[re.sub("-[0-9a-f]{24,32}", "", name)] = values.tolist()
         elif path.name == layout.CONFIG:

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from tests.faults.harness import HOWS, KINDS, Bench
+from tests.faults.harness import HOWS, KINDS, POINTS, Bench, spread
 
 QUICK = [
     ("matrix", kind) for kind in KINDS
 ] + [("side by side", "SIGTERM"), ("side by side", "SIGKILL within"), ("annotation", "EIO"),
      ("annotation", "SIGKILL within")]  # fmt: skip
-POINTS = {"matrix": 80, "side by side": 40, "workers": 16, "annotation": 64}
 
 
 @pytest.mark.parametrize(("what", "kind"), QUICK)
@@ -26,7 +25,5 @@ def test_a_fault_changes_nothing(bench: Bench, what, kind):
 def test_faults_change_nothing_wherever_they_come(bench: Bench, what, kind):
     """Spread over all calls, so that each part of a run is hit by each kind."""
     _, count = bench.uninterrupted(what)
-    n = POINTS[what] // len(KINDS)
-    offset = np.random.default_rng([list(KINDS).index(kind), 1]).uniform()
-    for k in range(n):
-        bench.survives(what, kind, 1 + int(count * (k + offset) / n))
+    for at in spread(kind, POINTS[what] // len(KINDS), count):
+        bench.survives(what, kind, at)

@@ -39,6 +39,7 @@ from agents.sets.pool_features import (
     require,
     similarity_vectors,
 )
+from al_gym.errors import CheckpointError
 
 FORMAT = "drla-transfer 2"
 """Of the file of a ``TransferPolicy``."""
@@ -150,7 +151,7 @@ class TransferPolicy(ScoringPolicy):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is damaged, or no policy of this format.
+            CheckpointError: it is damaged, or no policy of this format.
         """
         return cls._of(_read(path, FORMAT), path)
 
@@ -269,7 +270,7 @@ class CoveragePolicy(ScoringPolicy):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is damaged, no policy of this format, or one by other features.
+            CheckpointError: it is damaged, no policy of this format, or one by other features.
         """
         return cls._of(_read(path, COVERAGE_FORMAT), path)
 
@@ -307,7 +308,7 @@ def load(path: str | Path) -> PretrainedPolicy:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or no policy.
+        CheckpointError: it is damaged, or no policy.
     """
     kinds: dict[str, type[PretrainedPolicy]] = {
         FORMAT: TransferPolicy,
@@ -322,7 +323,7 @@ def _read(path: str | Path, *expected: str) -> dict[str, Any]:
     saved = checkpoint.read(path)
     if saved.get("format") not in expected:
         wanted = "one of " * (len(expected) > 1) + " ".join(map(repr, expected))
-        raise ValueError(f"{path} has format {saved.get('format')!r}, not {wanted}")
+        raise CheckpointError(f"{path} has format {saved.get('format')!r}, not {wanted}")
     if not isinstance(saved.get("embeddings"), bool) or not isinstance(saved.get("card"), dict):
         raise _unusable(path, "embeddings must be true or false, and the card a dictionary")
     return saved
@@ -348,8 +349,8 @@ def _adopt(
     policy.card = saved["card"]
 
 
-def _unusable(path: str | Path, why: str) -> ValueError:
-    return ValueError(f"{path} is not a policy that can be used: {why}")
+def _unusable(path: str | Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} is not a policy that can be used: {why}")
 
 
 # --- a query whose samples are unlike -------------------------------------------------------------

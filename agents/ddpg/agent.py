@@ -388,9 +388,9 @@ class DDPG:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, of another format or version, was saved for spaces of
-                other shapes, has settings that this class lacks, or, without ``env``, is of a
-                version that kept no spaces.
+            CheckpointError: the file is truncated, or of another format or version.
+            ValueError: it was saved for spaces of other shapes, has settings that this class lacks,
+                or, without ``env``, is of a version that kept no spaces.
         """
         return saving.load(cls, path, env, device, force_reset)
 

@@ -1,5 +1,7 @@
 """What changes of an agent, as a tree; and a file from which an agent goes on."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +11,7 @@ import gymnasium as gym
 from agents import checkpoint
 from agents.ddpg.sb3_names import Absent
 from agents.ddpg.spaces import find_attribute, space_from_record, space_record
+from al_gym.errors import CheckpointError
 
 if TYPE_CHECKING:
     from agents.ddpg.agent import DDPG
@@ -88,7 +91,7 @@ def load(
     saved = checkpoint.read(path)
     found = (saved.get("format"), saved.get("version"))
     if found not in ((FORMAT, VERSION), (FORMAT, WITHOUT_SPACES)):
-        raise ValueError(
+        raise CheckpointError(
             f"{path} has format and version {found}, this code reads {(FORMAT, VERSION)}: "
             "load it with the version that saved it, or train again"
         )
@@ -98,22 +101,40 @@ def load(
             f"{kind.__name__}.load(path, env)"
         )
     if env is None:
-        observations, actions = (space_from_record(record) for record in saved["spaces"])
-        env = Absent(observations, actions, saved["query_size"], saved["env_random"])
-    config = kind.Config.from_record(saved["config"])
+        with _whole(path):
+            observations, actions = (space_from_record(record) for record in saved["spaces"])
+            env = Absent(observations, actions, saved["query_size"], saved["env_random"])
+    with _whole(path):
+        config = kind.Config.from_record(saved["config"])
     agent = kind(env, config if device is None else replace(config, device=device))
-    if saved["shapes"] != shapes(agent):
+    if saved.get("shapes") != shapes(agent):
         raise ValueError(
-            f"{path} was saved for observations and actions of shape {saved['shapes']}, the "
+            f"{path} was saved for observations and actions of shape {saved.get('shapes')}, the "
             f"environment has {shapes(agent)}: make the environment with the settings of the "
             "training"
         )
-    load_state_dict(agent, saved)
-    if reset:
-        agent._state = None
-    if agent._state is None and agent.num_timesteps > 0 and config.seed is not None:
-        agent._env_random = saved["env_random"]
+    with _whole(path):
+        load_state_dict(agent, saved)
+        if reset:
+            agent._state = None
+        if agent._state is None and agent.num_timesteps > 0 and config.seed is not None:
+            agent._env_random = saved["env_random"]
     return agent
+
+
+@contextlib.contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
+    """Name the file where it lacks something, or has it in another type or shape.
+
+    Raises:
+        CheckpointError: it is so.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is no agent that can be used ({error!r}); take another copy or train again"
+        ) from error
 
 
 def shapes(agent: "DDPG") -> list[list[int]]:

@@ -18,6 +18,7 @@ from agents.ddpg.config import DDPGConfig
 from agents.ddpg.replay_buffer import ReplayBuffer
 from agents.ddpg.spaces import check_actions
 from agents.names import hint
+from al_gym.errors import CheckpointError
 
 if TYPE_CHECKING:
     from agents.ddpg.agent import DDPG
@@ -282,11 +283,14 @@ def load_replay_buffer(agent: "DDPG", path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, has no replay buffer, or one for other spaces.
+        CheckpointError: the file is truncated, or has no replay buffer.
+        ValueError: it has one for other spaces.
     """
     saved = checkpoint.read(path)
     if (saved.get("format"), saved.get("version")) != (REPLAY_BUFFER, 1):
-        raise ValueError(f"{path} has no replay buffer: save one with agent.save_replay_buffer")
+        raise CheckpointError(
+            f"{path} has no replay buffer: save one with agent.save_replay_buffer"
+        )
     if saved["sizes"] != _sizes(agent.buffer):
         raise ValueError(
             f"{path} has a replay buffer for states and actions of {saved['sizes']} numbers, the "

@@ -23,6 +23,7 @@ from al_gym.classifiers.networks import NetworkClassifier, last_layer
 from al_gym.classifiers.torch_state import own_torch_state
 from al_gym.config import ClassifierConfig, plain
 from al_gym.data.dataset import ImageDataset
+from al_gym.errors import CheckpointError
 from al_gym.import_paths import check_trusted, named_in
 from al_gym.run import Run
 
@@ -91,8 +92,8 @@ class SavedModel:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is damaged, none of this program's, or of another version; or it names code,
-            and ``trust`` is not set.
+        CheckpointError: it is damaged, none of this program's, or of another version; or it names
+            code, and ``trust`` is not set.
     """
 
     def __init__(self, path: str | Path, trust: bool = False) -> None:
@@ -105,17 +106,19 @@ class SavedModel:
                 self.card = json.loads((file.metadata() or {})[HEADER])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if self.card["format"] != FORMAT:
-                raise ValueError(f"it is of format {self.card['format']}, and this is {FORMAT}")
+                raise CheckpointError(
+                    f"it is of format {self.card['format']}, and this is {FORMAT}"
+                )
             self.classes: tuple[str, ...] = tuple(self.card["classes"])
             self.shape: tuple[int, ...] = tuple(self.card["images"])
             if len(self.classes) < 2 or len(self.shape) not in (3, 4):
-                raise ValueError(f"of {self.classes} and {self.shape} there are no images")
+                raise CheckpointError(f"of {self.classes} and {self.shape} there are no images")
             check_trusted(path, named_in(self.card["classifier"]), trust)
             self._classifier = self._built(tensors)
         except (
             ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError,
         ) as error:  # fmt: skip
-            raise ValueError(f"{path} is no model that can be used: {error}") from error
+            raise CheckpointError(f"{path} is no model that can be used: {error}") from error
 
     @own_torch_state()
     def _built(self, tensors: dict[str, torch.Tensor]) -> NetworkClassifier:

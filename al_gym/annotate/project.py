@@ -32,6 +32,7 @@ from al_gym.config import (
 )
 from al_gym.data import READERS, chestct, files
 from al_gym.data.dataset import UNKNOWN, ImageDataset
+from al_gym.errors import CheckpointError
 from al_gym.import_paths import check_trusted, named_in
 from al_gym.make import ingredients
 
@@ -144,8 +145,9 @@ class Project:
 
     Raises:
         FileNotFoundError: there is no project.
-        ValueError: files that are none of this program's, or damaged; or it names code, and
-            ``trust`` is not set.
+        CheckpointError: settings that are none of this program's, or damaged; or they name code,
+            and ``trust`` is not set.
+        ValueError: answers that are.
     """
 
     def __init__(self, folder: str | Path, trust: bool = False) -> None:
@@ -156,16 +158,16 @@ class Project:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
-                raise ValueError("it holds no settings")
+                raise CheckpointError("it holds no settings")
             known = {each.name for each in fields(Settings)}
             unknown = sorted(set(content) - known)
             if unknown:
-                raise ValueError(f"unknown setting {unknown[0]!r}")
+                raise CheckpointError(f"unknown setting {unknown[0]!r}")
             content["classes"] = tuple(content.get("classes", ()))
             self.settings = Settings(**content)
             check_trusted(path, named_in(self.settings.settings, self.settings.method), trust)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} cannot be used: {error}") from None
+            raise CheckpointError(f"{path} cannot be used: {error}") from None
         durable.sweep(self.folder)
         self.store = Store(self.folder / ANSWERS)
 

@@ -21,6 +21,7 @@ import SimpleITK as sitk
 from al_gym import config
 from al_gym.data import cache, files, metaimage, skipping, volumes, walk
 from al_gym.data.dataset import UNKNOWN, ImageDataset, split_groups
+from al_gym.errors import DataError
 
 ANNOTATIONS = "chestCT_round1_annotation.csv"
 CLASSES = {
@@ -93,8 +94,8 @@ def load(
 
     Raises:
         FileNotFoundError: no root, no annotation file, or a volume it names is not there.
-        ValueError: a line of the annotation file, or a volume, is not as it should be; too
-            many lesions cannot be used.
+        DataError: a line of the annotation file, or a volume, is not as it should be; too many
+            lesions cannot be used.
     """
     skipping.check_settings(on_error, max_skipped)
     config.check_at_least("n_train", n_train, 1)
@@ -158,7 +159,7 @@ def read_annotations(path: Path, unlabelled: bool = False) -> tuple[list[Lesion]
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a missing column, a value that is no number, an unknown label code, a box
+        DataError: a missing column, a value that is no number, an unknown label code, a box
             without extent; names the line.
     """
     rows, notes = files.read_table(path, COLUMNS[:-1] if unlabelled else COLUMNS)
@@ -200,7 +201,7 @@ def find_volumes(
 
     Raises:
         FileNotFoundError: a scan is not there.
-        ValueError: see ``volumes_below``.
+        DataError: see ``volumes_below``.
     """
     found = volumes_below(root)
     for lesion in lesions:
@@ -223,14 +224,14 @@ def volumes_below(root: Path) -> dict[str, Path]:
     like ``../../x`` leads nowhere.
 
     Raises:
-        ValueError: two files have the name of one scan, or a link leads out of the root.
+        DataError: two files have the name of one scan, or a link leads out of the root.
     """
     found: dict[str, Path] = {}
     names = [name for name in walk.find_files(root).files if name.lower().endswith(".mhd")]
     for path in [root / name for name in names]:
         series = files.identifier(path.stem)
         if series in found and not path.samefile(found[series]):
-            raise ValueError(f"two volumes have one name: {found[series]} and {path}")
+            raise DataError(f"two volumes have one name: {found[series]} and {path}")
         found.setdefault(series, path)
     return found
 
@@ -262,7 +263,7 @@ def read_patch(
         (p, p, p) float32, HU.
 
     Raises:
-        ValueError: the lesion lies outside the volume, or this is no grey volume.
+        DataError: the lesion lies outside the volume, or this is no grey volume.
         RuntimeError: SimpleITK cannot read it.
     """
     edge = margin * lesion.extent.max()
@@ -270,10 +271,10 @@ def read_patch(
     first_voxel = lesion.centre - edge / 2 + spacing / 2
     reader = volumes.reader(volume.header, "MetaImage")
     if len(reader.GetSize()) != 3 or reader.GetNumberOfComponents() != 1:
-        raise ValueError(f"a scan has three dimensions and one component, not {reader.GetSize()}")
+        raise DataError(f"a scan has three dimensions and one component, not {reader.GetSize()}")
     start, size = _region(reader, lesion.centre, edge)
     if (size <= 0).any():
-        raise ValueError("the lesion's box lies outside the volume")
+        raise DataError("the lesion's box lies outside the volume")
     reader.SetExtractIndex(start.tolist())
     reader.SetExtractSize(size.tolist())
     region = reader.Execute()

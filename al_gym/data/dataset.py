@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from al_gym.errors import DataError
+
 UNKNOWN = -1
 """The label of an image that nobody has named yet; only training rows may have it."""
 
@@ -19,9 +21,9 @@ class ImageDataset:
     """Images with their labels, names, groups and split, all in memory.
 
     Raises:
-        ValueError: shapes or types that do not belong together, labels outside the classes or
-            unknown outside the training rows, a row on two sides of the split, two sides that
-            share a group.
+        ValueError: shapes or types that do not belong together.
+        DataError: labels outside the classes or unknown outside the training rows, a row on two
+            sides of the split, two sides that share a group.
     """
 
     images: np.ndarray
@@ -70,12 +72,12 @@ class ImageDataset:
             raise ValueError(f"{self.source}: {len(images)} images, but {shapes}")
         outside = np.flatnonzero((labels < UNKNOWN) | (labels >= len(self.class_names)))
         if len(outside):
-            raise ValueError(
+            raise DataError(
                 f"{self.source}: label {labels[outside[0]]} of image {self.names[outside[0]]} is "
                 f"outside the {len(self.class_names)} classes"
             )
         if not len(self.train):
-            raise ValueError(f"{self.source}: there are no training images")
+            raise DataError(f"{self.source}: there are no training images")
         self._check_sides()
 
     def _check_sides(self) -> None:
@@ -84,14 +86,14 @@ class ImageDataset:
         for name in ("test", "validation"):
             unknown = sides[name][self.labels[sides[name]] == UNKNOWN]
             if len(unknown):
-                raise ValueError(
+                raise DataError(
                     f"{self.source}: {self.names[unknown[0]]} is a {name} image, and its label is "
                     "not known; only training images may be without"
                 )
         for one, other in itertools.combinations(sides, 2):
             shared = np.intersect1d(self.groups[sides[one]], self.groups[sides[other]])
             if len(shared):
-                raise ValueError(
+                raise DataError(
                     f"{self.source}: {len(shared)} groups (scans, patients) are on both sides of "
                     f"the split, {one} and {other}, {shared[0]!s} for one"
                 )

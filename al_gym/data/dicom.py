@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from al_gym.errors import DataError
+
 SYNTAXES = {
     "1.2.840.10008.1.2": "Implicit VR Little Endian",
     "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
@@ -69,14 +71,14 @@ def kind(start: bytes) -> str | None:
     """``"DICOM"`` for a file that starts so, or None.
 
     Raises:
-        ValueError: DICOM without the preamble.
+        DataError: DICOM without the preamble.
     """
     if start[128:132] == b"DICM":
         return "DICOM"
     explicit = rb"(?:[\x02\x08]\0[\0-\x20]\0|\0[\x02\x08]\0[\0-\x20])%b" % FIRST
     implicit = rb"\x08\0[\x05\x08\x12-\x18]\0[\x02-\x40]\0\0\0[ -~]{2}"
     if re.match(explicit + b"|" + implicit, start):
-        raise ValueError("it is DICOM without its preamble; write it anew, with dcmconv say")
+        raise DataError("it is DICOM without its preamble; write it anew, with dcmconv say")
     return None
 
 
@@ -108,16 +110,16 @@ def read_slice(path: Path) -> Slice:
     """A slice and where it lies.
 
     Raises:
-        ValueError: several frames, colour, or no place in the patient.
+        DataError: several frames, colour, or no place in the patient.
     """
     reader = _open(path)
     if reader.GetSize()[2] != 1 or reader.GetNumberOfComponents() != 1:
-        raise ValueError("it is no grey slice of a series: it has several frames, or colours")
+        raise DataError("it is no grey slice of a series: it has several frames, or colours")
     position = _numbers(reader, "0020|0032", 3)
     axes = _numbers(reader, "0020|0037", 6).reshape(2, 3)
     down, along = _numbers(reader, "0028|0030", 2)
     if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3) or min(along, down) <= 0:
-        raise ValueError(f"its axes {axes.tolist()} or spacings {[down, along]} cannot be")
+        raise DataError(f"its axes {axes.tolist()} or spacings {[down, along]} cannot be")
     pixels = sitk.GetArrayFromImage(reader.Execute())[0]
     return Slice(path, pixels, position, axes, np.array([along, down]))
 
@@ -131,7 +133,7 @@ def joined(slices: Sequence[Slice]) -> sitk.Image:
     """The volume of slices in any order; its axes run to Left, Posterior and Superior.
 
     Raises:
-        ValueError: they do not make a volume; names a file.
+        DataError: they do not make a volume; names a file.
     """
     first = slices[0]
     for other in slices[1:]:
@@ -167,11 +169,11 @@ def _even_gap(ordered: list[Slice], places: np.ndarray) -> float:
     for i in np.flatnonzero((np.abs(gaps - usual) > tolerance) | (gaps < 1e-3)):
         before, after = ordered[i].path, ordered[i + 1].path
         if gaps[i] < 1e-3:
-            raise ValueError(
+            raise DataError(
                 f"{before} and {after} lie at one place in their series; keep one of them, or take "
                 "the acquisitions apart"
             )
-        raise ValueError(
+        raise DataError(
             f"{before} and {after} lie {gaps[i]:.4g} mm apart, other slices of their series "
             f"{usual:.4g} mm: a slice is missing, or the series is two"
         )
@@ -184,42 +186,42 @@ def _check_straight(ordered: list[Slice], normal: np.ndarray) -> None:
     sideways = offsets - np.outer(offsets @ normal, normal)
     worst = int(np.linalg.norm(sideways, axis=1).argmax())
     if np.linalg.norm(sideways[worst]) > ordered[0].spacing.max():
-        raise ValueError(
+        raise DataError(
             f"{ordered[worst].path} does not lie above {ordered[0].path} but is shifted by "
             f"{np.linalg.norm(sideways[worst]):.4g} mm, as with a tilted gantry: straighten the "
             "series, with dcm2niix say"
         )
 
 
-def _mismatch(one: Slice, other: Slice, what: str) -> ValueError:
-    return ValueError(f"{one.path} has another {what} than {other.path} of the same series")
+def _mismatch(one: Slice, other: Slice, what: str) -> DataError:
+    return DataError(f"{one.path} has another {what} than {other.path} of the same series")
 
 
 def _open(path: Path) -> sitk.ImageFileReader:
     """A reader that knows the header.
 
     Raises:
-        ValueError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
+        DataError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
     """
     meta, content, at = _start(path)
     syntax = SYNTAXES.get(meta.get(0x0010, ""))
     if syntax is None:
-        raise ValueError(
+        raise DataError(
             f"its transfer syntax {meta.get(0x0010)!r} is not read; change it, with dcmconv say"
         )
     implicit = syntax == "Implicit VR Little Endian"
     if not implicit and not content[at + 4 : at + 6].isupper():
-        raise ValueError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
+        raise DataError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
     order = ">" if "Big" in syntax else "<"
     pixels = struct.pack(order + "HH", 0x7FE0, 0x0010)
     pixels_at = content.find(pixels, at)
     if not implicit:  # the last: an icon in front of the image has pixels, too
         pixels_at = max(content.rfind(pixels + vr + b"\0\0", at) for vr in (b"OB", b"OW", b"UN"))
     if pixels_at < 0:
-        raise ValueError("it has no pixels")
+        raise DataError("it has no pixels")
     for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences
         if struct.pack(order + "HH", *tag) in content[at:pixels_at]:
-            raise ValueError(f"it has {name}, which is not read; convert it to NIfTI")
+            raise DataError(f"it has {name}, which is not read; convert it to NIfTI")
     _check_whole(path, pixels_at + (4 if implicit else 8), order)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -230,13 +232,13 @@ def _open(path: Path) -> sitk.ImageFileReader:
     wrong |= bits == "16" and samples != "1" and syntax.startswith("RLE")
     wrong |= bits == "16" and colours == "PALETTE COLOR"
     if wrong or colours not in COLOURS:
-        raise ValueError(
+        raise DataError(
             f"{colours} of {bits} bits and {samples} samples a pixel in {syntax} is not read; save "
             "it with 8 or 16 bits, uncompressed"
         )
     n_frames = reader.GetSize()[2]
     if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
-        raise ValueError(
+        raise DataError(
             f"it holds {n_frames} frames whose places are not read; convert it to NIfTI, or to one "
             "slice a file"
         )
@@ -273,7 +275,7 @@ def _check_whole(path: Path, length_at: int, order: str) -> None:
                 break
             file.seek(size, 1)
     if not whole:
-        raise ValueError("it is truncated; get it anew")
+        raise DataError("it is truncated; get it anew")
 
 
 def _text(reader: sitk.ImageFileReader, key: str) -> str:
@@ -283,5 +285,5 @@ def _text(reader: sitk.ImageFileReader, key: str) -> str:
 def _numbers(reader: sitk.ImageFileReader, key: str, n: int) -> np.ndarray:
     numbers = np.array([float(part) for part in _text(reader, key).split("\\") if part.strip()])
     if len(numbers) != n or not np.isfinite(numbers).all():
-        raise ValueError(f"its tag ({key.replace('|', ',')}) must hold {n} numbers: {numbers}")
+        raise DataError(f"its tag ({key.replace('|', ',')}) must hold {n} numbers: {numbers}")
     return numbers

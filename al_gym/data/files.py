@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from al_gym.errors import DataError
+
 T = TypeVar("T")
 
 DELIMITERS = (",", ";", "\t")
@@ -31,7 +33,7 @@ class Row:
         """The value in ``column``, converted.
 
         Raises:
-            ValueError: the value is missing or ``convert`` refuses it.
+            DataError: the value is missing or ``convert`` refuses it.
         """
         try:
             return convert(self.values[column])
@@ -40,9 +42,9 @@ class Row:
                 f"column {column!r} holds {self.values.get(column)!r}: {error}"
             ) from None
 
-    def error(self, message: str) -> ValueError:
+    def error(self, message: str) -> DataError:
         """An error that names this line; to be raised by the caller."""
-        return ValueError(f"{self.path}, line {self.line}: {message}")
+        return DataError(f"{self.path}, line {self.line}: {message}")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str, ...]]:
@@ -60,14 +62,14 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8, has no lines, lacks a column or has one twice, a line has too
+        DataError: it is not UTF-8, has no lines, lacks a column or has one twice, a line has too
             few or too many cells, a quotation mark is not closed; names the line.
     """
     text = _text(path)
     delimiter = _delimiter(text, columns)
     lines = _cells(path, text, delimiter)
     if not lines:
-        raise ValueError(f"{path} is empty; it needs {','.join(columns)}")
+        raise DataError(f"{path} is empty; it needs {','.join(columns)}")
     names = _names(path, *lines[0], columns)
     rows = []
     for line, cells in lines[1:]:
@@ -81,7 +83,7 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str
             raise row.error(f"{filled} cells under {len(names)} columns: {cells}")
         rows.append(row)
     if not rows:
-        raise ValueError(f"{path} has a header and no lines")
+        raise DataError(f"{path} has a header and no lines")
     return _without_repeats(rows)
 
 
@@ -127,7 +129,7 @@ def _text(path: Path) -> str:
         problem, at = f"{error.reason}, {content[error.start]:#x}", error.start
     if at >= 0:
         line = content.count(b"\n", 0, at) + 1
-        raise ValueError(
+        raise DataError(
             f"{path} is not a csv file in UTF-8: {problem} in line {line}. Save it as such"
         )
     # blank, so that lines keep their numbers
@@ -160,7 +162,7 @@ def _cells(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]
                 lines.append((start, cells))
             start = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {start}: this is not a csv file: {error}") from None
+        raise DataError(f"{path}, line {start}: this is not a csv file: {error}") from None
     return lines
 
 
@@ -172,13 +174,13 @@ def _names(path: Path, line: int, header: list[str], columns: Sequence[str]) -> 
         names.pop()
     missing = [column for column in columns if column not in names]
     if missing:
-        raise ValueError(
+        raise DataError(
             f"{path} lacks the column {missing[0]!r}; it needs {','.join(columns)} and has "
             f"{','.join(header)}"
         )
     twice = [name for name in names if name and names.count(name) > 1]
     if twice:
-        raise ValueError(f"{path}, line {line}: there are two columns {twice[0]!r}; rename one")
+        raise DataError(f"{path}, line {line}: there are two columns {twice[0]!r}; rename one")
     return names
 
 
@@ -241,10 +243,10 @@ def check_inside(root: Path, path: Path) -> None:
         path: in a folder below it that is itself no such link.
 
     Raises:
-        ValueError: it is such a link.
+        DataError: it is such a link.
     """
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        raise ValueError(
+        raise DataError(
             f"{path} is a link to {path.resolve()}, which is not below {root}. Put the files there "
             "themselves"
         )

@@ -95,9 +95,10 @@ def load(
 
     Raises:
         FileNotFoundError: no root, no images in it, or nothing that names their classes.
-        ValueError: a setting that cannot be; a file that cannot be decoded; images and volumes, or
-            8-bit and deeper ones without a window, together; a layout that could mean two things; a
-            class without enough images; says which, and what to do.
+        ValueError: a setting that cannot be; says which, and what to do.
+        DataError: a file that cannot be decoded; images and volumes, or 8-bit and deeper ones
+            without a window, together; a layout that could mean two things; a class without enough
+            images; says which, and what to do.
     """
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     _check_settings(
@@ -196,14 +197,14 @@ def read_image(
         uint8 of ``shape``.
 
     Raises:
-        ValueError: a file cannot be decoded, or has another number of dimensions; names it.
+        DataError: a file cannot be decoded, or has another number of dimensions; names it.
     """
     if len(paths) == 1:
         return fitted(str(paths[0]), formats.read(paths[0], shape[0]), shape, window)
     try:
         volume = formats.read_series(paths)
     except ValueError as error:
-        raise ValueError(
+        raise DataError(
             f"{error}. Its series of {len(paths)} files is read as one volume: leave out what is "
             "no slice of it, such as a localiser, with exclude; or pass join_series=False, which "
             "takes every file as an image"
@@ -229,10 +230,10 @@ def fitted(
         uint8 of ``shape``.
 
     Raises:
-        ValueError: another number of dimensions.
+        DataError: another number of dimensions.
     """
     if array.ndim != len(shape):
-        raise ValueError(
+        raise DataError(
             f"{name} has {array.ndim - 1} dimensions, other files {len(shape) - 1}; "
             "a folder holds either images or volumes"
         )
@@ -266,7 +267,7 @@ def _common_shape(
     others = [record for record in records if record.n_dims != first.n_dims]
     if others:
         other, n = others[0], len(others)
-        raise ValueError(
+        raise DataError(
             f"{other.paths[0]} has {other.n_dims} dimensions (one of {n} images), {first.paths[0]} "
             f"{first.n_dims} (one of {len(records) - n}); a folder holds either images or volumes. "
             "Leave one kind out with exclude; if slices of a DICOM series are meant to be images, "
@@ -283,7 +284,7 @@ def _check_depths(records: Sequence[layouts.Record]) -> None:
         for is_deep in (False, True)
     )
     if shallow is not None and deep is not None:
-        raise ValueError(
+        raise DataError(
             f"{shallow} has 8 bits, which stay as they are, and {deep} has other values, which are "
             "scaled to its own range, so that equal values would look different. Pass "
             "window=(low, high) for all, save all alike, or leave one kind out with exclude"
@@ -351,7 +352,7 @@ def _resolve(root: str | Path | None, exclude: Sequence[str]) -> tuple[Path, lis
     found = find_files(folder, exclude)
     if found.folders or places.LABELS in found.files:
         other = (found.folders or [places.LABELS])[0]
-        raise ValueError(
+        raise DataError(
             f"{folder} could mean two things: the images in {PACKED}, or those that {other} is "
             f"about. Pass root={str(npz)!r} for the first, exclude={PACKED!r} for the second"
         )

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from al_gym.data import dicom, photographs, volumes
+from al_gym.errors import DataError
 
 ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".j2k",
@@ -52,7 +53,7 @@ def header(path: Path) -> Header | None:
         an ``.mhd``.
 
     Raises:
-        ValueError: an image that is not read here; names the file.
+        DataError: an image that is not read here; names the file.
         FileNotFoundError: there is no such file.
     """
     kind = _kind(path)
@@ -87,12 +88,12 @@ def read(path: Path, n_channels: int) -> np.ndarray:
         (C, [D,] H, W) in the file's own type: unsigned or signed integers or float32. C is 1 or 3.
 
     Raises:
-        ValueError: the file is no image, is not whole, or is not read here; names the file.
+        DataError: the file is no image, is not whole, or is not read here; names the file.
         FileNotFoundError: there is no such file.
     """
     kind = _kind(path)
     if kind is None:
-        raise ValueError(f"{path} cannot be decoded: it is no image of a format that is read here")
+        raise DataError(f"{path} cannot be decoded: it is no image of a format that is read here")
     try:
         if kind == "DICOM":
             array = dicom.read(path)
@@ -101,7 +102,7 @@ def read(path: Path, n_channels: int) -> np.ndarray:
         else:
             array = photographs.read(path, kind, n_channels)
         if len(array) > n_channels:
-            raise ValueError("it is in colour, other images are grey")
+            raise DataError("it is in colour, other images are grey")
         return plain(array)
     except Exception as error:
         raise _refusal(path, error) from error
@@ -119,7 +120,7 @@ def read_series(paths: Sequence[Path]) -> np.ndarray:
         (1, D, H, W), to Superior, Posterior and Left.
 
     Raises:
-        ValueError: slices that do not make a volume: of other sizes, spacings or orientations, two
+        DataError: slices that do not make a volume: of other sizes, spacings or orientations, two
             at one place, one missing, a tilted gantry; or one that cannot be decoded. Names a file.
     """
     return plain(dicom.stack(_slices(paths)))
@@ -129,7 +130,7 @@ def _slices(paths: Sequence[Path]) -> list[dicom.Slice]:
     slices = []
     for path in paths:
         if _kind(path) != "DICOM":
-            raise ValueError(f"{path} cannot be decoded: it is no DICOM file, as its series is")
+            raise DataError(f"{path} cannot be decoded: it is no DICOM file, as its series is")
         try:
             slices.append(dicom.read_slice(path))
         except Exception as error:
@@ -147,7 +148,7 @@ def read_scan(paths: Sequence[Path]) -> sitk.Image | None:
         None: the file is no such volume, but an image, a film or in colour: ``read`` reads it.
 
     Raises:
-        ValueError: it cannot be decoded; names the file.
+        DataError: it cannot be decoded; names the file.
     """
     if len(paths) > 1:
         return dicom.joined(_slices(paths))
@@ -170,12 +171,12 @@ def check_volume(path: Path) -> None:
     once to count them.
 
     Raises:
-        ValueError: the voxels are not all there, or lie in another folder; names the file.
+        DataError: the voxels are not all there, or lie in another folder; names the file.
         FileNotFoundError: there is no such file.
     """
     kind = _kind(path)
     if kind not in volumes.READERS:
-        raise ValueError(f"{path} is not one of {', '.join(volumes.READERS)}")
+        raise DataError(f"{path} is not one of {', '.join(volumes.READERS)}")
     try:
         volumes.check(path, kind)
     except Exception as error:
@@ -191,7 +192,7 @@ def _kind(path: Path) -> str | None:
     """Name of the format, by content; None: no image.
 
     Raises:
-        ValueError: an image of a format that is not read here, or a file with an image's name.
+        DataError: an image of a format that is not read here, or a file with an image's name.
     """
     headers = DATA_OF.get(path.suffix.lower(), ())
     if any(path.with_suffix(h).is_file() or path.with_suffix(h.upper()).is_file() for h in headers):
@@ -208,12 +209,12 @@ def _kind(path: Path) -> str | None:
             raise _refusal(path, error) from None
         if kind is not None and packed and kind != "NIfTI":
             problem = f"it is packed {kind}; unpack it with gunzip"
-            raise _refusal(path, ValueError(problem))
+            raise _refusal(path, DataError(problem))
         if kind is not None:
             return kind
     if path.name.lower().endswith(ENDINGS):
         problem = "by its content it is no format that is read here; convert it to PNG or NIfTI"
-        raise _refusal(path, ValueError(problem))
+        raise _refusal(path, DataError(problem))
     return None
 
 
@@ -232,9 +233,9 @@ def plain(array: np.ndarray) -> np.ndarray:
         return np.nan_to_num(array.astype(np.float32, copy=False), posinf=0, neginf=0)
 
 
-def _refusal(path: Path, error: Exception) -> ValueError:
+def _refusal(path: Path, error: Exception) -> DataError:
     said = re.sub(r".*(ITK ERROR: \w+\(\w+\):|\.\w+:\d+ \(\):)", "", str(error), flags=re.DOTALL)
     said = " ".join(said.split())
     reason = said.replace(str(path), "it") or type(error).__name__
     repair = "Or" if isinstance(error, ValueError) else "Repair it, or"  # ours say what to do
-    return ValueError(f"{path} cannot be decoded: {reason}. {repair} leave it out with exclude")
+    return DataError(f"{path} cannot be decoded: {reason}. {repair} leave it out with exclude")

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from al_gym.data import files
 from al_gym.data.splits import SPLITS, split_name
 from al_gym.data.walk import folders_above, listed, without_ending
+from al_gym.errors import DataError
 
 COLUMNS = ("file", "label", "patient", "split")
 ALIKE = {
@@ -53,7 +54,7 @@ def read(
         excluded: paths that a line may name too, without effect.
 
     Raises:
-        ValueError: names the line: a file that is not there, is outside the root, could be one of
+        DataError: names the line: a file that is not there, is outside the root, could be one of
             two or stands on two lines; a patient or split left out; a test image without a label.
             Or names a column that may be the patient or split and is not called so.
     """
@@ -89,7 +90,7 @@ def _rows(path: Path) -> tuple[list[files.Row], tuple[str, ...]]:
     try:
         return files.read_table(path, COLUMNS[:2])
     except ValueError as error:
-        raise ValueError(
+        raise DataError(
             f"{error}. A label csv has the columns {', '.join(COLUMNS)}, the last two as you like; "
             f"if this is none, leave it out with exclude={path.name!r}"
         ) from None
@@ -101,7 +102,7 @@ def _notes_of_columns(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
     for ours, others in ALIKE.items():
         for column in unread:
             if ours not in columns and re.sub(r"[\W_]", "", column) in others:
-                raise ValueError(
+                raise DataError(
                     f"{path}: the column {column!r} may be the {ours}, and is not read under "
                     f"that name. Rename it to {ours}; or take it out, if it is something else"
                 )

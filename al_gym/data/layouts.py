@@ -20,6 +20,7 @@ from al_gym.data import cache, formats, labels, patients, places, skipping, spli
 from al_gym.data.dataset import UNKNOWN
 from al_gym.data.places import Place
 from al_gym.data.walk import Found, find_files, folders_above, is_excluded, listed, without_ending
+from al_gym.errors import DataError
 
 DETACHED = re.compile(
     rb"^[ \t]*ElementDataFile\s*[=:]\s*(?!LOCAL\b)\S|^data ?file:|\A.{344}ni1\0",
@@ -119,8 +120,9 @@ def read(
 
     Raises:
         FileNotFoundError: no images, or nothing that names their classes.
-        ValueError: a file or link that cannot be used, a layout that could mean two things, a
-            ``group_pattern`` that does not match; names it.
+        ValueError: a ``group_pattern`` that does not match, or is not needed.
+        DataError: a file or link that cannot be used, a layout that could mean two things; names
+            it.
     """
     found = find_files(root, exclude)
     if labels_csv is None:
@@ -165,7 +167,7 @@ def unlabelled(
         The images by path, and those that cannot be used, by path below the root, with the reason.
 
     Raises:
-        ValueError: a link that leads nowhere, or out of the root; a name that is not UTF-8.
+        DataError: a link that leads nowhere, or out of the root; a name that is not UTF-8.
     """
     names = find_files(root, exclude).files
     headers: dict[str, formats.Header] = {}
@@ -195,7 +197,7 @@ def _labels_csv(root: Path, names: Sequence[str]) -> Path | None:
     """The label csv in the root, in any case of its letters."""
     spelled = [name for name in names if name.lower() == places.LABELS]
     if len(spelled) > 1:
-        raise ValueError(
+        raise DataError(
             f"{root} could mean two things: {' or '.join(spelled)} may be its label csv. Leave one "
             f"out, as with exclude={spelled[0]!r}, or pass labels="
         )
@@ -372,7 +374,7 @@ def _images(
                 for n in (first, name)
             ]
             if said[0] != said[1]:
-                raise ValueError(
+                raise DataError(
                     f"{root / first} and {root / name} are slices of one DICOM series and differ "
                     f"in class, side of the split or patient: {said[0]} and {said[1]}. Move them "
                     "together, name their folder in the label csv, or pass join_series=False to "

@@ -18,6 +18,7 @@ import numpy as np
 from al_gym import config
 from al_gym.data import files
 from al_gym.data.dataset import ImageDataset
+from al_gym.errors import DataError
 
 DAMAGED = (
     ValueError, OSError, EOFError, RuntimeError, NotImplementedError,
@@ -50,7 +51,8 @@ def load(
     Raises:
         FileNotFoundError: the file is not there and ``download`` is off.
         ModuleNotFoundError: ``download`` is on and the package is not installed.
-        ValueError: no flag, or a file that is not a single-label set of the collection.
+        ValueError: no flag, or one that the collection does not have.
+        DataError: a file that is not a single-label set of the collection.
     """
     if flag is None:
         raise ValueError('MedMNIST needs flag=, the name of a data set, such as "retinamnist"')
@@ -76,7 +78,7 @@ def load(
     parts = [_part(path, split, arrays) for split in splits]
     shapes = {split: images.shape[1:] for split, (images, _) in zip(splits, parts, strict=True)}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"{path}: images must have one shape in all splits, not {shapes}")
+        raise DataError(f"{path}: images must have one shape in all splits, not {shapes}")
     images = np.concatenate([images for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
     sizes = [len(images) for images, _ in parts]
@@ -114,7 +116,7 @@ def _groups(
     if not parts:
         return np.arange(sum(sizes))
     if [each.shape for each in parts] != [(n,) for n in sizes]:
-        raise ValueError(
+        raise DataError(
             f"{path}: {', '.join(names)} must all be there and name the origin of all "
             f"{', '.join(map(str, sizes))} images, not {[each.shape for each in parts]}"
         )
@@ -130,18 +132,18 @@ def read_npz(path: Path, names: list[str], optional: tuple[str, ...] = ()) -> di
         optional: arrays it may have.
 
     Raises:
-        ValueError: not an npz file, a damaged one, an array missing, or one of objects.
+        DataError: not an npz file, a damaged one, an array missing, or one of objects.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
+                raise DataError("it is a single array")
             missing = [name for name in names if name not in file.files]
             if missing:
-                raise ValueError(f"it has no array {missing[0]!r}, but {sorted(file.files)}")
+                raise DataError(f"it has no array {missing[0]!r}, but {sorted(file.files)}")
             return {name: file[name] for name in [*names, *optional] if name in file.files}
     except DAMAGED as error:
-        raise ValueError(
+        raise DataError(
             f"{path} cannot be used: {error}. It must be an npz file of plain arrays with "
             f"{', '.join(names)}"
         ) from error
@@ -153,7 +155,7 @@ def _part(path: Path, split: str, arrays: dict[str, np.ndarray]) -> tuple[np.nda
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
+        raise DataError(
             f"{path}: {split}_labels is {labels.shape} {labels.dtype}; one class an image is "
             "needed (multi-label sets such as chestmnist are not supported)"
         )
@@ -178,19 +180,19 @@ def channels_first(name: str, images: np.ndarray) -> np.ndarray:
         (N, C, [D,] H, W) uint8, contiguous.
 
     Raises:
-        ValueError: another type or shape, one that has two readings, or transparent pixels.
+        DataError: another type or shape, one that has two readings, or transparent pixels.
     """
     n_dims = images.ndim - 2  # of an image with channels
     first = n_dims > 1 and images.shape[1] in (1, 3)
     last = n_dims > 1 and images.shape[-1] in ((1, 3, 4) if n_dims == 2 else (1, 3))
     readable = n_dims in (1, 2) or (n_dims == 3 and (first or last))
     if images.dtype != np.uint8 or not readable:
-        raise ValueError(
+        raise DataError(
             f"{name} must be uint8 (N, H, W) or (N, D, H, W), or these with 1 or 3 channels after "
             f"N or at the end, not {images.dtype} {images.shape}"
         )
     if first and last:
-        raise ValueError(
+        raise DataError(
             f"{name} {images.shape} could be {images.shape[1]} channels after N, or "
             f"{images.shape[-1]} at the end. Leave the axis of one channel out, "
             "or write another size"
@@ -201,7 +203,7 @@ def channels_first(name: str, images: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(images[:, None])
     if images.shape[-1] == 4:
         if (images[..., 3] != 255).any():
-            raise ValueError(f"{name} has transparent pixels; put the images on a background")
+            raise DataError(f"{name} has transparent pixels; put the images on a background")
         images = images[..., :3]
     return np.ascontiguousarray(np.moveaxis(images, -1, 1))
 

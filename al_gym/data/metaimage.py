@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from al_gym.data import files
+from al_gym.errors import DataError
 
 LINE = re.compile(r"[ \t]*([^\s=:]+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
 """NAME = VALUE, where no part of MetaIO could see another line's end or another value's start."""
@@ -30,7 +31,7 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
     the one that it opens.
 
     Raises:
-        ValueError: not lines NAME = VALUE of different names, or values that are not applied.
+        DataError: not lines NAME = VALUE of different names, or values that are not applied.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -41,16 +42,16 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
             if match and match[1] not in fields and len(content) < LONGEST:
                 fields[match[1]] = match[2]
             elif line.strip(" \t\r"):
-                raise ValueError(
+                raise DataError(
                     f"its header must be lines NAME = VALUE of different names: {line[:80]!r}"
                 )
         n_bytes = file.tell()
     if not is_true(fields.get("BinaryData", "True")):
-        raise ValueError("its voxels are text (BinaryData = False); save them in binary")
+        raise DataError("its voxels are text (BinaryData = False); save them in binary")
     slope = fields.get("ElementToIntensityFunctionSlope", "1")
     offset = fields.get("ElementToIntensityFunctionOffset", "0")
     if (float(slope), float(offset)) != (1, 0):
-        raise ValueError("its ElementToIntensityFunction is not applied; save the intensities")
+        raise DataError("its ElementToIntensityFunction is not applied; save the intensities")
     return fields, n_bytes
 
 
@@ -67,7 +68,7 @@ def find(root: Path, header: Path) -> Volume:
         header: ``.mhd`` file below it.
 
     Raises:
-        ValueError: not a header, or it names no file that is in its own folder.
+        DataError: not a header, or it names no file that is in its own folder.
     """
     fields, _ = read_header(header)
     name = fields.get("ElementDataFile", "")
@@ -78,9 +79,9 @@ def find(root: Path, header: Path) -> Volume:
         or name.upper().startswith(("LIST", "LOCAL"))
         or "%" in name
     ):
-        raise ValueError(f"ElementDataFile must be a file in the same folder, not {name!r}")
+        raise DataError(f"ElementDataFile must be a file in the same folder, not {name!r}")
     voxels = header.parent / name
     files.check_inside(root, voxels)
     if not voxels.is_file():
-        raise ValueError(f"the file {voxels} is missing")
+        raise DataError(f"the file {voxels} is missing")
     return Volume(header, voxels)

@@ -18,6 +18,7 @@ from al_gym.data.labels import ALIKE
 from al_gym.data.medmnist import channels_first, read_npz
 from al_gym.data.patients import matched_group
 from al_gym.data.walk import is_excluded
+from al_gym.errors import DataError
 
 REQUIRED = ("images", "labels")
 OPTIONAL = ("groups", "names", "split")
@@ -34,8 +35,9 @@ def read(
     """Images (N, C, [D,] H, W) uint8, what is known of them, the names of the classes, and notes.
 
     Raises:
-        ValueError: an array that cannot be used, or that may be the groups or split by another
-            name; a class without images; a setting that needs an array that is not there.
+        ValueError: a setting that needs an array that is not there.
+        DataError: an array that cannot be used, or that may be the groups or split by another
+            name; a class without images.
     """
     arrays = read_npz(path, list(REQUIRED), optional=OPTIONAL)
     images = channels_first(f"{path}: images", arrays["images"])
@@ -43,7 +45,7 @@ def read(
     if labels.shape == (len(images), 1):
         labels = labels[:, 0]
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
+        raise DataError(
             f"{path}: labels must be ({len(images)},) integers, not {labels.shape} {labels.dtype}"
         )
     for name in OPTIONAL:
@@ -52,7 +54,7 @@ def read(
             name != "groups" and name in arrays and array.dtype.kind != "U"
         ):
             kind = "" if name == "groups" else " str"
-            raise ValueError(
+            raise DataError(
                 f"{path}: {name} must be ({len(images)},){kind}, not {array.shape} {array.dtype}"
             )
     _check_classes(path, labels)
@@ -79,7 +81,7 @@ def _unread(path: Path) -> list[str]:
     """Names of arrays that are not read.
 
     Raises:
-        ValueError: one may be the groups or the split.
+        DataError: one may be the groups or the split.
     """
     with np.load(path, allow_pickle=False) as file:
         names = list(file.files)
@@ -89,7 +91,7 @@ def _unread(path: Path) -> list[str]:
         is_split = word in ALIKE["split"] or SPLIT.fullmatch(word)
         for ours, may_be in (("groups", is_patient), ("split", is_split)):
             if may_be and ours not in names:
-                raise ValueError(
+                raise DataError(
                     f"{path}: the array {name!r} may be the {ours}, and is not read under that "
                     f"name. Rename it to {ours}, or take it out"
                 )
@@ -104,7 +106,7 @@ def _check_classes(path: Path, labels: np.ndarray) -> None:
         largest = known.max()
         was_negative = labels.dtype.kind == "u" and largest == np.iinfo(labels.dtype).max
         hint = f"; if {largest} was -1, not known, save labels as int64" if was_negative else ""
-        raise ValueError(
+        raise DataError(
             f"{path}: labels go up to {largest}, and no image has the label {gaps[0]}. Number the "
             f"classes from 0 without gaps{hint}"
         )
@@ -127,7 +129,7 @@ def _sides(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
         return np.full(len(arrays["labels"]), "train")
     sides = [splits.split_name(name) for name in given.tolist()]
     if None in sides:
-        raise ValueError(
+        raise DataError(
             f"{path}: split {str(given[sides.index(None)])!r} of image {sides.index(None)}; it may "
             f"be {', '.join(splits.SPLITS)}"
         )
@@ -137,13 +139,13 @@ def _sides(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def _check_rows(path: Path, rows: splits.Rows) -> None:
     wrong = np.flatnonzero(rows.labels < UNKNOWN)
     if len(wrong):
-        raise ValueError(
+        raise DataError(
             f"{path}: label {rows.labels[wrong[0]]} of image {rows.names[wrong[0]]}; classes are 0 "
             "and up, and -1 is a label that is not known"
         )
     names, counts = np.unique(rows.names, return_counts=True)
     if (counts > 1).any():
-        raise ValueError(f"{path}: {str(names[counts.argmax()])!r} stands twice in names")
+        raise DataError(f"{path}: {str(names[counts.argmax()])!r} stands twice in names")
 
 
 def _kept(path: Path, arrays: dict[str, np.ndarray], exclude: Sequence[str]) -> np.ndarray:

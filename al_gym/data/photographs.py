@@ -9,6 +9,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
+from al_gym.errors import DataError
+
 _NUMBER = rb"(?:\s|#[^\n]*\n)*\d+\s"
 MAGIC = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -38,10 +40,10 @@ def kind(start: bytes) -> str | None:
     """Name of the format of a file that starts so, or None.
 
     Raises:
-        ValueError: a big-endian BigTIFF file.
+        DataError: a big-endian BigTIFF file.
     """
     if start.startswith(b"MM\0+"):
-        raise ValueError("it is a big-endian BigTIFF file; save it as TIFF")
+        raise DataError("it is a big-endian BigTIFF file; save it as TIFF")
     for name, magic in MAGIC.items():
         if re.match(magic, start, re.DOTALL):
             return name
@@ -55,8 +57,8 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
     By the format's class, as ``Image.open`` does not tell what it dislikes, and warns of sizes.
 
     Raises:
-        ValueError: Pillow would fill up what is lost, does not know this kind of TIFF, or the
-            image is too large.
+        ValueError: Pillow is set to fill up what is lost.
+        DataError: Pillow does not know this kind of TIFF, or the image is too large.
         SyntaxError: the file is broken.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -71,14 +73,14 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
             image = factory(file, str(path))
         except SyntaxError as error:
             if str(error) == "unknown pixel mode" and kind == "TIFF":
-                raise ValueError(
+                raise DataError(
                     f"{_tiff_pixels(file)} are not read; save it as grey of 8, 16 or 32 bits, or "
                     "RGB of 8"
                 ) from None
             raise
         n_pixels = image.width * image.height
         if n_pixels > MOST_PIXELS:
-            raise ValueError(f"it has {n_pixels} pixels, more than {MOST_PIXELS}; shrink it")
+            raise DataError(f"it has {n_pixels} pixels, more than {MOST_PIXELS}; shrink it")
         yield image
 
 
@@ -131,7 +133,7 @@ def _check(file: ImageFile.ImageFile, path: Path) -> None:
     """Refuse what is more than one image, and depths that Pillow does not keep."""
     n_pages = getattr(file, "n_frames", 1)
     if n_pages > 1 and file.format != "MPO":  # a JPEG whose further pages are previews
-        raise ValueError(f"it has {n_pages} pages; save one image a file")
+        raise DataError(f"it has {n_pages} pages; save one image a file")
     if file.format == "TIFF":
         _check_tiff(file)
     elif file.format == "JPEG2000":
@@ -140,7 +142,7 @@ def _check(file: ImageFile.ImageFile, path: Path) -> None:
         (file.format == "PNG" and "16" in str(file.tile[0].args))
         or (file.format == "PPM" and _white(file) > 255)
     ):
-        raise ValueError(DEEP_COLOURS)
+        raise DataError(DEEP_COLOURS)
 
 
 def _white(file: ImageFile.ImageFile) -> int:
@@ -159,21 +161,21 @@ def _check_tiff(file: ImageFile.ImageFile) -> None:
     bits, formats = max(tags.get(_BITS, (1,))), max(tags.get(_FORMAT, (1,)))
     packed = tags.get(_COMPRESSION, 1) != 1
     if re.search(r"^images=(?!1\s)\d", str(tags.get(_DESCRIPTION, "")), re.MULTILINE):
-        raise ValueError("it is a stack of ImageJ; save one image a file")
+        raise DataError("it is a stack of ImageJ; save one image a file")
     if 0 in tags.get(_EXTRA, ()):
-        raise ValueError(
+        raise DataError(
             "it has channels beside grey or RGB, which would be lost; save each as a file"
         )
     if bits > 8 and tags.get(_SAMPLES, 1) > 1:
-        raise ValueError(DEEP_COLOURS)
+        raise DataError(DEEP_COLOURS)
     if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
-        raise ValueError(f"its white is 0, at {bits} bits; save it with black as 0")
+        raise DataError(f"its white is 0, at {bits} bits; save it with black as 0")
     if bits == 8 and formats != 1:
-        raise ValueError("its 8 bits are signed; save it as unsigned")
+        raise DataError("its 8 bits are signed; save it as unsigned")
     if packed and tags.prefix == b"MM" and bits > 8 and (bits, formats) != (16, 1):
-        raise ValueError("it is big-endian and compressed; save it uncompressed")
+        raise DataError("it is big-endian and compressed; save it uncompressed")
     if not packed and tags.get(_ORIENTATION, 1) > 4:  # which Pillow scrambles
-        raise ValueError("it is to be turned by 90 degrees; save it upright")
+        raise DataError("it is to be turned by 90 degrees; save it upright")
 
 
 def _check_jpeg2000(path: Path) -> None:
@@ -185,14 +187,14 @@ def _check_jpeg2000(path: Path) -> None:
     depths = set(start[size + 38 : size + 38 + 3 * n_channels : 3])  # bits - 1, and 128 if signed
     if depths != {7} and (depths, n_channels) != ({15}, 1):
         bits = sorted(depth % 128 + 1 for depth in depths)
-        raise ValueError(f"{bits} bits in {n_channels} channels are not read; save it with 8 bits")
+        raise DataError(f"{bits} bits in {n_channels} channels are not read; save it with 8 bits")
 
 
 def check_opaque(image: Image.Image) -> None:
     """Refuse an image that shows what lies behind it.
 
     Raises:
-        ValueError: a pixel is not opaque.
+        DataError: a pixel is not opaque.
     """
     if not image.has_transparency_data:
         return
@@ -200,4 +202,4 @@ def check_opaque(image: Image.Image) -> None:
         255,
         255,
     ):
-        raise ValueError("it has transparent pixels; save it without an alpha channel")
+        raise DataError("it has transparent pixels; save it without an alpha channel")

@@ -14,6 +14,7 @@ from al_gym.data import labels
 from al_gym.data.labels import UNLABELLED
 from al_gym.data.splits import split_name
 from al_gym.data.walk import folders_above, listed
+from al_gym.errors import DataError
 
 LABELS = "labels.csv"
 MASKS = re.compile(
@@ -49,14 +50,14 @@ def by_folder(root: Path, images: Sequence[str]) -> dict[str, Place]:
 
     Raises:
         FileNotFoundError: no image is in a folder.
-        ValueError: a layout that could mean two things, or an image without a class.
+        DataError: a layout that could mean two things, or an image without a class.
     """
     folders = {image: image.split("/")[:-1] for image in images}
     loose = [image for image, above in folders.items() if not above]
     if len(loose) == len(images):
         raise FileNotFoundError(f"{root} has images in no folder. It must hold {LAYOUTS}")
     if loose:
-        raise ValueError(
+        raise DataError(
             f"{root / loose[0]} lies beside the folders of the classes, in none of them: move it "
             f"into one, or leave it out, as with exclude={loose[0]!r}"
         )
@@ -85,7 +86,8 @@ def check_given_classes(places: Mapping[str, Place], class_names: Sequence[str])
     """Two classes at least, none by two spellings, and no image of another.
 
     Raises:
-        ValueError: it is otherwise; names the class.
+        ValueError: the names are otherwise.
+        DataError: an image is of another class; names it.
     """
     if len({name.casefold() for name in class_names}) < max(2, len(class_names)):
         raise ValueError(
@@ -93,7 +95,7 @@ def check_given_classes(places: Mapping[str, Place], class_names: Sequence[str])
         )
     for image, place in places.items():
         if place.class_name is not None and place.class_name not in class_names:
-            raise ValueError(
+            raise DataError(
                 f"{image} is labelled {place.class_name!r}, which is none of class_names, "
                 f"{list(class_names)}: add it, or mend the label"
             )
@@ -106,7 +108,7 @@ def _split_level(root: Path, folders: Sequence[Sequence[str]]) -> int | None:
         splits = {head for head in heads if len(head) > level and split_name(head[level])}
         if splits and splits != heads:
             split, other = min(splits), min(heads - splits)
-            raise ValueError(
+            raise DataError(
                 f"{root} could mean two things. Either {'/'.join(split)} is the folder of a split, "
                 f"and {'/'.join(other)} should be in one too; or it is as {'/'.join(other)} is, a "
                 "folder of a class or patient, and should have a name that is not that of a split. "
@@ -118,7 +120,7 @@ def _split_level(root: Path, folders: Sequence[Sequence[str]]) -> int | None:
         _refuse_like_splits(root, {above[level] for above in folders if len(above) > level})
     for name in sorted({above[0] for above in folders}):
         if any(split_name(word) for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)):
-            raise ValueError(
+            raise DataError(
                 f"{root} could mean two things: {name} may be the folder of a split or of a class. "
                 "Name folders of splits train, val and test; rename it if it is a class"
             )
@@ -135,7 +137,7 @@ def _refuse_like_splits(root: Path, names: Collection[str]) -> None:
     }
     if "train" in like and len(like) > 1:
         train, other, *_ = like.values()
-        raise ValueError(
+        raise DataError(
             f"{root} could mean two things: {train} and {other} may be folders of splits or of "
             "classes or patients. Name folders of splits train, val and test; rename one if they "
             "are something else"
@@ -149,7 +151,7 @@ def _refuse_two_spellings(root: Path, splits: Collection[tuple[str, ...]], level
         name = "/".join(head)
         other = seen.setdefault((*head[:level], str(split_name(head[level]))), name)
         if other != name:
-            raise ValueError(
+            raise DataError(
                 f"{root} could mean two things: {other} and {name} are names of one split. Join "
                 "the two, or leave one out with exclude"
             )
@@ -159,12 +161,12 @@ def _refuse_doubtful_classes(root: Path, names: Collection[str | None]) -> None:
     """``masks``, ``Unlabelled data``."""
     for name in sorted(filter(None, names)):
         if MASKS.fullmatch(name):
-            raise ValueError(
+            raise DataError(
                 f"{root} could mean two things: {name} may be a folder of masks of the images in "
                 f"others, or a class. Leave masks out with exclude={name!r}; rename a class"
             )
         if "unlabel" in re.sub("[^a-z]", "", name.lower()):
-            raise ValueError(
+            raise DataError(
                 f"{root} could mean two things: {name} may be a folder of unlabelled images, or a "
                 "class. Name it 'unlabelled' if the former; rename a class"
             )
@@ -182,7 +184,7 @@ def _refuse_nested_copies(root: Path, places: Mapping[str, Place]) -> None:
     for name, folders in below.items():
         held = sorted(folders & (set(below) - {name}))
         if held and (folders == set(held) or not all(folder.isdecimal() for folder in held)):
-            raise ValueError(
+            raise DataError(
                 f"{root} could mean two things: {held[0]} in the folder {name} may be a copy of "
                 f"the class {held[0]}, or a part of the class {name}. Leave a copy out, as with "
                 f"exclude={name!r}; rename what is none"
@@ -195,14 +197,14 @@ def _place(path: Path, above: Sequence[str], level: int | None) -> Place:
     if level is not None and folders[0].lower() not in UNLABELLED:
         side = str(split_name(folders.pop(level)))
     if not folders:
-        raise ValueError(
+        raise DataError(
             f"{path} lies in the folder of a split, and in none of a class: move it into one, or "
             "to a folder 'unlabelled' beside the splits if its class is not known"
         )
     unlabelled = folders[0].lower() in UNLABELLED
     for folder in folders[0 if level == 0 else 1 :]:
         if split_name(folder):
-            raise ValueError(
+            raise DataError(
                 f"{path} could mean two things: {folder!r} may be a split, or a class or patient. "
                 "Splits are folders above or right below those of the classes; rename or move this "
                 "one"
@@ -210,7 +212,7 @@ def _place(path: Path, above: Sequence[str], level: int | None) -> Place:
     if any(folder.lower() in UNLABELLED for folder in folders[1:]) or (
         unlabelled and side != "train"
     ):
-        raise ValueError(
+        raise DataError(
             f"{path} is in a folder of unlabelled images and in one of the "
             f"{'class ' + folders[0] if not unlabelled else side + ' split'}; only training images "
             "may be unlabelled: move it"
@@ -231,14 +233,14 @@ def by_csv(
 
     Raises:
         FileNotFoundError: there is no such csv.
-        ValueError: see ``labels.read``; folders named like splits, and no column split.
+        DataError: see ``labels.read``; folders named like splits, and no column split.
     """
     lines, notes_of_csv = labels.read(path, root, images, excluded)
     notes = [*notes_of_csv]
     folders = {folder for image in images for folder in folders_above(image)}
     splits = [folder for folder in sorted(folders) if split_name(posixpath.basename(folder))]
     if splits and not any(line.split for line in lines.values()):
-        raise ValueError(
+        raise DataError(
             f"{root} could mean two things: the folder {splits[0]} may be that of a split, and "
             f"{path} has no column split. Add the column, or rename the folder"
         )
@@ -270,11 +272,11 @@ def check_classes(root: Path, places: Mapping[str, Place], class_names: Sequence
     for name in class_names:
         other = by_spelling.setdefault(name.casefold(), name)
         if other != name:
-            raise ValueError(f"{root}: are {other} and {name} one class? Give them one spelling")
+            raise DataError(f"{root}: are {other} and {name} one class? Give them one spelling")
     of_training = {place.class_name for place in places.values() if place.side == "train"}
     for image, place in places.items():
         if place.class_name not in of_training:
-            raise ValueError(
+            raise DataError(
                 f"{root / image} is a {place.side} image of the class {place.class_name!r}, of "
                 f"which there are no training images, but of {sorted(filter(None, of_training))}. "
                 "Mend the name of the class, or leave the image out with exclude"

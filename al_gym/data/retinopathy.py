@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from al_gym import config
 from al_gym.data import cache, files, photographs, skipping, walk
 from al_gym.data.dataset import ImageDataset, split_groups
+from al_gym.errors import DataError
 
 CLASSES = ("no DR", "mild", "moderate", "severe", "proliferative DR")
 ENDINGS = (".jpeg", ".jpg", ".png")
@@ -86,7 +87,7 @@ def load(
 
     Raises:
         FileNotFoundError: no root, no label file, or an image it names is not there.
-        ValueError: a line of the label file, or an image, is not as it should be; the root could be
+        DataError: a line of the label file, or an image, is not as it should be; the root could be
             either competition's; too many images cannot be used.
     """
     skipping.check_settings(on_error, max_skipped)
@@ -144,7 +145,7 @@ def find_layout(root: Path) -> tuple[Layout, Path]:
 
     Raises:
         FileNotFoundError: there is no label file.
-        ValueError: there are several, or a link leads out of the root.
+        DataError: there are several, or a link leads out of the root.
     """
     found = [
         (layout, path)
@@ -159,7 +160,7 @@ def find_layout(root: Path) -> tuple[Layout, Path]:
         )
     if len(found) > 1:
         readings = " or ".join(f"{path.name} with {layout.images}/" for layout, path in found)
-        raise ValueError(f"{root} could be read as {readings}. Move one of them elsewhere")
+        raise DataError(f"{root} could be read as {readings}. Move one of them elsewhere")
     files.check_inside(root, found[0][1])
     return found[0]
 
@@ -168,7 +169,7 @@ def read_labels(path: Path, layout: Layout = EYEPACS) -> tuple[list[Photograph],
     """The lines of a label file, in its order, and notes on what a person should know.
 
     Raises:
-        ValueError: a missing column, a grade or a name that is none, a photograph twice; names the
+        DataError: a missing column, a grade or a name that is none, a photograph twice; names the
             line.
     """
     rows, notes = files.read_table(path, layout.columns)
@@ -202,7 +203,7 @@ def find_photographs(
 
     Raises:
         FileNotFoundError: the folder or a photograph is not there.
-        ValueError: two files have the name of one photograph, or a link leads out of the root.
+        DataError: two files have the name of one photograph, or a link leads out of the root.
     """
     folders = [p for p in sorted(root.iterdir()) if p.name.lower() == layout.images and p.is_dir()]
     if not folders:
@@ -213,14 +214,14 @@ def find_photographs(
             f"{walk.listed(others) or 'none'}"
         )
     if len(folders) > 1:
-        raise ValueError(f"two folders have one name: {folders[0]} and {folders[1]}")
+        raise DataError(f"two folders have one name: {folders[0]} and {folders[1]}")
     found: dict[str, Path] = {}
     for name in walk.find_files(root).files:
         path = root / name
         if not name.startswith(f"{folders[0].name}/") or path.suffix.lower() not in ENDINGS:
             continue
         if path.stem in found and not path.samefile(found[path.stem]):
-            raise ValueError(f"two files are of one photograph: {found[path.stem]} and {path}")
+            raise DataError(f"two files are of one photograph: {found[path.stem]} and {path}")
         found.setdefault(path.stem, path)
     for photograph in labelled:
         if photograph.name not in found and not skip:
@@ -260,23 +261,23 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
         (3, size, size) uint8, RGB.
 
     Raises:
-        ValueError: the file cannot be decoded; names it.
+        DataError: the file cannot be decoded; names it.
     """
     try:
         with path.open("rb") as start:
             kind = photographs.kind(start.read(photographs.N_BYTES))
         if kind not in ("JPEG", "PNG"):
-            raise ValueError("it is neither JPEG nor PNG; fetch it again")
+            raise DataError("it is neither JPEG nor PNG; fetch it again")
         with photographs.opened(path, kind) as file:
             if file.mode.startswith(("I", "F")):
-                raise ValueError(f"it has more than 8 bits a channel ({file.mode}); save it with 8")
+                raise DataError(f"it has more than 8 bits a channel ({file.mode}); save it with 8")
             # decodes at a half, a quarter or an eighth where that still holds enough pixels
             file.draft("RGB", (2 * size, 2 * size))
             photographs.check_opaque(file)
             photograph = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
         repair = "" if isinstance(error, ValueError) else ". Fetch it again"
-        raise ValueError(f"{path} cannot be decoded: {error}{repair}") from error
+        raise DataError(f"{path} cannot be decoded: {error}{repair}") from error
     photograph = crop_border(photograph)
     edge = max(photograph.size)
     square = Image.new("RGB", (edge, edge))

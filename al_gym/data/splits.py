@@ -10,6 +10,7 @@ import numpy as np
 
 from al_gym.data.dataset import UNKNOWN
 from al_gym.data.files import content_hash
+from al_gym.errors import DataError
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -109,7 +110,7 @@ def divide(
         The rows that are left, with their sides; which rows of all they are, (n,) ascending; notes.
 
     Raises:
-        ValueError: a patient on two sides of a split that is given, or classes too small to draw.
+        DataError: a patient on two sides of a split that is given, or classes too small to draw.
     """
     notes = _label_conflicts(rows, copies)
     if not (rows.sides == "test").any() and test_fraction > 0:
@@ -192,7 +193,7 @@ def draw_test_groups(
         rng: decides the draw.
 
     Raises:
-        ValueError: a class has fewer than two groups.
+        DataError: a class has fewer than two groups.
     """
     labels = rows.labels
     _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
@@ -201,7 +202,7 @@ def draw_test_groups(
     for label in np.unique(labels[first][is_known]):
         candidates = np.flatnonzero((labels[first] == label) & is_known)
         if len(candidates) < 2:
-            raise ValueError(
+            raise DataError(
                 f"class {class_names[label]!r} has images of {len(candidates)} group (a patient, "
                 f"or one image and its copies), {groups[first[candidates[0]]]}; a split that is "
                 "drawn needs two at least. Add images, say with group_pattern who the patients "
@@ -264,7 +265,7 @@ def _refuse_patients_across(rows: Rows) -> None:
     for row, group in enumerate(rows.groups.tolist()):
         other = seen.setdefault(group, row)
         if rows.sides[other] != rows.sides[row]:
-            raise ValueError(
+            raise DataError(
                 f"{rows.names[other]} is a {rows.sides[other]} image and {rows.names[row]} a "
                 f"{rows.sides[row]} image of one group (patient), {group}: move one to the side of "
                 "the other, or say with group_pattern who the patients are; '(.+)' makes every "
@@ -281,7 +282,7 @@ def refuse_empty_classes(rows: Rows, class_names: Sequence[str]) -> None:
     for label, name in enumerate(class_names):
         of_class = rows.sides[rows.labels == label]
         if len(of_class) and not (of_class == "train").any():
-            raise ValueError(
+            raise DataError(
                 f"class {name!r} has no training image left: all were drawn for the test, with "
                 "patients who have images of other classes, or left out, as copies or bad files. "
                 "Pass another split_seed or test_fraction, or duplicates='keep'"

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from al_gym.data import metaimage
+from al_gym.errors import DataError
 
 READERS = {"NIfTI": "NiftiImageIO", "MetaImage": "MetaImageIO", "NRRD": "NrrdImageIO"}
 """Format -> SimpleITK's name of its reader."""
@@ -34,14 +35,14 @@ def kind(start: bytes) -> str | None:
     """Name of the format of a file that starts so, or None.
 
     Raises:
-        ValueError: Analyze 7.5 or NIfTI-2.
+        DataError: Analyze 7.5 or NIfTI-2.
     """
     if start[344:348] in (b"n+1\0", b"ni1\0"):
         return "NIfTI"
     if start[4:8] in (b"n+2\0", b"ni2\0"):
-        raise ValueError("it is NIfTI-2; save it as NIfTI-1")
+        raise DataError("it is NIfTI-2; save it as NIfTI-1")
     if start[:4] in (struct.pack("<i", 348), struct.pack(">i", 348)) and len(start) >= 348:
-        raise ValueError("it is Analyze 7.5, which does not say left from right; save it as NIfTI")
+        raise DataError("it is Analyze 7.5, which does not say left from right; save it as NIfTI")
     if start.startswith(b"NRRD000"):
         return "NRRD"
     is_first, is_certain = rb"\s*(ObjectType|NDims|Comment)\s*[=:]", rb"^[ \t]*NDims\s*[=:]\s*\d"
@@ -88,7 +89,7 @@ def check(path: Path, kind: str) -> None:
     """Hold the voxels that are there against what the header promises.
 
     Raises:
-        ValueError: some are missing, or they lie in another folder.
+        DataError: some are missing, or they lie in another folder.
     """
     {"NIfTI": _check_nifti, "MetaImage": _check_meta, "NRRD": _check_nrrd}[kind](path)
 
@@ -101,13 +102,13 @@ def _open(path: Path, kind: str, folder: Path) -> sitk.ImageFileReader:
     opened = reader(name, kind)
     size, n_channels = opened.GetSize(), opened.GetNumberOfComponents()
     if max(size[3:], default=1) > 1:
-        raise ValueError(f"it has {len(size)} axes, {size}; save one volume a file")
+        raise DataError(f"it has {len(size)} axes, {size}; save one volume a file")
     if sum(extent > 1 for extent in size) not in (2, 3):
-        raise ValueError(f"its size {size} is neither that of an image nor of a volume")
+        raise DataError(f"its size {size} is neither that of an image nor of a volume")
     voxel = sitk.GetPixelIDValueAsString(opened.GetPixelID())
     grey = n_channels == 1 and "complex" not in voxel
     if not grey and not (n_channels == 3 and "unsigned" in voxel):
-        raise ValueError(f"{n_channels} components of {voxel} a voxel are neither grey nor RGB")
+        raise DataError(f"{n_channels} components of {voxel} a voxel are neither grey nor RGB")
     return opened
 
 
@@ -139,9 +140,7 @@ def _check_orientation(path: Path) -> None:
     start, order = _nifti_header(path)
     n_axes, *_ = struct.unpack_from(order + "h", start, 40)
     if n_axes > 2 and max(struct.unpack_from(order + "hh", start, 252)) <= 0:
-        raise ValueError(
-            "its qform and sform codes are 0: it does not say left from right; set one"
-        )
+        raise DataError("its qform and sform codes are 0: it does not say left from right; set one")
 
 
 def _check_nifti(path: Path) -> None:
@@ -150,7 +149,7 @@ def _check_nifti(path: Path) -> None:
     (data_type,) = struct.unpack_from(order + "h", start, 70)
     (offset,) = struct.unpack_from(order + "f", start, 108)
     if data_type not in NIFTI_BITS:
-        raise ValueError(f"its data type {data_type} is not read; save it as integers or floats")
+        raise DataError(f"its data type {data_type} is not read; save it as integers or floats")
     data = path
     if start[344:348] == b"ni1\0":
         names = [path.with_suffix(ending) for ending in (".img", ".IMG", ".img.gz")]
@@ -194,7 +193,7 @@ def _check_nrrd(path: Path) -> None:
     flat = re.search(r"^dimension:\s*2\s*$", text, re.MULTILINE)
     known = [space.strip().lower() in NRRD_SPACES for space in spaces] == [True]
     if not flat and not (known and directions):
-        raise ValueError(
+        raise DataError(
             "it does not say left from right: it needs space directions, and a space that is LPS, "
             f"RAS or LAS, not {spaces}"
         )
@@ -202,13 +201,13 @@ def _check_nrrd(path: Path) -> None:
 
 def _check_beside(field: str, name: str) -> None:
     if name != Path(name).name or name in ("", ".", "..") or name.startswith("LIST") or "%" in name:
-        raise ValueError(f"{field} must be a file in the same folder, not {name!r}")
+        raise DataError(f"{field} must be a file in the same folder, not {name!r}")
 
 
 def _check_size(data: Path, promised: int, skip: int, packed: bool | None) -> None:
     """Whether ``data`` holds the bytes promised after ``skip``; ``packed`` None: see for itself."""
     if not data.is_file():
-        raise ValueError(f"the file {data} is missing")
+        raise DataError(f"the file {data} is missing")
     if packed is None and _is_packed(data):  # gzip around all of it, header and voxels
         there = _unpacked_size(data, 0, promised + skip) - skip
     elif packed:
@@ -216,7 +215,7 @@ def _check_size(data: Path, promised: int, skip: int, packed: bool | None) -> No
     else:
         there = data.stat().st_size - skip
     if there < promised:
-        raise ValueError(f"{data} is truncated: it holds {there} bytes of {promised}; get it anew")
+        raise DataError(f"{data} is truncated: it holds {there} bytes of {promised}; get it anew")
 
 
 def _unpacked_size(path: Path, skip: int, enough: int) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from al_gym.errors import DataError
+
 SYSTEM = (
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin",
     "system volume information", "lost+found",
@@ -34,7 +36,7 @@ def find_files(root: Path, exclude: Sequence[str] = ()) -> Found:
             the name of a file or folder.
 
     Raises:
-        ValueError: a link that leads out of the root, to nothing, or to a folder that it is in; a
+        DataError: a link that leads out of the root, to nothing, or to a folder that it is in; a
             name that is not UTF-8.
     """
     found = Found()
@@ -80,7 +82,7 @@ def _look_into(
         true_path = _followed(path, above[0]) if path.is_symlink() else path
         if true_path.is_dir():
             if true_path.resolve() in above:
-                raise ValueError(
+                raise DataError(
                     f"{path} is a link to a folder that it is in; remove it, or leave it out with "
                     "exclude"
                 )
@@ -97,9 +99,9 @@ def _followed(link: Path, root: Path) -> Path:
     try:
         target = link.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # of a loop, by Python's version
-        raise ValueError(f"{link} is a link that leads nowhere ({error}); remove it") from None
+        raise DataError(f"{link} is a link that leads nowhere ({error}); remove it") from None
     if not target.is_relative_to(root):
-        raise ValueError(
+        raise DataError(
             f"{link} is a link out of the folder, to {target}; copy what it leads to into the "
             "folder, or remove the link, or leave it out with exclude"
         )
@@ -110,4 +112,4 @@ def _check_name(path: Path) -> None:
     try:
         path.name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{str(path)!a}: the name is not UTF-8; rename the file") from None
+        raise DataError(f"{str(path)!a}: the name is not UTF-8; rename the file") from None

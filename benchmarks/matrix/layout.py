@@ -45,6 +45,11 @@ SHARED = (
     "retraining",
 )  # fmt: skip
 """Keys of ``config.json`` that decide a curve and are the same for all methods compared."""
+TYPES = {
+    "format": int, "method": str, "seed": int, "threads": int, "checkpoint_every": int,
+    "environment": dict, "classifier": dict, "versions": dict, "agent": dict, "retrain_at": list,
+}  # fmt: skip
+"""What some keys of ``config.json`` hold, where they are there."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -54,13 +59,16 @@ def read_config(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, because it was torn for example.
     """
     try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        config, problem = None, str(error)
-    else:
-        problem = "it holds no settings"
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} cannot be read ({problem}): remove its folder, or run it")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it is no object")
+        for name, kind in TYPES.items():
+            if name in config and type(config[name]) is not kind:
+                raise ValueError(f"{name} is {config[name]!r}, and no {kind.__name__}")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}): remove its folder, or run it"
+        ) from None
     return config
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from al_gym.errors import DataError
 from al_gym.import_paths import check_trusted, named_in
 from al_gym.names import lookup
 
@@ -37,29 +38,29 @@ def read(path: Path) -> Preset:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not TOML, lacks ``dataset``, or has a key that means nothing.
+        DataError: it is not TOML, lacks ``dataset``, or has a key that means nothing.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+        raise DataError(f"{path} is not TOML: {error}") from None
     unknown = sorted(set(content) - {"dataset", "methods", "title", "settings"})
     if unknown:
-        raise ValueError(
+        raise DataError(
             f"{path}: unknown key {unknown[0]!r}; there are dataset, methods, title and the table "
             "[settings], which takes every keyword of gymnasium.make"
         )
     title = content.get("title")
     if title is not None and not re.fullmatch(r"\w[\w.-]*", str(title)):
-        raise ValueError(f"{path}: title names a folder: letters, digits, _ - and ., not {title!r}")
+        raise DataError(f"{path}: title names a folder: letters, digits, _ - and ., not {title!r}")
     dataset, settings = content.get("dataset"), content.get("settings", {})
     methods = content.get("methods", list(PAPER_METHODS))
     if not isinstance(dataset, str):
-        raise ValueError(f"{path}: dataset must name a data set, such as dataset = 'chestCT'")
+        raise DataError(f"{path}: dataset must name a data set, such as dataset = 'chestCT'")
     if not isinstance(settings, dict):
-        raise ValueError(f"{path}: settings must be a table, [settings]")
+        raise DataError(f"{path}: settings must be a table, [settings]")
     if not isinstance(methods, list) or not all(isinstance(name, str) for name in methods):
-        raise ValueError(f"{path}: methods must be a list of names")
+        raise DataError(f"{path}: methods must be a list of names")
     return Preset(dataset, settings, tuple(methods), title)
 
 

@@ -1,5 +1,6 @@
 """What run folders hold, read into frames: one experiment a data set."""
 
+import csv
 import io
 import re
 from collections.abc import Sequence
@@ -9,9 +10,17 @@ from typing import Any
 
 import pandas as pd
 
+from al_gym.errors import CheckpointError
 from benchmarks.matrix import layout, predictions
 from benchmarks.matrix.facts import REFERENCES, Facts, facts_of, order
 from benchmarks.matrix.provenance import completed
+
+TEXTS = ("selected", "class_counts", "selected_names")
+"""Columns of a curve that are no numbers."""
+WHOLE = ("step", "macro_f1", "micro_f1")
+"""Columns that every curve has, and a number in every line."""
+NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]\d+)?|-?inf|nan")
+"""As Python writes it."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,7 @@ def load(folders: Sequence[Path]) -> list[Experiment]:
 
     Raises:
         FileNotFoundError: a folder without a cell.
+        CheckpointError: a config or a curve is damaged.
         ValueError: cells of one data set whose settings differ, or that are there twice.
     """
     found: dict[str, dict[tuple[str, int], Cell]] = {}
@@ -209,13 +219,49 @@ def _check_starts(cells: list[Cell]) -> None:
 
 
 def read_curve(path: Path) -> pd.DataFrame:
-    """A ``curve.csv``, without a last line that was torn; no rows if there is none."""
-    text = path.read_text() if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
+    """A ``curve.csv``, without a last line that was torn; no rows if there is none.
+
+    Raises:
+        CheckpointError: it is damaged; names the line.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
     if not whole:
         return pd.DataFrame(columns=list(layout.COLUMNS))
-    texts = dict.fromkeys(("selected", "class_counts", "selected_names"), str)
-    return pd.read_csv(io.StringIO(whole), dtype=texts)
+    try:
+        _check_curve(whole.decode("utf-8"))
+        return pd.read_csv(io.BytesIO(whole), dtype=dict.fromkeys(TEXTS, str))
+    except (ValueError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path} is damaged: {error}. Remove the folder of the cell, and run it anew"
+        ) from None
+
+
+def _check_curve(text: str) -> None:
+    """Refuse lines that pandas would fill up, or take for texts.
+
+    Raises:
+        ValueError: a line is not as the recorder writes it.
+    """
+    names, *lines = csv.reader(io.StringIO(text), strict=True)
+    if len(set(names)) < len(names) or not set(WHOLE) <= set(names) <= set(layout.COLUMNS):
+        raise ValueError(f"line 1 has the columns {','.join(names)}")
+    for step, line in enumerate(lines):
+        if len(line) != len(names):
+            raise ValueError(f"the line of step {step} has {len(line)} cells of {len(names)}")
+        for name, cell in zip(names, line, strict=True):
+            if name not in TEXTS and not _is_value(name, cell):
+                raise ValueError(f"{name} of step {step} is {cell!r}")
+        if line[names.index("step")] != str(step):
+            raise ValueError(f"step {line[names.index('step')]} stands where {step} should be")
+
+
+def _is_value(name: str, cell: str) -> bool:
+    """Whether a cell of the column can have been written."""
+    if not cell:
+        return name not in WHOLE
+    is_number = NUMBER.fullmatch(cell) is not None
+    return is_number and (name in layout.HEALTH or abs(float(cell)) < 2**53)
 
 
 def _error(folder: Path) -> str | None:

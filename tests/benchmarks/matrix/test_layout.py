@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from al_gym.errors import CheckpointError
 from benchmarks.matrix import layout
 
 
@@ -20,7 +21,26 @@ def test_a_folder_that_got_somewhere_keeps_its_config(tmp_path):
 def test_a_torn_config_is_named(tmp_path):
     path = tmp_path / layout.CONFIG
     path.write_text(json.dumps({"seed": 1})[:-1])
-    with pytest.raises(ValueError, match=r"config.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"config.json cannot be read"):
+        layout.read_config(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"7",
+        b'{"seed": "1"}',
+        b'{"seed": true}',
+        b'{"versions": []}',
+        b"\xff{}",
+        b"[" * 10**5,
+    ],
+)
+def test_a_config_of_other_things_is_named(tmp_path, content):
+    path = tmp_path / layout.CONFIG
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config.json cannot be read"):
         layout.read_config(path)
 
 

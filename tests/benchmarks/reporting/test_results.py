@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from al_gym.errors import CheckpointError
 from benchmarks.matrix import layout
 from benchmarks.matrix.facts import Facts
 from benchmarks.reporting import results, statistics
@@ -132,3 +133,27 @@ def test_predictions_that_are_not_whole_are_none(predicting_folder, tmp_path):
     (found,) = results.load([tmp_path / "runs"])
     assert found.without_predictions == ["lc"]
     assert statistics.paired_tests(found.curves, "macro_f1", "random")["groups"].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "new", "said"),
+    [
+        (3, ",0.0100,", ",", "20 cells of"),
+        (3, ",0.0100,", ",0.0x00,", "0x00"),
+        (3, ",0.0100,", f",{10**30},", "seconds of step 2"),
+        (3, "2,", "3,", "step 3 stands where 2 should be"),
+        (0, "macro_f1", "micro_f1", "line 1"),
+        (0, "reward", "rewarD", "line 1"),
+        (3, '"', "", "cells of|delimiter"),
+        (3, "[", "\udcff", "utf-8"),
+    ],
+)
+def test_a_damaged_curve_is_refused_by_name(made_folder, tmp_path, line, old, new, said):
+    """By pandas a short line is filled up, and a column with one wrong number taken for texts."""
+    lines = (made_folder / "chestCT" / "ms" / "seed0" / layout.CURVE).read_text().splitlines()
+    assert old in lines[line]
+    lines[line] = lines[line].replace(old, new, 1)
+    path = tmp_path / layout.CURVE
+    path.write_text("\n".join(lines) + "\n", errors="surrogateescape")
+    with pytest.raises(CheckpointError, match=f"{path} is damaged: .*({said})"):
+        results.read_curve(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from al_gym.data import files
 from al_gym.errors import DataError
 
 SYNTAXES = {
@@ -222,7 +223,8 @@ def _open(path: Path) -> sitk.ImageFileReader:
     for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences
         if struct.pack(order + "HH", *tag) in content[at:pixels_at]:
             raise DataError(f"it has {name}, which is not read; convert it to NIfTI")
-    _check_whole(path, pixels_at + (4 if implicit else 8), order)
+    fragments = _check_whole(path, pixels_at + (4 if implicit else 8), order)
+    n_segments = _rle_segments(path, fragments) if syntax.startswith("RLE") else set()
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -236,6 +238,10 @@ def _open(path: Path) -> sitk.ImageFileReader:
             f"{colours} of {bits} bits and {samples} samples a pixel in {syntax} is not read; save "
             "it with 8 or 16 bits, uncompressed"
         )
+    n_bytes = int(np.prod(reader.GetSize(), dtype=object)) * int(samples) * int(bits) // 8
+    files.check_growth(path.stat().st_size, n_bytes)
+    if n_segments - {int(samples) * int(bits) // 8}:
+        raise DataError(f"it has {n_segments} RLE segments for {samples} samples of {bits} bits")
     n_frames = reader.GetSize()[2]
     if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
         raise DataError(
@@ -262,8 +268,13 @@ def _start(path: Path) -> tuple[dict[int, str], bytes, int]:
     return values, content, at
 
 
-def _check_whole(path: Path, length_at: int, order: str) -> None:
-    """Whether the pixels reach as far as their length says, or the end of their fragments."""
+def _check_whole(path: Path, length_at: int, order: str) -> list[tuple[int, int]]:
+    """Whether the pixels reach as far as their length says, or the end of their fragments.
+
+    Returns:
+        Where each fragment begins, and its length; the first is a table of the others.
+    """
+    fragments = []
     with path.open("rb") as file:
         file.seek(length_at)
         (length,) = struct.unpack(order + "I", file.read(4))
@@ -273,9 +284,31 @@ def _check_whole(path: Path, length_at: int, order: str) -> None:
             whole = item == 0xE0DDFFFE
             if item != 0xE000FFFE:
                 break
+            fragments.append((file.tell(), size))
             file.seek(size, 1)
     if not whole:
         raise DataError("it is truncated; get it anew")
+    return fragments
+
+
+def _rle_segments(path: Path, fragments: Sequence[tuple[int, int]]) -> set[int]:
+    """How many segments the RLE frames have (PS3.5, G.5); GDCM believes whatever they say.
+
+    Raises:
+        DataError: there are no frames, or segments that lie outside of theirs.
+    """
+    if len(fragments) < 2:
+        raise DataError("it has no RLE frames; get it anew")
+    found = set()
+    with path.open("rb") as file:
+        for at, size in fragments[1:]:
+            file.seek(at)
+            n, *offsets = struct.unpack("<16I", file.read(64).ljust(64, b"\0"))
+            ends = [*offsets[:n], size]
+            if not 0 < n < 16 or offsets[0] != 64 or sorted(set(ends)) != ends:
+                raise DataError("its RLE frames are damaged; get it anew")
+            found.add(n)
+    return found
 
 
 def _text(reader: sitk.ImageFileReader, key: str) -> str:

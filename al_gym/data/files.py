@@ -17,6 +17,13 @@ T = TypeVar("T")
 DELIMITERS = (",", ";", "\t")
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What cells begin with that spreadsheets calculate, and what hides such a beginning."""
+MOST_BYTES, MOST_COLUMNS = 2**28, 1000
+"""Of a table."""
+MOST_SHOWN = 20
+"""Cells in a message."""
+GROWTH, GROWN = 200, 2**29
+"""What is packed may unpack to so many times its bytes, or to so many bytes in all. Volumes shrink
+to a third, label maps to a hundredth; an attack grows a thousandfold."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,11 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str
     Raises:
         FileNotFoundError: there is no such file.
         DataError: it is not UTF-8, has no lines, lacks a column or has one twice, a line has too
-            few or too many cells, a quotation mark is not closed; names the line.
+            few or too many cells, a quotation mark is not closed; names the line. Or it is larger
+            than any such table.
     """
     text = _text(path)
-    delimiter = _delimiter(text, columns)
+    delimiter = _delimiter(path, text, columns)
     lines = _cells(path, text, delimiter)
     if not lines:
         raise DataError(f"{path} is empty; it needs {','.join(columns)}")
@@ -80,7 +88,7 @@ def read_table(path: Path, columns: Sequence[str]) -> tuple[list[Row], tuple[str
         values = {name: cell for name, cell in zip(names, cells, strict=False) if name}
         row = Row(path, line, values)
         if filled != len(names):
-            raise row.error(f"{filled} cells under {len(names)} columns: {cells}")
+            raise row.error(f"{filled} cells under {len(names)} columns: {cells[:MOST_SHOWN]}")
         rows.append(row)
     if not rows:
         raise DataError(f"{path} has a header and no lines")
@@ -121,6 +129,8 @@ def identifier(text: str) -> str:
 
 
 def _text(path: Path) -> str:
+    if path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path} is larger than {MOST_BYTES} bytes, as no table of labels is")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -136,9 +146,15 @@ def _text(path: Path) -> str:
     return re.sub(r'\A"?sep=[^\r\n]?"?[ \t]*(?=[\r\n])', "", text, flags=re.IGNORECASE)
 
 
-def _delimiter(text: str, columns: Sequence[str]) -> str:
+def _delimiter(path: Path, text: str, columns: Sequence[str]) -> str:
     """The one by which the first line has most of ``columns``, then most cells."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
+    n_columns = 1 + max(map(header.count, DELIMITERS))
+    if n_columns > MOST_COLUMNS or len(header) >= csv.field_size_limit():
+        raise DataError(
+            f"{path}: the first line has {n_columns} columns and {len(header)} letters, as that of "
+            "no table of labels has"
+        )
     wanted = {column.lower() for column in columns}
 
     def found(delimiter: str) -> tuple[int, int]:
@@ -222,6 +238,23 @@ def content_hash(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_growth(packed: int, unpacked: int) -> None:
+    """Refuse what unpacks to far more than it is, before it does.
+
+    Args:
+        packed: bytes that there are.
+        unpacked: bytes that are promised.
+
+    Raises:
+        DataError: it would be more than ``GROWN`` and ``GROWTH`` times as much.
+    """
+    if unpacked > max(GROWN, GROWTH * packed):
+        raise DataError(
+            f"its {packed} bytes would unpack to {unpacked}, which is more likely an attack than "
+            "an image; save it uncompressed if it is one"
+        )
 
 
 def new_folder(path: Path) -> None:

@@ -7,6 +7,7 @@ is the flag, and ``<split>_image_ids`` may say which patient, scan or photograph
 from.
 """
 
+import math
 import re
 import tokenize
 import zipfile
@@ -138,6 +139,8 @@ def read_npz(path: Path, names: list[str], optional: tuple[str, ...] = ()) -> di
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError("it is a single array")
+            assert file.zip is not None  # it is open
+            _check_members(path, file.zip, [*names, *optional])
             missing = [name for name in names if name not in file.files]
             if missing:
                 raise DataError(f"it has no array {missing[0]!r}, but {sorted(file.files)}")
@@ -147,6 +150,31 @@ def read_npz(path: Path, names: list[str], optional: tuple[str, ...] = ()) -> di
             f"{path} cannot be used: {error}. It must be an npz file of plain arrays with "
             f"{', '.join(names)}"
         ) from error
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile, names: list[str]) -> None:
+    """Whether arrays are of the sizes that their headers say, before there is room made for them.
+
+    Raises:
+        DataError: one has a header for more or less than it holds, or unpacks to far more.
+    """
+    for member in archive.infolist():
+        if member.filename.removesuffix(".npy") not in names:
+            continue
+        packed = min(member.compress_size, path.stat().st_size)
+        files.check_growth(packed, member.file_size)
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                version, np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(file)
+            there = member.file_size - file.tell()
+            promised = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and there != promised:
+            raise DataError(
+                f"the array {member.filename} holds {there} bytes, and is to be {shape} {dtype}"
+            )
 
 
 def _part(path: Path, split: str, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

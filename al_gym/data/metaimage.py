@@ -72,16 +72,23 @@ def find(root: Path, header: Path) -> Volume:
     """
     fields, _ = read_header(header)
     name = fields.get("ElementDataFile", "")
-    # MetaIO takes LIST... and LOCAL for orders, and % for a pattern of names
-    if (
-        name != Path(name).name
-        or name in ("", ".", "..")
-        or name.upper().startswith(("LIST", "LOCAL"))
-        or "%" in name
-    ):
-        raise DataError(f"ElementDataFile must be a file in the same folder, not {name!r}")
+    check_beside("ElementDataFile", name)
     voxels = header.parent / name
     files.check_inside(root, voxels)
     if not voxels.is_file():
         raise DataError(f"the file {voxels} is missing")
     return Volume(header, voxels)
+
+
+def check_beside(field: str, name: str) -> None:
+    """Refuse a name, which a field of a header has, that is not of a file in the same folder.
+
+    Hidden files are refused, as nobody has looked whether they are links out of the folder; LIST...
+    and LOCAL, which MetaIO takes for orders; and %, which stands for a pattern of names.
+
+    Raises:
+        DataError: it is so.
+    """
+    is_order = name.upper().startswith(("LIST", "LOCAL")) or "%" in name
+    if name != Path(name).name or name == "" or name.startswith(".") or is_order:
+        raise DataError(f"{field} must be a file in the same folder, not {name!r}")

@@ -9,6 +9,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
+from al_gym.data import files
 from al_gym.errors import DataError
 
 _NUMBER = rb"(?:\s|#[^\n]*\n)*\d+\s"
@@ -81,6 +82,8 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
         n_pixels = image.width * image.height
         if n_pixels > MOST_PIXELS:
             raise DataError(f"it has {n_pixels} pixels, more than {MOST_PIXELS}; shrink it")
+        n_bytes = 1 if image.mode in ("1", "L", "P") else 4  # Pillow's, of a pixel
+        files.check_growth(path.stat().st_size, n_bytes * n_pixels)
         yield image
 
 

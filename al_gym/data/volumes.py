@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from al_gym.data import metaimage
+from al_gym.data import files, metaimage
 from al_gym.errors import DataError
 
 READERS = {"NIfTI": "NiftiImageIO", "MetaImage": "MetaImageIO", "NRRD": "NrrdImageIO"}
@@ -28,6 +28,7 @@ NRRD_SPACES = (
     "right-anterior-superior", "ras",
     "left-anterior-superior", "las",
 )  # fmt: skip
+NRRD_ENCODINGS = ("raw", "gzip", "gz", "ascii", "text", "txt", "hex")
 CHUNK = 1 << 20  # bytes read at a time, and of a text header at most
 
 
@@ -169,10 +170,8 @@ def _check_meta(path: Path) -> None:
     fields, skip = metaimage.read_header(path)
     name = fields.get("ElementDataFile", "")
     if name != "LOCAL":
-        _check_beside("ElementDataFile", name)
-    opened = reader(path, "MetaImage")
-    voxel = sitk.Image([1] * 3, opened.GetPixelID(), opened.GetNumberOfComponents())
-    promised = int(np.prod(opened.GetSize(), dtype=object)) * sitk.GetArrayFromImage(voxel).nbytes
+        metaimage.check_beside("ElementDataFile", name)
+    _, promised = _promised(path, "MetaImage")
     packed = metaimage.is_true(fields.get("CompressedData", "False"))
     header_size = max(int(fields.get("HeaderSize", "0")), 0)
     if name == "LOCAL":
@@ -181,13 +180,37 @@ def _check_meta(path: Path) -> None:
         _check_size(path.parent / name, promised, skip=header_size, packed=packed)
 
 
+def _promised(path: Path, kind: str) -> tuple[int, int]:
+    """Numbers in a volume, and their bytes, by its header."""
+    opened = reader(path, kind)
+    voxel = sitk.GetArrayFromImage(sitk.Image([1] * 3, opened.GetPixelID()))
+    n = int(np.prod(opened.GetSize(), dtype=object)) * opened.GetNumberOfComponents()
+    return n, n * voxel.itemsize
+
+
 def _check_nrrd(path: Path) -> None:
-    """Whether the voxels lie beside the header; the library itself counts them."""
+    """Whether the voxels lie beside the header, and may be as many as it says.
+
+    The library itself counts them, but makes room for them before.
+    """
     with path.open("rb") as file:
         text = re.split(rb"\r?\n\r?\n", file.read(CHUNK))[0].decode("latin-1")
     text = text.replace("\r", "\n")  # the library ends lines there, too
+    data = path
     for name in re.findall(r"^data ?file:(.*)$", text, re.MULTILINE | re.IGNORECASE):
-        _check_beside("data file", name.strip())
+        metaimage.check_beside("data file", name.strip())
+        data = path.parent / name.strip()
+    encodings = re.findall(r"^encoding:(.*)$", text, re.MULTILINE | re.IGNORECASE)
+    if [encoding.strip().lower() in NRRD_ENCODINGS for encoding in encodings] != [True]:
+        raise DataError(f"it needs one encoding of {', '.join(NRRD_ENCODINGS)}, not {encodings}")
+    if not data.is_file():
+        raise DataError(f"the file {data} is missing")
+    n, promised = _promised(path, "NRRD")
+    there, encoding = data.stat().st_size, encodings[0].strip().lower()
+    if encoding in ("gzip", "gz"):
+        files.check_growth(there, promised)
+    elif there < (promised if encoding == "raw" else n):
+        raise DataError(f"{data} is truncated: it holds {there} bytes of {promised}; get it anew")
     spaces = re.findall(r"^space:(.*)$", text, re.MULTILINE)
     directions = re.search(r"^space directions:", text, re.MULTILINE)
     flat = re.search(r"^dimension:\s*2\s*$", text, re.MULTILINE)
@@ -199,15 +222,12 @@ def _check_nrrd(path: Path) -> None:
         )
 
 
-def _check_beside(field: str, name: str) -> None:
-    if name != Path(name).name or name in ("", ".", "..") or name.startswith("LIST") or "%" in name:
-        raise DataError(f"{field} must be a file in the same folder, not {name!r}")
-
-
 def _check_size(data: Path, promised: int, skip: int, packed: bool | None) -> None:
     """Whether ``data`` holds the bytes promised after ``skip``; ``packed`` None: see for itself."""
     if not data.is_file():
         raise DataError(f"the file {data} is missing")
+    if packed or (packed is None and _is_packed(data)):
+        files.check_growth(data.stat().st_size, promised)
     if packed is None and _is_packed(data):  # gzip around all of it, header and voxels
         there = _unpacked_size(data, 0, promised + skip) - skip
     elif packed:

@@ -238,6 +238,9 @@ def _open(path: Path) -> sitk.ImageFileReader:
             f"{colours} of {bits} bits and {samples} samples a pixel in {syntax} is not read; save "
             "it with 8 or 16 bits, uncompressed"
         )
+    slope, intercept = _text(reader, "0028|1053"), _text(reader, "0028|1052")
+    if bool(slope) != bool(intercept):  # which one reader applies, and another does not
+        raise DataError(f"its rescale slope is {slope or None}, its intercept {intercept or None}")
     n_bytes = int(np.prod(reader.GetSize(), dtype=object)) * int(samples) * int(bits) // 8
     files.check_growth(path.stat().st_size, n_bytes)
     if n_segments - {int(samples) * int(bits) // 8}:

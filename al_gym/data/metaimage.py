@@ -1,5 +1,6 @@
 """Headers of MetaImage files: MetaIO, which SimpleITK reads them with, opens whatever they name."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,14 @@ from al_gym.errors import DataError
 
 LINE = re.compile(r"[ \t]*([^\s=:]+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
 """NAME = VALUE, where no part of MetaIO could see another line's end or another value's start."""
+
+AXES = range(1, 11)
+"""How many axes MetaIO has room for; of others it goes astray."""
+PER_AXIS = (
+    "DimSize", "ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "CenterOfRotation",
+)  # fmt: skip
+PER_TWO_AXES = ("TransformMatrix", "Rotation", "Orientation")
+"""Fields with a number for each axis, and for each two of them."""
 
 LONGEST = 2**15
 """Bytes of a line of a header; none is nearly as long."""
@@ -52,7 +61,23 @@ def read_header(path: Path) -> tuple[dict[str, str], int]:
     offset = fields.get("ElementToIntensityFunctionOffset", "0")
     if (float(slope), float(offset)) != (1, 0):
         raise DataError("its ElementToIntensityFunction is not applied; save the intensities")
+    _check_numbers(fields)
     return fields, n_bytes
+
+
+def _check_numbers(fields: dict[str, str]) -> None:
+    """Refuse numbers that are none, and too few or too many of them: MetaIO makes up others."""
+    n_axes = fields.get("NDims", "")
+    if not re.fullmatch(r"\d{1,2}", n_axes) or int(n_axes) not in AXES:
+        raise DataError(f"NDims must be {AXES[0]} to {AXES[-1]}, not {n_axes!r}")
+    for names, n in ((PER_AXIS, int(n_axes)), (PER_TWO_AXES, int(n_axes) ** 2)):
+        for name in set(names) & set(fields):
+            numbers = [files.number(text) for text in fields[name].split()]
+            if len(numbers) != n or not all(map(math.isfinite, numbers)):
+                raise DataError(f"{name} must be {n} numbers, not {fields[name]!r}")
+    for name, least in (("DimSize", 1), ("ElementNumberOfChannels", 1), ("HeaderSize", -1)):
+        if any(files.whole_number(text) < least for text in fields.get(name, "").split()):
+            raise DataError(f"{name} must be {least} at least, not {fields[name]!r}")
 
 
 def is_true(value: str) -> bool:

@@ -118,7 +118,10 @@ def reader(path: Path, kind: str) -> sitk.ImageFileReader:
 
     Raises:
         RuntimeError: SimpleITK cannot read it.
+        DataError: SimpleITK would go astray.
     """
+    if kind == "MetaImage":
+        metaimage.read_header(path)
     opened = sitk.ImageFileReader()
     opened.SetImageIO(READERS[kind])  # which would otherwise be chosen by endings in lower case
     opened.SetFileName(str(path))

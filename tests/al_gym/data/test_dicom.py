@@ -160,6 +160,9 @@ def test_palettes(tmp_path):
             {"ModalityLUTSequence": [pydicom.Dataset()]},
             "a modality LUT",
         ),
+        # GDCM applies the one without the other, pydicom does not
+        (np.zeros((6, 8), np.uint16), {"RescaleIntercept": "-5"}, "slope is None, its intercept"),
+        (np.zeros((6, 8), np.uint16), {"RescaleSlope": "2"}, "slope is 2, its intercept None"),
     ],
 )
 @pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)

@@ -81,6 +81,13 @@ def test_names_in_utf_8(tmp_path):
         (("BinaryData = True", "BinaryData = False"), "are text"),
         (("NDims", "ElementToIntensityFunctionSlope = 2\nNDims"), "is not applied"),
         (("NDims", f"Comment = {'x' * 40000}\nNDims"), "lines NAME = VALUE"),
+        (("NDims = 3", "NDims = 99999999"), "NDims must be 1 to 10"),  # ends the program otherwise
+        (("NDims = 3", "NDims = 0"), "NDims must be 1 to 10"),
+        (("NDims = 3", "NDims = 2"), "must be 2 numbers"),
+        (("NDims", "HeaderSize = -2\nNDims"), "HeaderSize must be -1 at least"),
+        (("NDims", "ElementNumberOfChannels = 0\nNDims"), "Channels must be 1 at least"),
+        (("NDims", "TransformMatrix = 1 0 0 0 1 0 0 0\nNDims"), "must be 9 numbers"),
+        (("NDims", "Offset = 0 nan 0\nNDims"), "Offset must be 3 numbers"),
     ],
 )
 def test_headers_that_are_not(tmp_path, change, message):

@@ -36,13 +36,13 @@ import pydicom
 import safetensors.torch
 import SimpleITK as sitk
 import torch
+from agents.errors import CheckpointError as AgentError
 from PIL import Image, ImageOps
 from pydicom.pixels import pixel_array
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import RLELossless
 
 from agents import checkpoint
-from agents.errors import CheckpointError as AgentError
 from al_gym.data import chestct, formats, packed
 from al_gym.errors import CheckpointError, DataError
 from benchmarks.matrix import layout, presets

@@ -36,7 +36,6 @@ import pydicom
 import safetensors.torch
 import SimpleITK as sitk
 import torch
-from agents.errors import CheckpointError as AgentError
 from PIL import Image, ImageOps
 from pydicom.pixels import pixel_array
 from pydicom.pixels.processing import apply_modality_lut
@@ -512,7 +511,7 @@ def outcome(path: Path, kind: str) -> str:
     """``refused``, ``read``, ``read alone`` where the reference refuses, or what is wrong."""
     try:
         found = FORMATS[kind].read(path)
-    except (DataError, CheckpointError, AgentError) as error:
+    except (DataError, CheckpointError) as error:
         chain = f"{error!r} {error.__cause__!r}"
         if re.search("bad_alloc|MemoryError|[aA]llocate ", chain):
             return f"memory: {chain}"

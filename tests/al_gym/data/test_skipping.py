@@ -88,7 +88,7 @@ def test_too_many_leave_nothing_in_the_cache(by_threads, cached):
 
     with pytest.raises(DataError, match=r"max_skipped=0.25 of 5 files .* =a: bad 0; b,c: bad 1"):
         read(decode)
-    assert [path for path in cached.rglob("*") if path.is_file()] == []
+    assert [path.suffix for path in cached.rglob("*") if path.is_file()] == [".lock"]
 
 
 @pytest.mark.parametrize(
@@ -273,4 +273,4 @@ def test_the_key_of_a_reading_that_raises_is_as_it_was(photographs, cached):
     in_order = [photographs / name for name in rows.names]
     assert sorted(in_order) == layout_paths
     key = cache.cache_key("Folder", photographs, in_order, settings)
-    assert [path.name for path in cached.iterdir()] == [f"{key}.npy"]
+    assert [path.name for path in cached.glob("*.npy")] == [f"{key}.npy"]

@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -120,6 +122,7 @@ def read(path: Path, kind: str, n_channels: int) -> np.ndarray:
         _check(file, path)
         stretched = 65535 / _white(file) if file.format == "PPM" and file.mode == "I" else 1
         file.load()
+        check_whole(path, kind)
         check_opaque(file)
         image = ImageOps.exif_transpose(file)
         if not image.mode.startswith(_DEEP):
@@ -173,12 +176,56 @@ def _check_tiff(file: ImageFile.ImageFile) -> None:
         raise DataError(DEEP_COLOURS)
     if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
         raise DataError(f"its white is 0, at {bits} bits; save it with black as 0")
+    corners = np.array([tile[1] for tile in file.tile]).reshape(-1, 4)
+    if np.prod(corners[:, 2:] - corners[:, :2], axis=1).sum() < file.width * file.height:
+        raise DataError("it has strips for a part of its rows only; get it anew")
     if bits == 8 and formats != 1:
         raise DataError("its 8 bits are signed; save it as unsigned")
     if packed and tags.prefix == b"MM" and bits > 8 and (bits, formats) != (16, 1):
         raise DataError("it is big-endian and compressed; save it uncompressed")
     if not packed and tags.get(_ORIENTATION, 1) > 4:  # which Pillow scrambles
         raise DataError("it is to be turned by 90 degrees; save it upright")
+
+
+def check_whole(path: Path, kind: str) -> None:
+    """Refuse a PNG file whose stream of pixels ends before their last: Pillow makes them black.
+
+    Args:
+        path: a file that Pillow has decoded, so that its chunks are in order.
+        kind: Pillow's name of its format.
+
+    Raises:
+        DataError: pixels are missing.
+    """
+    if kind != "PNG":
+        return
+    unpacker, there = zlib.decompressobj(), 0
+    with path.open("rb") as file:
+        file.seek(len(b"\x89PNG\r\n\x1a\n"))
+        while not unpacker.eof and len(start := file.read(8)) == 8:
+            size, name = struct.unpack(">I4s", start)
+            chunk = file.read(size)
+            file.seek(4, 1)  # the checksum
+            if name == b"IHDR":
+                promised = _png_bytes(*struct.unpack(">IIBB2xB", chunk))
+            while name == b"IDAT" and chunk and not unpacker.eof:
+                there += len(unpacker.decompress(chunk, _HEADER_SIZE))
+                chunk = unpacker.unconsumed_tail
+    if there < promised:
+        raise DataError(f"it is truncated: it holds {there} bytes of {promised}; get it anew")
+
+
+def _png_bytes(width: int, height: int, bits: int, colours: int, interlaced: int) -> int:
+    """Of the unpacked stream: a byte and the pixels of every row, of seven images if interlaced."""
+    bits *= {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours]
+    steps = [(1, 1, 0, 0)]  # down, along, and where each begins (PNG specification, 8.2)
+    if interlaced:
+        steps = [
+            (8, 8, 0, 0), (8, 8, 0, 4), (8, 4, 4, 0), (4, 4, 0, 2), (4, 2, 2, 0), (2, 2, 0, 1),
+            (2, 1, 1, 0),
+        ]  # fmt: skip
+    sizes = [((height - y + v - 1) // v, (width - x + u - 1) // u) for v, u, y, x in steps]
+    return sum(rows * (1 + -(-bits * columns // 8)) for rows, columns in sizes if columns > 0)
 
 
 def _check_jpeg2000(path: Path) -> None:

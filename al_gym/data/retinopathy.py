@@ -275,6 +275,7 @@ def read_photograph(path: Path, size: int) -> np.ndarray:
             file.draft("RGB", (2 * size, 2 * size))
             photographs.check_opaque(file)
             photograph = ImageOps.exif_transpose(file).convert("RGB")
+        photographs.check_whole(path, kind)
     except Exception as error:  # Pillow raises whatever it stumbles over in a damaged file
         repair = "" if isinstance(error, ValueError) else ". Fetch it again"
         raise DataError(f"{path} cannot be decoded: {error}{repair}") from error

@@ -83,6 +83,8 @@ def oriented(path: Path, kind: str) -> sitk.Image:
         image = _open(path, kind, Path(folder)).Execute()
     while image.GetDimension() > 3:
         image = image[..., 0]
+    if kind == "NIfTI" and image.GetDimension() == 3:
+        _check_sform(path, np.array(image.GetDirection()).reshape(3, 3))
     return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
 
 
@@ -147,11 +149,28 @@ def _check_orientation(path: Path) -> None:
         raise DataError("its qform and sform codes are 0: it does not say left from right; set one")
 
 
+def _check_sform(path: Path, found: np.ndarray) -> None:
+    """Whether axes (3, 3) are those of the sform, which ITK drops if it dislikes its scales."""
+    start, order = _nifti_header(path)
+    (code,) = struct.unpack_from(order + "h", start, 254)
+    if code <= 0:
+        return
+    sform = np.array(struct.unpack_from(order + "12f", start, 280)).reshape(3, 4)[:, :3]
+    sform = sform * [[-1], [-1], [1]]  # to Left and Posterior, as ITK counts
+    cosines = (sform * found).sum(0) / np.linalg.norm(sform, axis=0)
+    if not cosines.min() > 0.99:
+        raise DataError("its sform and pixdim do not agree; set both alike")
+
+
 def _check_nifti(path: Path) -> None:
     start, order = _nifti_header(path)
     n_axes, *extents = struct.unpack_from(order + "8h", start, 40)
     (data_type,) = struct.unpack_from(order + "h", start, 70)
-    (offset,) = struct.unpack_from(order + "f", start, 108)
+    offset, slope = struct.unpack_from(order + "ff", start, 108)
+    if start[344:348] == b"n+1\0" and offset < 348:
+        raise DataError(f"its voxels are said to begin at byte {offset}, within the header")
+    if 0 < abs(slope) < np.finfo(float).eps:  # ITK takes it for none
+        raise DataError(f"its scale {slope} is too small to be applied; save the scaled values")
     if data_type not in NIFTI_BITS:
         raise DataError(f"its data type {data_type} is not read; save it as integers or floats")
     data = path

@@ -530,8 +530,8 @@ def outcome(path: Path, kind: str) -> str:
 def same(found: Any, expected: Any) -> bool:
     if isinstance(found, np.ndarray):
         expected = np.asarray(expected)
-        if found.dtype.kind != "f":
-            return bool(np.array_equal(found, expected))
+        if np.array_equal(found, expected):  # with less memory than what follows
+            return True
         close = found.shape == expected.shape and np.allclose(
             found, expected, rtol=1e-5, atol=1e-30, equal_nan=True
         )

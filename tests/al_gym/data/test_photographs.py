@@ -37,23 +37,27 @@ def assert_refused(path, reason):
         formats.read(path, 3)
 
 
-def png(path, pixels, colour_type, bits):
-    """A PNG file of 16-bit colours, which Pillow cannot write."""
+def write_png(path, size, colour_type, bits, stream, interlaced=0):
+    """A PNG file of a stream of filtered rows."""
 
     def chunk(name, data):
         return (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         )
 
-    height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, interlaced))
+        + chunk(b"IDAT", zlib.compress(stream))
         + chunk(b"IEND", b"")
     )
+
+
+def png(path, pixels, colour_type, bits):
+    """A PNG file of 16-bit colours, which Pillow cannot write."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in pixels)
+    write_png(path, (width, height), colour_type, bits, rows)
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
@@ -347,3 +351,43 @@ def test_pillow_must_not_fill_up_what_is_lost(tmp_path, monkeypatch):
     for read in (formats.header, lambda path: formats.read(path, 3)):
         with pytest.raises(ValueError, match=r"a\.jpg .*LOAD_TRUNCATED_IMAGES is set.*Unset it"):
             read(path)
+
+
+def test_a_tiff_file_with_strips_for_a_part_of_its_rows_is_refused(tmp_path):
+    """Pillow makes the other rows black."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.tile(COLOUR, (4, 4, 1))).save(path)
+    height = COLOUR.shape[0] * 4
+    content = path.read_bytes()
+    for kind, form in ((3, "<HHIHH"), (4, "<HHII")):
+        rest = (0,) if kind == 3 else ()
+        old, new = (struct.pack(form, 257, kind, 1, n, *rest) for n in (height, height + 9))
+        content = content.replace(old, new)
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    assert_refused(path, "strips for a part of its rows")
+
+
+@pytest.mark.parametrize(
+    ("size", "colour_type", "bits", "interlaced", "n"),
+    [
+        ((13, 11), 0, 8, 0, 11 * 14),
+        ((13, 11), 2, 8, 0, 11 * 40),
+        ((13, 11), 0, 1, 0, 11 * 3),
+        ((8, 8), 0, 8, 1, 2 + 2 + 3 + 2 * 3 + 2 * 5 + 4 * 5 + 4 * 9),
+        ((8, 8), 2, 8, 1, 4 + 4 + 7 + 2 * 7 + 2 * 13 + 4 * 13 + 4 * 25),
+        ((1, 1), 0, 8, 1, 2),
+        ((1, 5), 0, 8, 1, 2 + 2 + 2 + 2 * 2),  # of passes 1, 3, 5 and 7
+    ],
+)
+def test_a_png_file_whose_pixels_end_early_is_refused(
+    tmp_path, size, colour_type, bits, interlaced, n
+):
+    """Pillow makes the rest black."""
+    path = tmp_path / "a.png"
+    for there in (n, n + 5):
+        write_png(path, size, colour_type, bits, bytes(there), interlaced)
+        assert formats.read(path, 3).shape == (1 + colour_type, *size[::-1])
+    for there in (n - 1, n // 2):
+        write_png(path, size, colour_type, bits, bytes(there), interlaced)
+        assert_refused(path, "truncated")

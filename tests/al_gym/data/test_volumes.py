@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from al_gym.data import formats
+from al_gym.errors import DataError
 
 ENDINGS = ("nii", "nii.gz", "mha", "mhd", "nrrd", "nhdr")
 NIBABEL_FILES = Path(nibabel.__file__).parent / "tests" / "data"
@@ -359,3 +360,22 @@ def test_every_volume_of_nibabels_own_tests():
     for reason, names in reasons.items():
         assert {name for name, said in refused.items() if reason in said} == names
     assert set().union(*reasons.values()) == set(refused)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({108: 0.0}, "voxels are said to begin at byte 0.0"),  # where nibabel would read them
+        ({112: 1e-20}, "scale .* is too small"),  # by which nibabel would multiply
+        ({88: -4.0}, "sform and pixdim do not agree"),  # for which ITK drops the sform
+    ],
+)
+def test_what_itk_takes_otherwise_than_nibabel_is_refused(tmp_path, numbers, said):
+    path = tmp_path / "a.nii"
+    nibabel.save(nifti(VALUES, np.diag([-1.0, 2, 3, 1])), path)
+    content = bytearray(path.read_bytes())
+    for offset, number in numbers.items():
+        struct.pack_into("<f", content, offset, number)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        formats.read(path, 1)

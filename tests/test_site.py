@@ -17,7 +17,16 @@ for package in ("mkdocs", "material", "mkdocstrings_handlers.python"):
     pytest.importorskip(package, reason="the site needs the extra docs")
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
-    *("mkdocs.yml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"),
+    *(
+        "mkdocs.yml",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "requirements.lock",
+        "CITATION.cff",
+        "LICENSE",
+    ),
     *("envs_registry.py", "docs", "examples", "al_gym", "agents", "benchmarks"),
 )
 UNDOCUMENTED = """

@@ -308,6 +308,15 @@ def test_a_folder_of_a_newer_version_is_refused(finished, settings, tmp_path):
         run.main(settings(out))
 
 
+def test_settings_that_were_torn_before_the_cell_began_are_written_anew(settings, tmp_path):
+    out = tmp_path / "out"
+    torn = out / "Folder" / "ms" / "seed0" / "config.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"format": 4, "pres')
+    assert run.main(settings(out, methods=("ms",), seeds=1)) == 0
+    assert layout.is_finished(torn.parent)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

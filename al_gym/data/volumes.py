@@ -166,11 +166,13 @@ def _check_nifti(path: Path) -> None:
     start, order = _nifti_header(path)
     n_axes, *extents = struct.unpack_from(order + "8h", start, 40)
     (data_type,) = struct.unpack_from(order + "h", start, 70)
-    offset, slope = struct.unpack_from(order + "ff", start, 108)
+    offset, slope, intercept = struct.unpack_from(order + "fff", start, 108)
     if start[344:348] == b"n+1\0" and offset < 348:
         raise DataError(f"its voxels are said to begin at byte {offset}, within the header")
     if 0 < abs(slope) < np.finfo(float).eps:  # ITK takes it for none
         raise DataError(f"its scale {slope} is too small to be applied; save the scaled values")
+    if slope == 0 and intercept != 0:  # 0 is for no scale; ITK adds the intercept all the same
+        raise DataError(f"its scale is 0 and its intercept {intercept}; save the scaled values")
     if data_type not in NIFTI_BITS:
         raise DataError(f"its data type {data_type} is not read; save it as integers or floats")
     data = path

@@ -533,7 +533,7 @@ def same(found: Any, expected: Any) -> bool:
         if np.array_equal(found, expected):  # with less memory than what follows
             return True
         close = found.shape == expected.shape and np.allclose(
-            found, expected, rtol=1e-5, atol=1e-30, equal_nan=True
+            found, expected, rtol=1e-5, atol=1e-15, equal_nan=True
         )
         return bool(close)
     if isinstance(found, list):

@@ -366,6 +366,7 @@ def test_every_volume_of_nibabels_own_tests():
     ("numbers", "said"),
     [
         ({108: 0.0}, "voxels are said to begin at byte 0.0"),  # where nibabel would read them
+        ({112: 0.0, 116: 5.0}, "scale is 0 and its intercept 5.0"),
         ({112: 1e-20}, "scale .* is too small"),  # by which nibabel would multiply
         ({88: -4.0}, "sform and pixdim do not agree"),  # for which ITK drops the sform
     ],

@@ -9,13 +9,15 @@ Markdown, LaTeX and CSV and every figure as PNG and SVG. Unfinished cells are na
 in any number.
 """
 
+import contextlib
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from matplotlib.figure import Figure
@@ -23,11 +25,11 @@ from matplotlib.figure import Figure
 from benchmarks.matrix.facts import REFERENCES
 from benchmarks.reporting import figures, findings, first_files, page, results, statistics, tables
 from benchmarks.reporting.page import Chapter, Picture, Section
-from benchmarks.reporting.results import Experiment
+from benchmarks.reporting.results import Cell, Experiment
 
-MANY_ROWS = 20_000
-"""Lines of curves from which on chapters are written by several processes, whose start takes some
-seconds."""
+MANY_CELLS = 600
+"""From which on experiments are read and chapters written by several processes, whose start takes
+some seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ def main(config: ReportConfig) -> int:
     """
     if not config.folders:
         raise ValueError("name the run folders to report on")
-    experiments = results.load(config.folders)
+    found = results.find(config.folders)
     out = config.out or config.folders[0] / "report"
-    chapters = _chapters(experiments, [out / experiment.name for experiment in experiments])
+    with _mapping(found) as each:
+        experiments = list(each(results.read, found.keys(), found.values()))
+        chapters = list(each(write_chapter, experiments, [out / name for name in found]))
     path = out / "report.html"
     path.write_text(page.render(chapters))
     for chapter in chapters:
@@ -62,14 +66,16 @@ def main(config: ReportConfig) -> int:
     return 0
 
 
-def _chapters(experiments: list[Experiment], folders: list[Path]) -> list[Chapter]:
-    """``write_chapter`` of each, in as many processes as there are cores where that pays."""
-    n = min(len(experiments), os.cpu_count() or 1)
-    if n == 1 or sum(len(each.everything) for each in experiments) < MANY_ROWS:
-        return list(map(write_chapter, experiments, folders))
+@contextlib.contextmanager
+def _mapping(found: dict[str, list[Cell]]) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A ``map``, of as many processes as there are cores where that pays."""
+    n = min(len(found), os.cpu_count() or 1)
+    if n == 1 or sum(map(len, found.values())) < MANY_CELLS:
+        yield map
+        return
     # not forked, as numpy and matplotlib may have threads
     with ProcessPoolExecutor(n, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(write_chapter, experiments, folders))
+        yield pool.map
 
 
 def write_chapter(experiment: Experiment, folder: Path) -> Chapter:

@@ -6,6 +6,8 @@ given at the last look at them, a byte an image, or two (int16) of more than 256
 images with the same number are of one scan or patient.
 """
 
+import functools
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +116,12 @@ def read(folder: Path, n_lines: int) -> Predictions | None:
     path = folder / PREDICTIONS
     if not path.exists():
         return None
-    with np.load(folder / TEST_IMAGES, allow_pickle=False) as file:
-        truth = Truth(file["labels"], file["groups"])
+    truth = _truth((folder / TEST_IMAGES).read_bytes())
     is_whole = path.stat().st_size == n_lines * truth.labels.nbytes
     return Predictions(path, truth) if is_whole else None
+
+
+@functools.lru_cache(maxsize=8)  # the cells of an experiment have the same, which is held once
+def _truth(content: bytes) -> Truth:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return Truth(file["labels"], file["groups"])

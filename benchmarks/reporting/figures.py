@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -51,8 +52,15 @@ Label = Callable[[str], str]
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Write ``name.png`` and ``name.svg``; returns the latter."""
+    # laid out once, in points: savefig would do it for each file, and draw them twice for it
+    figure.set_dpi(72)
+    FigureCanvasSVG(figure)
+    engine = figure.get_layout_engine()
     # the same results give the same file
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(folder / f"{name}.svg", metadata=metadata)
     figure.savefig(folder / f"{name}.png", dpi=200)
@@ -226,7 +234,8 @@ def _curve_panel(
 
 def mean_curve(curves: pd.DataFrame, method: str, metric: str) -> tuple[np.ndarray, ...]:
     """Percent labelled, mean over seeds and half of its 95 % interval, where all have values."""
-    wide = curves[curves["method"] == method].pivot(index="step", columns="seed")
+    own = curves[curves["method"] == method].select_dtypes("number")  # names take the longest
+    wide = own.pivot(index="step", columns="seed")
     values = wide[metric].dropna()
     percent = 100 * wide["labelled_fraction"].loc[values.index].mean(axis=1).to_numpy()
     mean, half = statistics.interval(values.to_numpy().T)
@@ -235,11 +244,8 @@ def mean_curve(curves: pd.DataFrame, method: str, metric: str) -> tuple[np.ndarr
 
 def smooth_rewards(curves: pd.DataFrame) -> pd.DataFrame:
     """The curves with every reward averaged with the four before it."""
-    smooth = (
-        curves["reward"]
-        .groupby([curves["method"], curves["seed"]])
-        .transform(lambda values: values.rolling(5, min_periods=1).mean())
-    )
+    rolling = curves.groupby(["method", "seed"])["reward"].rolling(5, min_periods=1)
+    smooth = rolling.mean().droplevel(["method", "seed"])  # by row, as assigned
     return curves.assign(reward=smooth)
 
 

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from al_gym.errors import CheckpointError
@@ -19,7 +21,7 @@ TEXTS = ("selected", "class_counts", "selected_names")
 """Columns of a curve that are no numbers."""
 WHOLE = ("step", "macro_f1", "micro_f1")
 """Columns that every curve has, and a number in every line."""
-NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]\d+)?|-?inf|nan")
+NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]\d+)?|-?inf|nan", re.ASCII)
 """As Python writes it."""
 
 
@@ -130,6 +132,17 @@ def load(folders: Sequence[Path]) -> list[Experiment]:
         CheckpointError: a config or a curve is damaged.
         ValueError: cells of one data set whose settings differ, or that are there twice.
     """
+    return [read(name, cells) for name, cells in find(folders).items()]
+
+
+def find(folders: Sequence[Path]) -> dict[str, list[Cell]]:
+    """The cells of each data set in run folders, in the order in which reports list them.
+
+    Raises:
+        FileNotFoundError: a folder without a cell.
+        CheckpointError: a config is damaged.
+        ValueError: a cell is there twice.
+    """
     found: dict[str, dict[tuple[str, int], Cell]] = {}
     for folder in folders:
         paths = sorted(folder.glob(f"*/*/seed*/{layout.CONFIG}"))
@@ -147,42 +160,37 @@ def load(folders: Sequence[Path]) -> list[Experiment]:
                 raise ValueError(
                     f"{cell.method} with seed {seed} is in {other.folder} and {cell.folder}"
                 )
-    return [
-        _experiment(name, sorted(cells.values(), key=lambda cell: (order(cell.method), cell.seed)))
+    return {
+        name: sorted(cells.values(), key=lambda cell: (order(cell.method), cell.seed))
         for name, cells in sorted(found.items())
-    ]
+    }
 
 
-def _experiment(name: str, cells: list[Cell]) -> Experiment:
+def read(name: str, cells: list[Cell]) -> Experiment:
+    """Read the cells of one data set, as ``find`` has put them.
+
+    Raises:
+        CheckpointError: a curve is damaged.
+        ValueError: settings, starts or test images differ.
+    """
     first = cells[0]
     for cell in cells:
         different = layout.difference(first.config, cell.config, layout.SHARED)
         if different:
             raise ValueError(f"{cell.folder} cannot be compared with {first.folder}: {different}")
     _check_starts(cells)
-    truth: predictions.Truth | None = None
     facts = {cell.method: facts_of(cell.method, cell.config) for cell in cells}
-    curves: list[pd.DataFrame] = []
-    supervised: list[pd.DataFrame] = []
+    curves: list[Curve] = []
+    supervised: list[Curve] = []
     unfinished = []
     for cell in cells:
-        curve = read_curve(cell.folder / layout.CURVE)
+        curve = _curve(cell)
         if (cell.folder / layout.RESULT).exists():
-            part = curves if facts[cell.method].has_curve else supervised
-            curve = curve.assign(method=cell.method, seed=cell.seed)
-            kept = predictions.read(cell.folder, len(curve))
-            if kept is not None:
-                truth = truth or kept.truth
-                if not kept.truth.is_of(truth):
-                    raise ValueError(
-                        f"{cell.folder} has other test images, or other groups of them, than the "
-                        "cells before it: they cannot be compared"
-                    )
-                curve = curve.assign(predictions=replace(kept, truth=truth))  # held once
-            part.append(curve)
+            (curves if facts[cell.method].has_curve else supervised).append(curve)
         else:
-            steps = max(0, len(curve) - 1)
+            steps = max(0, curve.n_lines - 1)
             unfinished.append(Unfinished(cell.method, cell.seed, steps, _error(cell.folder)))
+    _check_truths([*curves, *supervised])
     programs = {
         f"commit {cell.config.get('commit')}, {cell.config.get('device')}, "
         + ", ".join(f"{package} {number}" for package, number in cell.config["versions"].items())
@@ -194,10 +202,61 @@ def _experiment(name: str, cells: list[Cell]) -> Experiment:
     )  # fmt: skip
 
 
-def _together(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    if not parts:
+@dataclass(frozen=True)
+class Curve:
+    """The text of a cell's curve, which has been checked."""
+
+    cell: Cell
+    names: bytes
+    """The line of its columns; empty if there is none."""
+    lines: bytes
+    n_lines: int
+    predictions: predictions.Predictions | None
+    """What a finished cell has kept of them."""
+
+
+def _curve(cell: Cell) -> Curve:
+    names, lines, n_lines = _checked(cell.folder / layout.CURVE)
+    is_finished = (cell.folder / layout.RESULT).exists()
+    kept = predictions.read(cell.folder, n_lines) if is_finished else None
+    return Curve(cell, names, lines, n_lines, kept)
+
+
+def _together(curves: list[Curve]) -> pd.DataFrame:
+    """The curves below each other.
+
+    Neighbours with the same columns are parsed at once, since pandas takes a millisecond each time.
+    """
+    if not curves:
         return pd.DataFrame(columns=["method", "seed", *layout.COLUMNS])
-    return pd.concat(parts, ignore_index=True)
+    frames = []
+    for names, same in itertools.groupby(curves, lambda curve: curve.names):
+        group = list(same)
+        counts = [curve.n_lines for curve in group]
+        frame = _parsed(names + b"".join(curve.lines for curve in group)).assign(
+            method=np.repeat([curve.cell.method for curve in group], counts),
+            seed=np.repeat([curve.cell.seed for curve in group], counts),
+        )
+        kept = [curve.predictions or np.nan for curve in group]
+        if any(curve.predictions for curve in group):
+            frame["predictions"] = np.repeat(np.array(kept, dtype=object), counts)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _check_truths(curves: list[Curve]) -> None:
+    """All cells that have kept predictions made them of the same test images.
+
+    Raises:
+        ValueError: they did not.
+    """
+    kept = [curve.predictions for curve in curves if curve.predictions]
+    for each in kept:
+        if not each.truth.is_of(kept[0].truth):
+            raise ValueError(
+                f"{each.path.parent} has other test images, or other groups of them, than "
+                f"{kept[0].path.parent}: they cannot be compared"
+            )
 
 
 def _check_starts(cells: list[Cell]) -> None:
@@ -224,21 +283,39 @@ def read_curve(path: Path) -> pd.DataFrame:
     Raises:
         CheckpointError: it is damaged; names the line.
     """
+    names, lines, _ = _checked(path)
+    return _parsed(names + lines)
+
+
+def _checked(path: Path) -> tuple[bytes, bytes, int]:
+    """The line of names of a ``curve.csv``, its whole lines below, and their number.
+
+    Raises:
+        CheckpointError: it is damaged; names the line.
+    """
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
-        return pd.DataFrame(columns=list(layout.COLUMNS))
+        return b"", b"", 0
     try:
-        _check_curve(whole.decode("utf-8"))
-        return pd.read_csv(io.BytesIO(whole), dtype=dict.fromkeys(TEXTS, str))
+        n_lines = _check_curve(whole.decode("utf-8"))
     except (ValueError, csv.Error) as error:
         raise CheckpointError(
             f"{path} is damaged: {error}. Remove the folder of the cell, and run it anew"
         ) from None
+    end = whole.index(b"\n") + 1
+    return whole[:end], whole[end:], n_lines
 
 
-def _check_curve(text: str) -> None:
-    """Refuse lines that pandas would fill up, or take for texts.
+def _parsed(text: bytes) -> pd.DataFrame:
+    """The frame of lines that have been checked."""
+    if not text:
+        return pd.DataFrame(columns=list(layout.COLUMNS))
+    return pd.read_csv(io.BytesIO(text), dtype=dict.fromkeys(TEXTS, str))
+
+
+def _check_curve(text: str) -> int:
+    """Refuse lines that pandas would fill up, or take for texts; returns the number of steps.
 
     Raises:
         ValueError: a line is not as the recorder writes it.
@@ -254,6 +331,7 @@ def _check_curve(text: str) -> None:
                 raise ValueError(f"{name} of step {step} is {cell!r}")
         if line[names.index("step")] != str(step):
             raise ValueError(f"step {line[names.index('step')]} stands where {step} should be")
+    return len(lines)
 
 
 def _is_value(name: str, cell: str) -> bool:

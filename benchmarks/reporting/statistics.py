@@ -226,19 +226,22 @@ def compare(scores: Scores, baseline: str, methods: Sequence[str]) -> pd.DataFra
     Returns:
         As ``paired_tests``, with ``difference`` of the scores.
     """
-    wide, influences = scores.values.unstack("seed"), scores.influences
+    wide = scores.values.unstack("seed")
+    values = dict(zip(wide.index, wide.to_numpy(), strict=True))
+    influences = _by_method(scores.influences)
     rows = {}
     for method in methods:
-        if method == baseline or not {method, baseline} <= set(wide.index):
+        if method == baseline or not {method, baseline} <= set(values):
             continue
-        pair = wide.loc[[method, baseline]].dropna(axis=1)
-        if pair.shape[1] < ENOUGH_SEEDS:
+        shared = ~np.isnan(values[method]) & ~np.isnan(values[baseline])
+        if shared.sum() < ENOUGH_SEEDS:
             continue
-        ours, theirs = pair.to_numpy()
+        ours, theirs = values[method][shared], values[baseline][shared]
         parts = None
-        if influences is not None:
-            mine, other = (influences.loc[m].loc[pair.columns] for m in (method, baseline))
-            parts = (mine - other).to_numpy()
+        if influences:
+            seeds = wide.columns[shared]
+            mine, other = (influences[m].loc[seeds].to_numpy() for m in (method, baseline))
+            parts = mine - other
         test = paired_test(ours - theirs, parts)
         rows[method] = {
             "difference": test.difference,
@@ -254,6 +257,13 @@ def compare(scores: Scores, baseline: str, methods: Sequence[str]) -> pd.DataFra
     if not frame.empty:
         frame["p_holm"] = holm(frame["p"].to_numpy())
     return frame
+
+
+def _by_method(influences: pd.DataFrame | None) -> dict[str, pd.DataFrame]:
+    """Method -> the influences of its seeds x groups; empty without any."""
+    if influences is None:
+        return {}
+    return {str(m): own.droplevel("method") for m, own in influences.groupby(level="method")}
 
 
 def significant(tests: pd.DataFrame) -> tuple[list[str], list[str]]:

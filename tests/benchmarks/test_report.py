@@ -296,7 +296,7 @@ def test_chapters_written_by_several_processes_are_the_same(tmp_path, monkeypatc
         made_runs.write(tmp_path / "runs", name, {"random": 0.0, "ms": 0.04}, 5, 6)
     written = []
     for out, many in (("a", 10**9), ("b", 0)):
-        monkeypatch.setattr(report, "MANY_ROWS", many)
+        monkeypatch.setattr(report, "MANY_CELLS", many)
         monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
         report.main(report.ReportConfig((tmp_path / "runs",), tmp_path / out))
         said = capsys.readouterr().out.replace(str(tmp_path / out), "OUT")

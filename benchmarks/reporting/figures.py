@@ -60,7 +60,7 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         if engine is not None:
             engine.execute(figure)
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(folder / f"{name}.svg", metadata=metadata)
     figure.savefig(folder / f"{name}.png", dpi=200)

@@ -294,7 +294,8 @@ class Standing:
     @property
     def near_best(self) -> list[str]:
         """Those whose difference from the best is not significant."""
-        return [m for m in self.methods if m != self.best and m not in self.below_best]
+        below = self.below_best
+        return [m for m in self.methods if m != self.best and m not in below]
 
 
 def standing(scores: Scores, methods: Sequence[str]) -> Standing | None:

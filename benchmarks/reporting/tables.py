@@ -331,9 +331,10 @@ def with_marks(table: Table, experiment: Experiment, columns: dict[int, Scores])
         against_random = statistics.compare(scores, random, methods)
         tests += [standing.tests, against_random]
         above, below = statistics.significant(against_random)
+        below_best = standing.below_best
         for method in standing.methods:
             text = ABOVE * (method in above) + BELOW * (method in below)
-            text += BELOW_BEST * (method in standing.below_best)
+            text += BELOW_BEST * (method in below_best)
             if text:
                 symbols.append((rows[method], column, text))
     if not bold:

@@ -101,6 +101,7 @@ def _run(
     for left in (folder / ERROR, folder / FAILURE):
         left.unlink(missing_ok=True)
     durable.sweep(folder)
+    durable.sync(folder / CONFIG)  # before there is anything that goes by it
     changed = difference(
         completed(config),
         json.loads(json.dumps(describe_task(env))),

@@ -298,8 +298,8 @@ def other_settings(path: Path, record: dict[str, Any]) -> str | None:
     try:
         earlier = provenance.completed(json.loads(path.read_text()))
     except ValueError:
-        if not any((path.parent / name).exists() for name in (layout.RESULT, layout.CHECKPOINT)):
-            return None  # torn before the cell had begun: it is written anew
+        if "agent" in record and not layout.has_begun(path.parent):
+            return None  # it was torn before the cell began, and is written anew
         return "a config.json that cannot be read"
     if earlier.get("format", 0) > layout.FORMAT:
         raise ValueError(

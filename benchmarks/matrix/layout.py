@@ -93,15 +93,24 @@ def tidy(folder: Path) -> None:
     durable.sweep(folder)
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a cell has got somewhere, so that it goes on by the ``config.json`` it has."""
+    return any((folder / name).exists() for name in (RESULT, CHECKPOINT))
+
+
 def create(folder: Path, config: dict[str, Any]) -> None:
-    """Make a cell's folder; one that has got somewhere keeps the ``config.json`` it began with."""
+    """Make a cell's folder; one that has got somewhere keeps the ``config.json`` it began with.
+
+    The file is not waited for: a cell has it on disk before it begins, and one that was torn before
+    is written anew.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if any((folder / name).exists() for name in (RESULT, CHECKPOINT)):
+    if has_begun(folder):
         return
     path, text = folder / CONFIG, json.dumps(config, indent=2)
     # of ten thousand cells each waits for no disk: one that is torn is no JSON, and written anew
     if not path.exists() or path.read_text(errors="replace") != text:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], keys: Sequence[str]) -> str:

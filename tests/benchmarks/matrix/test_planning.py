@@ -58,10 +58,10 @@ def cost(settings, monkeypatch):
     return measure
 
 
-def test_a_cell_costs_one_file_written_and_of_a_run_that_goes_on_three_reads(cost, tmp_path):
+def test_a_cell_costs_one_file_written_and_three_reads_if_it_goes_on(cost, tmp_path):
     cost(tmp_path / "warm", 1)  # modules are imported
     few, many = cost(tmp_path / "few", 3), cost(tmp_path / "many", 9)
-    # a result is asked for, and is not there
+    # each is asked for its result, which is not there
     assert few[:3] == (1, 3 * len(METHODS), 3 * len(METHODS))
     assert many[:3] == (1, 9 * len(METHODS), 9 * len(METHODS))
     assert few[3] == many[3]  # policies, say: once for all seeds
@@ -70,3 +70,11 @@ def test_a_cell_costs_one_file_written_and_of_a_run_that_goes_on_three_reads(cos
     config = tmp_path / "many" / "Folder" / "random" / "seed8" / layout.CONFIG
     config.write_text(config.read_text() + " ")
     assert cost(tmp_path / "many", 9)[:3] == (1, 3 * 9 * len(METHODS), 1)
+    # torn by a loss of power before its cell began
+    config.write_text(config.read_text()[:-9])
+    assert cost(tmp_path / "many", 9)[:3] == (1, 3 * 9 * len(METHODS), 1)
+    assert layout.read_config(config)["seed"] == 8
+    config.write_text(config.read_text()[:-9])
+    (config.parent / layout.CHECKPOINT).touch()
+    with pytest.raises(ValueError, match="holds a config.json that cannot be read"):
+        cost(tmp_path / "many", 9)

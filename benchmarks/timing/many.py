@@ -55,7 +55,7 @@ class Cost:
     cpu: float
     """Seconds of the process and of those it started."""
     megabytes: float
-    """Most memory of the process, and that of the largest it started times their number."""
+    """Most memory of the process, and of a report that of its largest worker times their number."""
 
 
 def main(config: ManyConfig) -> str:
@@ -89,7 +89,9 @@ def measured(work: Callable[[Path, int], None], folder: Path, n_seeds: int) -> C
     start, before = time.perf_counter(), _cpu()
     work(folder, n_seeds)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    others = 0  # a plan's are git's, which begin as copies of it
+    if work is write_report:
+        others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     n_others = min(N_EXPERIMENTS, os.cpu_count() or 1)
     return Cost(time.perf_counter() - start, _cpu() - before, (own + n_others * others) / 1024)
 
@@ -152,8 +154,12 @@ def write_experiment(folder: Path, n_seeds: int) -> None:
 def _config(method: str, seed: int) -> dict[str, object]:
     return {
         "format": layout.FORMAT, "dataset": "many", "method": method, "seed": seed, "agent": {},
+        "preset": None, "settings": {}, "threads": 1, "checkpoint_every": 10, "retrain_at": [],
         "class_names": list("abcd"), "n_training": 500, "max_steps": N_STEPS, "source": "noise",
-        "environment": {}, "classifier": {}, "versions": {}, "fingerprint": "0",
+        "environment": {"query_size": 10, "budget": 0.65, "initial_fraction": 0.05},
+        "classifier": {"network": "none", "learning_rate": 0.1, "update_passes": 1,
+                       "pretrain_passes": 1},
+        "versions": {"python": "3"}, "fingerprint": "0", "commit": "none", "device": "none",
     }  # fmt: skip
 
 

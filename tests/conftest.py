@@ -1,6 +1,7 @@
 """Shared fixtures: small data sets in the real file formats, and a cache of the session's own."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from al_gym import ActiveLearningEnv, EnvConfig, ImageDataset
 from al_gym.data import phantoms
 from tests.samples import FAST, make_dataset
 
+# a shell that starts tests in the background has Ctrl-C ignored, by them and all that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

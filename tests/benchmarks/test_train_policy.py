@@ -97,9 +97,10 @@ def test_a_job_is_named_after_what_it_has_not_seen():
     assert Job(KINDS, False, SEARCH).name == "drla-transfer-v1"
 
 
-def test_tasks_of_search_selection_and_validation_are_others(small, tmp_path):
+def test_tasks_of_search_selection_and_validation_are_others(small, tmp_path, monkeypatch):
     each = job()
-    search.begin_worker({"chestct": train_policy.training_features("a", 0)})
+    features = train_policy.training_features("a", 0)
+    monkeypatch.setitem(search.FEATURES_HERE, "chestct", features)  # as in a worker
     keys = [(0, 0), (0, 1), (1, 0), (search.SELECTION, 0), (search.VALIDATION, 0)]
     drawn = [search._draw(each.config, "chestct", key) for key in keys]
     assert len({task.seeds for task in drawn}) == len(keys)

@@ -266,7 +266,7 @@ def test_the_pages_are_accessible(root, tmp_path, scheme):
         await check(page)
         await robot.press("?")
         await check(page)
-        for path in ("/progress", "/review"):
+        for path in ("/progress", "/review", "/look/0"):
             await robot.sign_in(path)
             await check(page)
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from al_gym import ActiveLearningEnv, EnvConfig, ImageDataset
 from al_gym.data import phantoms
@@ -25,6 +26,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+
+
+@pytest.fixture
+def one_thread():
+    """Of PyTorch: their number decides the last bits of convolutions."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -150,8 +150,7 @@ def kept(path: Path, make: Callable[[Path], None]) -> np.ndarray:
         path.with_suffix(".json").unlink(missing_ok=True)  # it is of the file that is replaced
         with durable.writing(path) as unfinished:
             make(unfinished)
-            facts = _facts(unfinished, np.load(unfinished, "r", allow_pickle=False))
-        durable.write_text(path.with_suffix(".json"), json.dumps(facts))
+        note(path)
     found = loaded(path)
     if found is None:
         raise DataError(

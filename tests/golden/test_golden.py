@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import cell
 from benchmarks.matrix import layout
@@ -19,13 +18,7 @@ FINISHED = sorted(path.parent for path in CELLS.glob("*/finished/*/*/seed0/confi
 STOPPED = sorted(path.parent for path in CELLS.glob("*/stopped/*/*/seed0/config.json"))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """As recorded: the number of threads decides the last bits of convolutions."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as recorded
 
 
 def test_what_was_recorded_is_there():

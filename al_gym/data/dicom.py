@@ -4,7 +4,6 @@ What SimpleITK is known to decode wrongly, or to join without a word, is refused
 """
 
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from al_gym.data import files
+from al_gym.data import elements, files
 from al_gym.errors import DataError
 
 SYNTAXES = {
@@ -50,7 +49,6 @@ FILMS = tuple(
 SEQUENCES = {(0x0028, 0x3000): "a modality LUT", (0x5200, 0x9229): "frames of an enhanced object"}
 """Sequences that SimpleITK does not apply."""
 FIRST = rb"(?:UL|OB|UI|CS|SH|LO|DA|TM|DT|UN|AE)"  # value representations of first elements
-HEADER_SIZE = 1 << 22  # bytes of a file in front of its pixels, at most
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def kind(start: bytes) -> str | None:
 
 def header(path: Path) -> tuple[int, int, bool, str | None, str | None] | None:
     """What ``formats.Header`` holds, in its order; None: it is no image."""
-    if _start(path)[0].get(0x0002, "").startswith(NO_IMAGES):
+    if elements.start(path)[0].get(0x0002, "").startswith(NO_IMAGES):
         return None
     reader = _open(path)
     n_frames, n_channels = reader.GetSize()[2], reader.GetNumberOfComponents()
@@ -204,31 +202,38 @@ def _open(path: Path) -> sitk.ImageFileReader:
     Raises:
         DataError: what SimpleITK decodes otherwise than pydicom, or is not known to decode.
     """
-    meta, content, at = _start(path)
+    meta, content, at = elements.start(path)
     syntax = SYNTAXES.get(meta.get(0x0010, ""))
     if syntax is None:
         raise DataError(
             f"its transfer syntax {meta.get(0x0010)!r} is not read; change it, with dcmconv say"
         )
-    implicit = syntax == "Implicit VR Little Endian"
-    if not implicit and not content[at + 4 : at + 6].isupper():
-        raise DataError(f"it says {syntax} but is implicit; write it anew, with dcmconv say")
-    order = ">" if "Big" in syntax else "<"
-    pixels = struct.pack(order + "HH", 0x7FE0, 0x0010)
-    pixels_at = content.find(pixels, at)
-    if not implicit:  # the last: an icon in front of the image has pixels, too
-        pixels_at = max(content.rfind(pixels + vr + b"\0\0", at) for vr in (b"OB", b"OW", b"UN"))
-    if pixels_at < 0:
+    implicit, order = syntax == "Implicit VR Little Endian", ">" if "Big" in syntax else "<"
+    found = elements.walk(content, at, elements.Encoding(implicit, order))
+    if elements.PIXELS not in found:
         raise DataError("it has no pixels")
-    for tag, name in SEQUENCES.items():  # SimpleITK does not tell of sequences
-        if struct.pack(order + "HH", *tag) in content[at:pixels_at]:
+    for tag, name in SEQUENCES.items():
+        if tag in found:
             raise DataError(f"it has {name}, which is not read; convert it to NIfTI")
-    fragments = _check_whole(path, pixels_at + (4 if implicit else 8), order)
-    n_segments = _rle_segments(path, fragments) if syntax.startswith("RLE") else set()
+    fragments = elements.fragments(path, *found[elements.PIXELS])
+    n_segments = elements.rle_segments(path, fragments) if syntax.startswith("RLE") else set()
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
+    n_bytes = _check_values(reader, path, syntax)
+    if not fragments:
+        _check_length(path, *found[elements.PIXELS], n_bytes, n_bytes // reader.GetSize()[2])
+    n_samples, n_bits = (int(_text(reader, "0028|" + key)) for key in ("0002", "0100"))
+    if n_segments - {n_samples * n_bits // 8}:
+        raise DataError(
+            f"it has {n_segments} RLE segments for {n_samples} samples of {n_bits} bits"
+        )
+    return reader
+
+
+def _check_values(reader: sitk.ImageFileReader, path: Path, syntax: str) -> int:
+    """Refuse values that are not read; returns the bytes of the pixels, uncompressed."""
     bits, samples, colours = (_text(reader, "0028|" + key) for key in ("0100", "0002", "0004"))
     wrong = bits not in ("8", "16")
     wrong |= bits == "16" and samples != "1" and syntax.startswith("RLE")
@@ -241,77 +246,33 @@ def _open(path: Path) -> sitk.ImageFileReader:
     slope, intercept = _text(reader, "0028|1053"), _text(reader, "0028|1052")
     if bool(slope) != bool(intercept):  # which one reader applies, and another does not
         raise DataError(f"its rescale slope is {slope or None}, its intercept {intercept or None}")
-    n_bytes = int(np.prod(reader.GetSize(), dtype=object)) * int(samples) * int(bits) // 8
-    files.check_growth(path.stat().st_size, n_bytes)
-    if n_segments - {int(samples) * int(bits) // 8}:
-        raise DataError(f"it has {n_segments} RLE segments for {samples} samples of {bits} bits")
     n_frames = reader.GetSize()[2]
     if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
         raise DataError(
             f"it holds {n_frames} frames whose places are not read; convert it to NIfTI, or to one "
             "slice a file"
         )
-    return reader
+    n_bytes = int(np.prod(reader.GetSize(), dtype=object)) * int(samples) * int(bits) // 8
+    files.check_growth(path.stat().st_size, n_bytes)
+    return n_bytes * 2 // 3 if colours == "YBR_FULL_422" else n_bytes  # two pixels share chroma
 
 
-def _start(path: Path) -> tuple[dict[int, str], bytes, int]:
-    """Elements of group 2 as text, by number; the start of the file; where its data set begins."""
-    with path.open("rb") as file:
-        content = file.read(HEADER_SIZE)
-    values: dict[int, str] = {}
-    at = 132
-    while content[at : at + 2] == b"\2\0":  # always explicit and little-endian
-        element, vr, length = struct.unpack_from("<H2sH", content, at + 2)
-        at += 8
-        if vr in (b"OB", b"UN", b"UT"):
-            (length,) = struct.unpack_from("<I", content, at)
-            at += 4
-        values[element] = content[at : at + length].rstrip(b"\0 ").decode("latin-1")
-        at += length
-    return values, content, at
+def _check_length(path: Path, at: int, length: int, n_bytes: int, n_frame: int) -> None:
+    """Refuse pixels of other than ``n_bytes``: rows and columns are not theirs.
 
-
-def _check_whole(path: Path, length_at: int, order: str) -> list[tuple[int, int]]:
-    """Whether the pixels reach as far as their length says, or the end of their fragments.
-
-    Returns:
-        Where each fragment begins, and its length; the first is a table of the others.
+    Some writers add zeros, of fewer bytes than a frame has.
     """
-    fragments = []
-    with path.open("rb") as file:
-        file.seek(length_at)
-        (length,) = struct.unpack(order + "I", file.read(4))
-        whole = file.tell() + length <= path.stat().st_size
-        while length == 0xFFFFFFFF:  # fragments, each with a length, up to a delimiter
-            item, size = struct.unpack("<II", file.read(8).ljust(8, b"\0"))
-            whole = item == 0xE0DDFFFE
-            if item != 0xE000FFFE:
-                break
-            fragments.append((file.tell(), size))
-            file.seek(size, 1)
-    if not whole:
-        raise DataError("it is truncated; get it anew")
-    return fragments
-
-
-def _rle_segments(path: Path, fragments: Sequence[tuple[int, int]]) -> set[int]:
-    """How many segments the RLE frames have (PS3.5, G.5); GDCM believes whatever they say.
-
-    Raises:
-        DataError: there are no frames, or segments that lie outside of theirs.
-    """
-    if len(fragments) < 2:
-        raise DataError("it has no RLE frames; get it anew")
-    found = set()
-    with path.open("rb") as file:
-        for at, size in fragments[1:]:
-            file.seek(at)
-            n, *offsets = struct.unpack("<16I", file.read(64).ljust(64, b"\0"))
-            ends = [*offsets[:n], size]
-            if not 0 < n < 16 or offsets[0] != 64 or sorted(set(ends)) != ends:
-                raise DataError("its RLE frames are damaged; get it anew")
-            found.add(n)
-    return found
+    more = length - n_bytes
+    padded = more in (0, n_bytes % 2)  # lengths are even
+    if 0 < more < n_frame:
+        with path.open("rb") as file:
+            file.seek(at + n_bytes)
+            padded |= not any(file.read(more))
+    if not padded:
+        raise DataError(
+            f"its pixels take {length} bytes, of the {n_bytes} that its rows and columns ask for; "
+            "get it anew"
+        )
 
 
 def _text(reader: sitk.ImageFileReader, key: str) -> str:

@@ -172,13 +172,60 @@ def test_what_is_refused(tmp_path, syntax, pixels, tags, reason):
         formats.read(tmp_path / "a.dcm", 3)
 
 
+@pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)
+def test_rows_and_columns_are_those_of_the_pixels(tmp_path, syntax):
+    """Others would shear the image, or cut it."""
+    path = tmp_path / "a.dcm"
+    for frames, last in itertools.product(((), (2,)), ((), (3,))):
+        pixels = image_of("u1", 8, (*frames, 7, 9, *last))
+        tags = {"syntax": syntax, "sop_class": ULTRASOUND_FILM}
+        write_dicom(path, pixels, **tags)
+        assert_as_pydicom(path)  # of an odd number of bytes
+        for wrong in ({"Rows": 6}, {"Columns": 8}, {"Rows": 8}):
+            write_dicom(path, pixels, **tags, **wrong)
+            with pytest.raises(ValueError, match="that its rows and columns ask for"):
+                formats.read(path, 3)
+
+
+def test_zeros_behind_the_pixels(tmp_path):
+    """Some writers pad with them; as many as a frame has may be one."""
+    path = tmp_path / "a.dcm"
+    pixels = image_of("u1", 8, (8, 8))
+    for padding, is_read in ((bytes(62), True), (bytes(64), False), (bytes(61) + b"\1", False)):
+        write_dicom(path, pixels)
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData += padding
+        dataset.save_as(path)
+        if is_read:
+            np.testing.assert_array_equal(formats.read(path, 1)[0], pixels)
+        else:
+            with pytest.raises(ValueError, match=r"take 12\d bytes, of the 64 that"):
+                formats.read(path, 1)
+
+
+def test_an_element_that_is_there_twice(tmp_path):
+    """Of the bits, GDCM takes the first and pydicom the last: what they read differs."""
+    path = tmp_path / "a.dcm"
+    write_dicom(path, image_of("u2", 16))
+    stored = b"\x28\0\x01\x01US\2\0"
+    content = path.read_bytes()
+    assert content.count(stored) == 1
+    path.write_bytes(content.replace(stored, stored + b"\1\0" + stored))
+    assert pydicom.dcmread(path).BitsStored == 16
+    with pytest.raises(ValueError, match=r"\(0028,0101\) is there twice"):
+        formats.read(path, 1)
+
+
 def test_an_icon_is_not_the_image(tmp_path):
     """It stands in front of the image, with pixels of its own."""
     icon = pydicom.Dataset()
     icon.Rows, icon.Columns, icon.PixelData = 2, 2, bytes(4)
     icon["PixelData"].VR = "OB"
-    for syntax in NATIVE:
-        write_dicom(tmp_path / "a", image_of("u2", 12), syntax=syntax, IconImageSequence=[icon])
+    for syntax, open_ended in itertools.product(NATIVE, (False, True)):
+        icon.is_undefined_length_sequence_item = open_ended
+        icons = pydicom.DataElement("IconImageSequence", "SQ", [icon])
+        icons.is_undefined_length = open_ended
+        write_dicom(tmp_path / "a", image_of("u2", 12), syntax=syntax, IconImageSequence=icons)
         assert_as_pydicom(tmp_path / "a")
         whole = (tmp_path / "a").read_bytes()
         (tmp_path / "a").write_bytes(whole[:-20])
@@ -377,7 +424,7 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests():
         "without its preamble",  # 3
         "no format that is read",  # 1: without its preamble, and a byte too much in front
         "its transfer syntax",  # 2: deflated; none
-        "is implicit",  # 1
+        "has the value representation",  # 1: it is implicit, against what it says
         "RLE Lossless is not read",  # 5: colours of 16 and 32 bits; a dose of 32
         "Endian is not read",  # 3: doses of 32 bits
         "Group == 0x6000",  # 3: doses of one frame

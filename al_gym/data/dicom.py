@@ -246,6 +246,10 @@ def _check_values(reader: sitk.ImageFileReader, path: Path, syntax: str) -> int:
     slope, intercept = _text(reader, "0028|1053"), _text(reader, "0028|1052")
     if bool(slope) != bool(intercept):  # which one reader applies, and another does not
         raise DataError(f"its rescale slope is {slope or None}, its intercept {intercept or None}")
+    if slope:  # GDCM applies 1 and 0 for what is no number, and 1 for 0
+        _numbers(reader, "0028|1052", 1)
+        if _numbers(reader, "0028|1053", 1)[0] == 0:
+            raise DataError("its rescale slope is 0; save it with the one that is meant")
     n_frames = reader.GetSize()[2]
     if n_frames > 1 and _text(reader, "0008|0016") not in FILMS:
         raise DataError(
@@ -280,7 +284,11 @@ def _text(reader: sitk.ImageFileReader, key: str) -> str:
 
 
 def _numbers(reader: sitk.ImageFileReader, key: str, n: int) -> np.ndarray:
-    numbers = np.array([float(part) for part in _text(reader, key).split("\\") if part.strip()])
+    text = _text(reader, key)
+    try:
+        numbers = np.array([float(part) for part in text.split("\\") if part.strip()])
+    except ValueError:
+        numbers = np.array([])
     if len(numbers) != n or not np.isfinite(numbers).all():
-        raise DataError(f"its tag ({key.replace('|', ',')}) must hold {n} numbers: {numbers}")
+        raise DataError(f"its tag ({key.replace('|', ',')}) must hold {n} numbers, not {text!r}")
     return numbers

@@ -8,8 +8,9 @@ from pathlib import Path
 from al_gym.data import files
 from al_gym.errors import DataError
 
-LINE = re.compile(r"[ \t]*([^\s=:]+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
-"""NAME = VALUE, where no part of MetaIO could see another line's end or another value's start."""
+LINE = re.compile(r"[ \t]*([!-9;<>-~]+)[ \t]*=[ \t]*(?![=: \t])([^\0-\x08\n-\x1f]*?)[ \t]*\r?")
+"""NAME = VALUE, where no part of MetaIO could see another line's end, a name's end within it, or
+another value's start."""
 
 AXES = range(1, 11)
 """How many axes MetaIO has room for; of others it goes astray."""

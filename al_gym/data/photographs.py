@@ -14,9 +14,10 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 from al_gym.data import files
 from al_gym.errors import DataError
 
+PNG = b"\x89PNG\r\n\x1a\n"
 _NUMBER = rb"(?:\s|#[^\n]*\n)*\d+\s"
 MAGIC = {
-    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "PNG": PNG,
     "JPEG": rb"\xff\xd8\xff",
     "TIFF": rb"II\*\0|MM\0\*|II\+\0",
     "GIF": rb"GIF8[79]a",
@@ -61,7 +62,8 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
 
     Raises:
         ValueError: Pillow is set to fill up what is lost.
-        DataError: Pillow does not know this kind of TIFF, or the image is too large.
+        DataError: a kind of TIFF that Pillow does not know, too large an image, or a PNG file that
+            is truncated.
         SyntaxError: the file is broken.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -69,6 +71,8 @@ def opened(path: Path, kind: str) -> Iterator[ImageFile.ImageFile]:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set: lost parts would be grey, and nobody "
             "would know. Unset it"
         )
+    if kind == "PNG":
+        _check_chunks(path)
     Image.init()
     factory, _ = Image.OPEN[kind]
     with path.open("rb") as file:
@@ -187,6 +191,17 @@ def _check_tiff(file: ImageFile.ImageFile) -> None:
         raise DataError("it is to be turned by 90 degrees; save it upright")
 
 
+def _check_chunks(path: Path) -> None:
+    """Refuse a PNG file with a chunk that ends behind the file: Pillow makes room for all of it."""
+    with path.open("rb") as file:
+        file.seek(len(PNG))
+        while len(start := file.read(8)) == 8 and start[4:] != b"IEND":
+            file.seek(struct.unpack(">I", start[:4])[0], 1)
+            if file.tell() > path.stat().st_size:
+                raise DataError("it is truncated; get it anew")
+            file.seek(4, 1)  # the checksum
+
+
 def check_whole(path: Path, kind: str) -> None:
     """Refuse a PNG file whose stream of pixels ends before their last: Pillow makes them black.
 
@@ -201,7 +216,7 @@ def check_whole(path: Path, kind: str) -> None:
         return
     unpacker, there = zlib.decompressobj(), 0
     with path.open("rb") as file:
-        file.seek(len(b"\x89PNG\r\n\x1a\n"))
+        file.seek(len(PNG))
         while not unpacker.eof and len(start := file.read(8)) == 8:
             size, name = struct.unpack(">I4s", start)
             chunk = file.read(size)

@@ -155,7 +155,7 @@ def by_nibabel(path: Path) -> np.ndarray:
     image = nibabel.load(path)
     values = nibabel.as_closest_canonical(image).get_fdata()
     with np.errstate(all="ignore"):
-        return squeezed(formats.plain(np.flip(np.squeeze(values), (0, 1)).T[None]))
+        return squeezed(formats.plain(np.squeeze(np.flip(values, (0, 1))).T[None]))
 
 
 def write_ct(path: Path) -> None:

@@ -163,6 +163,8 @@ def test_palettes(tmp_path):
         # GDCM applies the one without the other, pydicom does not
         (np.zeros((6, 8), np.uint16), {"RescaleIntercept": "-5"}, "slope is None, its intercept"),
         (np.zeros((6, 8), np.uint16), {"RescaleSlope": "2"}, "slope is 2, its intercept None"),
+        # for which GDCM takes 1
+        (np.zeros((6, 8), np.uint16), {"RescaleSlope": "0", "RescaleIntercept": "1"}, "slope is 0"),
     ],
 )
 @pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.name)

@@ -77,6 +77,7 @@ def test_names_in_utf_8(tmp_path):
         (("File =", "File : /etc/passwd\nElementDataFile ="), "lines NAME = VALUE.*passwd"),
         (("NDims", "Comment = x\rElementDataFile = 1.raw\nNDims"), "lines NAME = VALUE"),
         (("NDims", "Comment = x\0\nNDims"), "lines NAME = VALUE"),
+        (("NDims", "CompressedData\0x = 1\nNDims"), "lines NAME = VALUE"),  # MetaIO's ends at \0
         (("NDims = 3", "NDims = 3\nNDims = 2"), "different names: 'NDims = 2'"),
         (("BinaryData = True", "BinaryData = False"), "are text"),
         (("NDims", "ElementToIntensityFunctionSlope = 2\nNDims"), "is not applied"),

@@ -3,6 +3,7 @@
 import itertools
 import re
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -391,3 +392,15 @@ def test_a_png_file_whose_pixels_end_early_is_refused(
     for there in (n - 1, n // 2):
         write_png(path, size, colour_type, bits, bytes(there), interlaced)
         assert_refused(path, "truncated")
+
+
+def test_a_png_file_that_claims_a_gigabyte_of_pixels_is_refused_before_room_is_made(tmp_path):
+    write_png(tmp_path / "a.png", (13, 11), 0, 8, bytes(11 * 14))
+    content = (tmp_path / "a.png").read_bytes()
+    at = content.index(b"IDAT") - 4
+    size = struct.pack(">I", struct.unpack_from(">I", content, at)[0] + 2**30)
+    (tmp_path / "a.png").write_bytes(content[:at] + size + content[at + 4 :])
+    tracemalloc.start()
+    assert_refused(tmp_path / "a.png", "truncated")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()

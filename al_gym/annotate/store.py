@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from al_gym.errors import CheckpointError
+
 FORMAT = 1
 SKIP = -1
 """The label of a sample that a person could not tell."""
@@ -139,7 +141,7 @@ class Store:
         path: of the SQLite file; it is made if it is not there.
 
     Raises:
-        ValueError: the file is none of this program's, or of another version of it.
+        CheckpointError: the file is damaged, none of this program's, or of another version of it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -152,10 +154,16 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
+            (found,) = self._one("PRAGMA quick_check(1)")
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
             with self._writing():
                 self._check_format()
         except (sqlite3.DatabaseError, NotSaved) as error:
-            raise ValueError(f"{self.path} cannot be used as a file of answers: {error}") from error
+            raise CheckpointError(
+                f"{self.path} cannot be used as a file of answers: {error}. If it was one, take a "
+                "copy of it from before, or what sqlite3's .recover makes of it"
+            ) from error
 
     def _check_format(self) -> None:
         tables = self._all("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -165,7 +173,7 @@ class Store:
             self.set_fact("format", str(FORMAT))
         elif ("facts",) not in tables or self.fact("format") != str(FORMAT):
             found = self.fact("format") if ("facts",) in tables else None
-            raise ValueError(
+            raise CheckpointError(
                 f"{self.path} has answers of format {found}, and this is format {FORMAT}: open it "
                 "with the version of al-gym that made it"
             )

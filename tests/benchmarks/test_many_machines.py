@@ -21,24 +21,36 @@ from tests.benchmarks.test_run import command
 
 pytestmark = pytest.mark.slow
 METHOD = "tests.benchmarks.test_many_machines:Slow"
-SECONDS = "AL_GYM_TEST_SECONDS"
+SECONDS, WITNESSES = "AL_GYM_TEST_SECONDS", "AL_GYM_TEST_WITNESSES"
 CUT = 30
 """Seconds without network."""
 
 
 class Slow:
-    """MS, which takes its time where the environment says so, and so can be interrupted."""
+    """MS, which takes its time where the environment says so, and so can be interrupted.
+
+    Meanwhile it says so in a file of its cell, and in another if a second process is at that.
+    """
 
     def __init__(self, query_size, seed):
         self._ms = strategies.make("ms", query_size=query_size, seed=seed)
+        self._seed = seed
 
     def predict(self, observation):
-        time.sleep(float(os.environ.get(SECONDS, "0")))
+        if SECONDS in os.environ:
+            folder = Path(os.environ[WITNESSES])
+            mine = folder / str(self._seed)
+            other = mine.read_text() if mine.exists() else ""
+            if other and Path("/proc", other).exists():
+                (folder / f"clash-{self._seed}").touch()
+            mine.write_text(str(os.getpid()))
+            time.sleep(float(os.environ[SECONDS]))
+            mine.unlink(missing_ok=True)
         return self._ms.predict(observation)
 
 
 @pytest.fixture
-def hosts():
+def hosts(tmp_path):
     pytest.importorskip("ray")
     try:
         ip("netns", "add", f"probe{os.getpid()}")
@@ -47,7 +59,7 @@ def hosts():
         pytest.skip(f"no network namespaces here: {getattr(error, 'stderr', error)}")
     folder = Path(tempfile.mkdtemp(prefix="al", dir="/tmp"))
     try:
-        with Hosts(3, folder, {SECONDS: "1.5"}) as three:
+        with Hosts(3, folder, {SECONDS: "1.5", WITNESSES: str(tmp_path)}) as three:
             for k in range(3):
                 three.join(k)
             yield three
@@ -106,6 +118,7 @@ def test_a_host_that_dies_and_one_that_is_cut_off_cost_time_and_nothing_else(
     hosts.mend(2)
     assert process.wait(timeout=400) == 0, log.read_text()
     assert "goes on from step" in log.read_text()
+    assert not list(tmp_path.glob("clash-*")), "two processes were at one cell"
     assert curves(config.out) == expected
 
 
@@ -123,4 +136,5 @@ def test_the_heads_death_is_survived_by_the_same_command(hosts, config, expected
     again = begin(hosts, config, log)
     assert again.wait(timeout=400) == 0, log.read_text()
     assert "goes on from step" in log.read_text()
+    assert not list(tmp_path.glob("clash-*")), "two processes were at one cell"
     assert curves(config.out) == expected

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from al_gym.annotate import store as module
 from al_gym.annotate.store import LEASE, SKIP, Asked, NotSaved, Refused, Store
+from al_gym.errors import CheckpointError
 
 
 @pytest.fixture
@@ -470,6 +471,30 @@ def test_a_file_of_others_is_refused(path, content):
     with pytest.raises(ValueError, match=r"answers.sqlite cannot be used as a file of answers"):
         Store(path)
     assert path.read_bytes() == content
+
+
+def test_a_damaged_file_is_refused_when_it_is_opened_or_read_as_it_was(store, path):
+    """Nobody answers for an hour before a torn page is met. Changed values SQLite cannot tell."""
+    for sample in range(300):
+        store.ask([Asked(1000 + sample, "method")], 0, None)
+        store.answer(1000 + sample, "ann", sample % 3, 1.5)
+    expected = tables(store)
+    store.close()
+    content = path.read_bytes()
+    rng, outcomes = np.random.default_rng(0), []
+    for _ in range(40):
+        at, n = rng.integers(len(content)), rng.integers(8, 3000)
+        path.write_bytes((content[:at] + bytes(n) + content[at + n :])[: len(content)])
+        try:
+            other = Store(path)
+        except CheckpointError as error:
+            outcomes.append("refused")
+            assert str(path) in str(error)
+            continue
+        outcomes.append("read")
+        assert [len(rows) for rows in tables(other).values()] == [*map(len, expected.values())]
+        other.close()
+    assert outcomes.count("refused") > 20
 
 
 @pytest.mark.parametrize("table", ["patients (name TEXT)", "facts (planet TEXT)"])

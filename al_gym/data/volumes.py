@@ -23,6 +23,8 @@ NIFTI_BITS = {
     2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64,
 }  # fmt: skip
 """Data types of NIfTI that are read -> bits a voxel; complex numbers and RGBA are not."""
+ORIENTATIONS = range(6)
+"""Codes of how a NIfTI file's axes lie in the patient; 0: it does not say."""
 NRRD_SPACES = (
     "left-posterior-superior", "lps",
     "right-anterior-superior", "ras",
@@ -145,7 +147,10 @@ def _nifti_name(path: Path, folder: Path) -> Path:
 def _check_orientation(path: Path) -> None:
     start, order = _nifti_header(path)
     n_axes, *_ = struct.unpack_from(order + "h", start, 40)
-    if n_axes > 2 and max(struct.unpack_from(order + "hh", start, 252)) <= 0:
+    codes = struct.unpack_from(order + "hh", start, 252)
+    if not set(codes) <= set(ORIENTATIONS):  # which some readers take for 0
+        raise DataError(f"its qform and sform codes {codes} are not of {list(ORIENTATIONS)}")
+    if n_axes > 2 and max(codes) <= 0:
         raise DataError("its qform and sform codes are 0: it does not say left from right; set one")
 
 

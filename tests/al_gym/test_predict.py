@@ -125,7 +125,8 @@ def test_a_file_that_cannot_be_read_costs_one_line(made, root, tmp_path, capsys)
     images = tmp_path / "images"
     shutil.copytree(root, images)
     whole = (root / "ward 1" / "1.png").read_bytes()
-    (images / "a cut.png").write_bytes(whole[: len(whole) // 2])  # known by its header
+    half = len(whole) // 2
+    (images / "a bad.png").write_bytes(whole[:half] + bytes(half - 20) + whole[2 * half - 20 :])
     (images / "empty.png").write_bytes(b"")
     write_series(images / "series", 3)
     out = tmp_path / "out.csv"
@@ -133,14 +134,14 @@ def test_a_file_that_cannot_be_read_costs_one_line(made, root, tmp_path, capsys)
     found = predictions_of(lines(out))
     assert len(found) == 36 + 3
     problems = {name: line["problem"] for name, line in found.items() if line["problem"]}
-    assert list(problems) == ["a cut.png", "series", "empty.png"]
-    assert "a cut.png cannot be decoded" in problems["a cut.png"]
+    assert list(problems) == ["a bad.png", "series", "empty.png"]  # the last has no header
+    assert "a bad.png cannot be decoded" in problems["a bad.png"]
     assert "has 3 axes, and the model is for images" in problems["series"]
     assert found["empty.png"]["class"] == found["empty.png"]["probability of dark"] == ""
     predict.main(PredictConfig(project.folder, root, tmp_path / "whole.csv"))
     others = {name: line for name, line in found.items() if name not in problems}
     assert others == predictions_of(lines(tmp_path / "whole.csv"))
-    assert "3 could not be read, see the column problem; the first: a cut.png" in (
+    assert "3 could not be read, see the column problem; the first: a bad.png" in (
         capsys.readouterr().out
     )
 

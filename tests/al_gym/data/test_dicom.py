@@ -415,9 +415,10 @@ def test_every_file_of_pydicoms_and_nibabels_own_tests():
         # JPEG leaves the rounding of its transforms open
         assert difference <= (3 if syntax in LOSSY else 0), path
         (near if difference else equal)[dicom.SYNTAXES[syntax]] += 1
-    # with pydicom 3.0.2 and nibabel 5.4.2: 72 equal, 9 near, 1 undecoded, 80 refused, 91 no images
+    # with pydicom 3.0.2 and nibabel 5.4.2: 72 equal, 9 near, 1 undecoded, 80 refused, 91 no images;
+    # pydicom 3.0.0 has four files less
     assert set(equal + near) == set(dicom.SYNTAXES.values()) - {"JPEG Lossless"}
-    assert equal.total() >= 72 and near.total() <= 9
+    assert equal.total() >= 68 and near.total() <= 9
     assert set(near) <= {"JPEG Baseline", "JPEG Extended"}
     assert set(undecoded) <= {"JPEG-lossy.dcm"}
     reasons = (

@@ -363,7 +363,7 @@ def _(root):
         (
             "stains",
             lambda path: tifffile.imwrite(path, stains, photometric="minisblack", extrasamples=[0]),
-            "channels beside grey",
+            "channels beside grey|pixels of 2 x 8 bits",  # by the lowest version of Pillow
         ),
         ("nowhere", lambda path: nibabel.save(nowhere, f"{path}.nii"), "left from right"),
     ):

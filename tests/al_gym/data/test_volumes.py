@@ -311,6 +311,7 @@ def test_volumes_that_are_refused(tmp_path):
     refused(nifti(np.zeros((3, 1, 1), np.int16)), "neither that of an image nor of a volume")
     refused(nifti(np.zeros((3, 4, 5), np.complex64)), "data type 32 is not read")
     refused(nifti(VALUES), "left from right", (252, "<hh", 0, 0))
+    refused(nifti(VALUES), r"sform codes \(0, 8194\) are not of", (252, "<hh", 0, 8194))
     refused(nifti(VALUES), "data type 5 is not read", (70, "<h", 5))
     refused(nifti(VALUES), "truncated", (40, "<4h", 3, 5000, 6000, 7000))
     refused(nifti(VALUES), "Analyze", (344, "4s", b"\0\0\0\0"))

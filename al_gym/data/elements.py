@@ -13,8 +13,12 @@ from al_gym.errors import DataError
 
 PIXELS = (0x7FE0, 0x0010)
 ITEM, END_OF_ITEM, END_OF_SEQUENCE = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+SHORT = (
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+    b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US",
+)  # fmt: skip
 LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-"""Value representations whose length takes four bytes, after two of no meaning."""
+"""Value representations whose length takes two bytes, and four after two of no meaning."""
 UNDEFINED = 0xFFFFFFFF
 HEADER_SIZE = 1 << 22  # bytes of a file in front of its pixels, at most
 DEEPEST = 20  # sequence within sequence
@@ -35,18 +39,18 @@ Found = dict[tuple[int, int], tuple[int, int]]
 
 
 def start(path: Path) -> tuple[dict[int, str], bytes, int]:
-    """Elements of group 2 as text, by number; the start of the file; where its data set begins."""
+    """Elements of group 2 as text, by number; the start of the file; where its data set begins.
+
+    Raises:
+        DataError: these elements are damaged. GDCM made room for gigabytes, and kept it.
+    """
     with path.open("rb") as file:
         content = file.read(HEADER_SIZE)
     values: dict[int, str] = {}
     at = 132
-    while content[at : at + 2] == b"\2\0":  # always explicit and little-endian
-        element, vr, length = struct.unpack_from("<H2sH", content, at + 2)
-        at += 8
-        if vr in (b"OB", b"UN", b"UT"):
-            (length,) = struct.unpack_from("<I", content, at)
-            at += 4
-        values[element] = content[at : at + length].rstrip(b"\0 ").decode("latin-1")
+    while content[at : at + 2] == b"\2\0":
+        (_, number), _, length, at = _element(content, at, Encoding(implicit=False))
+        values[number] = content[at : at + length].rstrip(b"\0 ").decode("latin-1")
         at += length
     return values, content, at
 
@@ -91,7 +95,7 @@ def _element(
     vr = content[at + 4 : at + 6]
     if encoding.implicit or group == ITEM[0]:
         return (group, number), b"", _number("I", content, at + 4, encoding), at + 8
-    if not (vr.isalpha() and vr.isupper()):
+    if vr not in SHORT + LONG:
         raise DataError(
             f"its element ({group:04x},{number:04x}) has the value representation {vr!r}, which "
             "is none: it is damaged, or not written as it says; write it anew, with dcmconv say"

@@ -2,6 +2,7 @@
 
 import struct
 
+import numpy as np
 import pydicom
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from pydicom.filewriter import write_dataset
 from al_gym.data import elements
 from al_gym.data.elements import Encoding
 from al_gym.errors import DataError
+from tests.dicom_samples import write_dicom
 
 ROWS, COLUMNS, SLOPE, ICON = (0x28, 0x10), (0x28, 0x11), (0x28, 0x1053), (0x88, 0x200)
 LITTLE, BIG, IMPLICIT = Encoding(False), Encoding(False, ">"), Encoding(True)
@@ -145,3 +147,15 @@ def test_any_bytes_are_walked_or_refused(content, encoding):
     except DataError:
         return
     assert all(8 <= at <= len(content) for at, _ in found.values())
+
+
+@pytest.mark.parametrize("vr", [b"SX", b"[H", b"ui"])
+def test_the_first_elements_have_representations_that_there_are(tmp_path, vr):
+    """GDCM took others for lengths, made room for a gigabyte, and kept it."""
+    path = tmp_path / "a.dcm"
+    write_dicom(path, np.zeros((6, 8), np.uint8))
+    content = path.read_bytes()
+    assert elements.start(path)[0][0x0010] == pydicom.uid.ExplicitVRLittleEndian
+    path.write_bytes(content.replace(b"\2\0\x12\0UI", b"\2\0\x12\0" + vr))
+    with pytest.raises(DataError, match=r"\(0002,0012\) has the value representation"):
+        elements.start(path)

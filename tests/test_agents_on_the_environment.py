@@ -18,8 +18,17 @@ from benchmarks.training.families import FAMILIES
 
 
 @pytest.fixture
-def env():
-    return gym.make("ActiveLearning-chestCT-v0", profile="embedded", budget=0.12, pretrain_passes=2)
+def few(chestct_root):
+    """Keywords of an environment over few scans."""
+    return {
+        "id": "ActiveLearning-chestCT-v0", "profile": "embedded", "root": str(chestct_root),
+        "n_train": 60, "n_test": 20, "pretrain_passes": 2,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def env(few):
+    return gym.make(**few, budget=29)
 
 
 def act(agent, env):
@@ -85,16 +94,13 @@ def test_agents_that_see_the_context_train_and_act(env):
         assert len(selected) == len(set(selected)) > 20
 
 
-def make_few(initial_size):
+def few_labels(few, initial_size):
     """An environment with that many labels at first and 24 at last."""
-    return gym.make(
-        "ActiveLearning-chestCT-v0", profile="embedded", trainable="head", budget=24,
-        initial_size=initial_size, query_size=5, pretrain_passes=2,
-    )  # fmt: skip
+    return gym.make(**few, trainable="head", budget=24, initial_size=initial_size, query_size=5)
 
 
-def test_set_networks_that_see_the_labelled_train_and_act():
-    context = ContextObservation(make_few(4), embeddings=True, labelled=True)
+def test_set_networks_that_see_the_labelled_train_and_act(few):
+    context = ContextObservation(few_labels(few, 4), embeddings=True, labelled=True)
     config = PoolConfig(seed=0, networks="set", mask=True)
     agent = PoolDDPG(context, config)
     before = [parameter.detach().clone() for parameter in agent.actor.parameters()]
@@ -105,12 +111,12 @@ def test_set_networks_that_see_the_labelled_train_and_act():
 
 
 @pytest.mark.parametrize("initial_size", [0, 4])
-def test_a_policy_for_few_labels_acts(initial_size):
+def test_a_policy_for_few_labels_acts(few, initial_size):
     """By what it has seen of the episode before, as one that sees each query for the first time."""
-    few = make_few(initial_size)
+    env = few_labels(few, initial_size)
     policy = CoveragePolicy(embeddings=True)
     policy.weights[:] = torch.linspace(-1, 1, policy.weights.numel()).view_as(policy.weights)
-    context = ContextObservation(few, **policy.wants)
+    context = ContextObservation(env, **policy.wants)
     selected = act(policy, context)
     assert len(selected) == len(set(selected)) == 24 - initial_size
 

@@ -3,10 +3,9 @@
 tests/clients does this for docs/clients.md, whose programs are not all installed.
 """
 
-import os
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -40,7 +39,6 @@ def folder(tmp_path, monkeypatch):
             Image.fromarray(pixels.astype(np.uint8)).save(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
     yield tmp_path
     for name in ("my_parts", "my_strategy", "my_methods"):
         sys.modules.pop(name, None)
@@ -66,7 +64,8 @@ LONG = ("agents.md", "benchmarks.md")
         if page != "clients.md"
     ],
 )
-def test_a_page_does_what_it_says(page, folder):
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # of runpy
+def test_a_page_does_what_it_says(page, folder, monkeypatch):
     namespace: dict = {"__name__": "page"}
     for language, name, text in blocks(page):
         if name is not None:
@@ -75,11 +74,14 @@ def test_a_page_does_what_it_says(page, folder):
             exec(compile(text, page, "exec"), namespace)
         elif language == "bash":
             for line in filter(str.strip, text.splitlines()):
-                run_small(line)
+                run_small(line, monkeypatch)
 
 
-def run_small(line: str) -> None:
-    """Run a command of a page; experiments with a seed, and as few steps as will do."""
+def run_small(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command of a page in this process, which has imported PyTorch.
+
+    Experiments have a seed, and as few steps as will do.
+    """
     words = shlex.split(line)
     if words[0] == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -91,7 +93,11 @@ def run_small(line: str) -> None:
         words += [] if {"--methods", "mine.toml"} & set(words) else ["--methods", "ms", "all"]
     if words[2] == "al_gym.annotate":  # which would serve until it is stopped
         words += ["--export"]
-    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, text=True)
+    monkeypatch.setattr(sys, "argv", words[2:])
+    try:
+        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert not ended.code, line
     if words[2] == "benchmarks.run":
         assert list(Path(words[words.index("--out") + 1]).rglob("result.json"))
 

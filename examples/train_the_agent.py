@@ -22,6 +22,8 @@ class Settings:
 
     episodes: int = 5
     """Each of ten steps."""
+    budget: int = 56
+    """Labels at the end; 26 are there at the start, and a step adds three."""
     seed: int = 0
     """Of everything."""
 
@@ -39,7 +41,9 @@ def deterministic_episode(env: gym.Env[Any, Any], agent: DDPG, seed: int) -> tup
 
 def main(settings: Settings) -> list[tuple[float, float]]:
     """Print reward and F1 before and after; returns both."""
-    env = gym.make("ActiveLearning-chestCT-v0", profile="embedded", query_size=3, budget=56)
+    env = gym.make(
+        "ActiveLearning-chestCT-v0", profile="embedded", query_size=3, budget=settings.budget
+    )
     agent = DDPG(env, DDPGConfig(seed=settings.seed))
     outcomes = [deterministic_episode(env, agent, settings.seed)]
     agent.learn(settings.episodes * env.get_wrapper_attr("max_steps"), progress_bar=True)

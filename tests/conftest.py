@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import envs_registry
 from al_gym import ActiveLearningEnv, EnvConfig, ImageDataset
 from al_gym.data import phantoms
 from tests.samples import FAST, make_dataset
@@ -20,7 +21,10 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Nothing of the user's is read or written: neither the cache nor the data."""
     kept = {name: os.environ.pop(name, None) for name in ("AL_GYM_CACHE", "AL_GYM_DATA")}
-    os.environ["AL_GYM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers, which draw the phantoms once
+    os.environ["AL_GYM_CACHE"] = str(folder / "cache")
     yield
     for name, value in kept.items():
         os.environ.pop(name, None)
@@ -43,6 +47,15 @@ def chestct_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("chestct") / "root"
     phantoms.write_chestct(root, 8, 7, progress=False)
     return root
+
+
+@pytest.fixture
+def few_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded profile of chestCT, with a third of its scans."""
+    profile = envs_registry.DATASETS["chestCT"]["embedded"]
+    monkeypatch.setitem(envs_registry.PHANTOMS, "chestCT", (20, 0))
+    monkeypatch.setitem(profile, "n_train", 160)
+    monkeypatch.setitem(profile, "n_test", 60)
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,7 @@ LONG = ("agents.md", "benchmarks.md")
         if page != "clients.md"
     ],
 )
+@pytest.mark.usefixtures("few_scans")
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # of runpy
 def test_a_page_does_what_it_says(page, folder, monkeypatch):
     namespace: dict = {"__name__": "page"}

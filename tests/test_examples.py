@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("few_scans")
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 SMALL = {
     "compare_two_strategies": {"seeds": 2, "budget": 0.06},
-    "episode_as_gif": {"budget": 50},
+    "episode_as_gif": {"budget": 32},
     "own_images": {"questions": 2},
-    "own_strategy": {"seeds": 2, "budget": 0.07},
+    "own_strategy": {"seeds": 2, "budget": 0.1},
     "several_at_once": {"n": 3, "steps": 2},
     "stable_baselines3_agents": {"agents": ("td3",), "episodes": 1},
-    "train_the_agent": {"episodes": 1},
+    "train_the_agent": {"episodes": 1, "budget": 23},
 }
 """Settings of each example; those of CleanRL's loops are in tests/clients."""
 OTHERS = sorted(path.stem for path in FOLDER.glob("cleanrl_*.py"))

@@ -10,10 +10,17 @@ import torch
 from al_gym import ActiveLearningVectorEnv
 from al_gym.classifiers.torch_state import own_torch_state
 from tests.al_gym.episodes import TASK, assert_equal, make, run
-from tests.samples import FAST
+from tests.samples import FAST, make_dataset
 
-HEAD = replace(FAST, trainable="head")
-NETWORK = replace(FAST, dropout=0.2, weight_decay=0.01)
+CLASSIFIERS = {
+    "network": replace(FAST, dropout=0.2, weight_decay=0.01),
+    "head": replace(FAST, trainable="head"),
+}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset(n_train=40, n_test=12, size=8)
 
 
 @contextlib.contextmanager
@@ -63,7 +70,7 @@ def everything(dataset, classifier):
 
 
 def everything_of_a_vector(dataset, classifier):
-    task = replace(TASK, budget=0.2)
+    task = replace(TASK, budget=0.3)
     envs = ActiveLearningVectorEnv(2, dataset, task, classifier, autoreset_mode="SameStep")
     observations, infos = envs.reset(seed=3)
     seen = [observations, infos["macro_f1"]]
@@ -75,26 +82,35 @@ def everything_of_a_vector(dataset, classifier):
     return seen
 
 
-@pytest.mark.parametrize("classifier", [NETWORK, HEAD], ids=["network", "head"])
+@pytest.fixture(scope="module")
+def expected(dataset):
+    """What there is where the caller has set nothing."""
+    return {
+        name: (everything(dataset, each), everything_of_a_vector(dataset, each))
+        for name, each in CLASSIFIERS.items()
+    }
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_the_callers_state_neither_leaks_in_nor_changes(dataset, classifier, caller):
-    expected = everything(dataset, classifier)
-    of_vector = everything_of_a_vector(dataset, classifier)
+def test_the_callers_state_neither_leaks_in_nor_changes(dataset, expected, name, caller):
+    of_one, of_vector = expected[name]
     with CALLERS[caller]():
         before = state()
-        found = everything(dataset, classifier)
+        found = everything(dataset, CLASSIFIERS[name])
         assert state() == before
-        found_of_vector = everything_of_a_vector(dataset, classifier)
+        found_of_vector = everything_of_a_vector(dataset, CLASSIFIERS[name])
         assert state() == before
-    assert_equal(found, expected)
+    assert_equal(found, of_one)
     assert_equal(found_of_vector, of_vector)
 
 
 @pytest.mark.parametrize("caller", CALLERS)
 def test_an_environment_made_under_one_state_goes_on_under_another(dataset, caller):
-    expected = run(make(dataset, NETWORK))
+    network = CLASSIFIERS["network"]
+    expected = run(make(dataset, network))
     with CALLERS[caller]():
-        env = make(dataset, NETWORK)
+        env = make(dataset, network)
         env.reset(seed=5)
     assert_equal(run(env), expected)
 

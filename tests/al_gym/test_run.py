@@ -13,12 +13,20 @@ from agents import checkpoint
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig, phases
 from al_gym.classifiers import make_classifiers
 from tests.al_gym.episodes import assert_equal, assert_unchanged, make, run, scores_for, state_of
-from tests.samples import FAST, One
+from tests.samples import FAST, One, make_dataset
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Few and small images, for what trains for long."""
+    return make_dataset(n_train=40, n_test=12, size=8)
+
 
 # --- beyond the standard API ----------------------------------------------------------------------
 
 
-def test_embedding_and_evaluating_full_supervision_leave_the_episode_alone(env):
+def test_embedding_and_evaluating_full_supervision_leave_the_episode_alone(few):
+    env = make(few)
     env.reset(seed=0)
     env.step(np.ones(env.action_space.shape))
     before = state_of(env)
@@ -126,11 +134,11 @@ def test_retraining_is_that_of_a_fresh_classifier(env, dataset):
 @pytest.mark.parametrize("budget", [1.0, 0.5])
 @pytest.mark.parametrize(("passes", "pretrain_passes"), [(1, 2), (3, 12)])
 def test_retraining_takes_as_many_gradient_steps_as_an_episode(
-    dataset, budget, passes, pretrain_passes
+    few, budget, passes, pretrain_passes
 ):
     """Counted batch by batch; samples_trained are those that the classifier really saw."""
     classifier = replace(FAST, update_passes=passes, pretrain_passes=pretrain_passes)
-    env = make(dataset, classifier, budget=budget)
+    env = make(few, classifier, budget=budget)
     _, info = env.reset(seed=0)
     n, terminated = info["n_labelled"], False
     steps = pretrain_passes * -(-n // 16)
@@ -140,7 +148,7 @@ def test_retraining_takes_as_many_gradient_steps_as_an_episode(
     assert env.run.online_gradient_steps == steps
     for n, retrain in (
         (int(info["n_labelled"]), env.run.evaluate_retrained),
-        (len(dataset.train), env.run.evaluate_fully_supervised),
+        (len(few.train), env.run.evaluate_fully_supervised),
     ):
         expected = next(p for p in range(1000) if p * -(-n // 16) >= steps)
         before = env.run.counters.samples_trained
@@ -190,12 +198,12 @@ def test_the_fingerprint_of_a_start(dataset):
         ({}, {"update": "scratch", "trainable": "head", "pretrain_passes": 1}),
     ],
 )
-def test_another_environment_goes_on_from_the_state(dataset, tmp_path, config, classifier):
+def test_another_environment_goes_on_from_the_state(few, tmp_path, config, classifier):
     """Through a file: every observation, reward and score to the end, and the next episode's."""
 
     def fresh():
-        settings = {"initial_fraction": 0.1, "query_size": 4, "budget": 0.5, **config}
-        return ActiveLearningEnv(dataset, EnvConfig(**settings), replace(FAST, **classifier))
+        settings = {"initial_fraction": 0.1, "query_size": 4, "budget": 0.8, **config}
+        return ActiveLearningEnv(few, EnvConfig(**settings), replace(FAST, **classifier))
 
     def go_on(env):
         seen, terminated = [], False

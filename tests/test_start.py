@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import pytest
 
@@ -44,8 +45,14 @@ def test_help_is_shown_without_anything_heavy(program, lightest):
     assert not set(imported_by(code + "run_name='__main__')")) & set(lightest)
 
 
-def test_what_is_heavy_comes_with_the_first_environment():
+@pytest.mark.parametrize("name", HEAVY)
+def test_what_is_heavy_is_installed(name):
     """The list would be empty for want of a module, too."""
+    assert find_spec(name) is not None
+
+
+@pytest.mark.slow
+def test_what_is_heavy_comes_with_the_first_environment():
     assert "torch" in imported_by("from al_gym import ActiveLearningEnv")
 
 

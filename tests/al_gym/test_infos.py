@@ -22,6 +22,11 @@ SHORT = {"budget": 0.2, "query_size": 5}
 """16 labels, of which 8 or 9 are the start: queries of 5 and of what is left."""
 
 
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset(size=8)
+
+
 def whole_episode(env, seed=0):
     """The infos of an episode."""
     infos, terminated = [env.reset(seed=seed)[1]], False
@@ -82,7 +87,7 @@ def test_names_of_what_was_selected_best_first():
 
 def small():
     """At the top of a module, so that another process can make it."""
-    return make(make_dataset(), **SHORT)
+    return make(make_dataset(size=8), **SHORT)
 
 
 def out_of_step(vector, n_steps=7):
@@ -127,7 +132,7 @@ def test_in_processes_of_their_own_it_is_the_same():
 
 def ours(mode):
     task = replace(TASK, **SHORT)
-    return ActiveLearningVectorEnv(2, make_dataset(), task, FAST, autoreset_mode=mode)
+    return ActiveLearningVectorEnv(2, make_dataset(size=8), task, FAST, autoreset_mode=mode)
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)

@@ -8,9 +8,15 @@ from gymnasium.vector import SyncVectorEnv
 from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv, ClassifierConfig, EnvConfig
 from al_gym.classifiers.networks import NetworkClassifier
 from al_gym.vector import AutoresetMode, stacked
+from tests.samples import make_dataset
 
 FAST = {"device": "cpu", "pretrain_passes": 2, "learning_rate": 0.05}
-TASK = EnvConfig(initial_fraction=0.1, query_size=6, budget=0.4)
+TASK = EnvConfig(initial_fraction=0.1, query_size=6, budget=0.3)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset(size=8)
 
 
 def make_vector(dataset, n=3, task=TASK, autoreset_mode="NextStep", annotator=None, **change):

@@ -135,17 +135,18 @@ def test_efficientnet_lite0_refuses_what_it_cannot_take(monkeypatch):
 # --- channels -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def imagenet(monkeypatch):
-    """Weights of one's own in the place of those to download, by the network's name."""
+@pytest.fixture(scope="module")
+def made():
+    """Weights of one's own, by the network's name."""
     torch.manual_seed(1)
-    made = {name: torchvision.models.get_model(name) for name in ("resnet18", "resnet50")}
+    names = ("resnet18", "resnet50")
+    return {name: torchvision.models.get_model(name).state_dict() for name in names}
 
-    def state(name, weights):
-        return made[name].state_dict()
 
-    monkeypatch.setattr(architectures, "_pretrained_state", state)
-    return made
+@pytest.fixture
+def imagenet(made, monkeypatch):
+    """They are in the place of those to download."""
+    monkeypatch.setattr(architectures, "_pretrained_state", lambda name, weights: made[name])
 
 
 PRETRAINED = [

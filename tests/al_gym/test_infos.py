@@ -18,6 +18,8 @@ from al_gym.vector import AutoresetMode
 from tests.al_gym.episodes import TASK, Clerk, make, scores_for
 from tests.samples import FAST, make_dataset
 
+HEAD = replace(FAST, trainable="head")
+"""Whose steps are short: it is not about what is trained."""
 SHORT = {"budget": 0.2, "query_size": 5}
 """16 labels, of which 8 or 9 are the start: queries of 5 and of what is left."""
 
@@ -87,7 +89,7 @@ def test_names_of_what_was_selected_best_first():
 
 def small():
     """At the top of a module, so that another process can make it."""
-    return make(make_dataset(size=8), **SHORT)
+    return make(make_dataset(size=8), HEAD, **SHORT)
 
 
 def out_of_step(vector, n_steps=7):
@@ -132,7 +134,7 @@ def test_in_processes_of_their_own_it_is_the_same():
 
 def ours(mode):
     task = replace(TASK, **SHORT)
-    return ActiveLearningVectorEnv(2, make_dataset(size=8), task, FAST, autoreset_mode=mode)
+    return ActiveLearningVectorEnv(2, make_dataset(size=8), task, HEAD, autoreset_mode=mode)
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
@@ -226,8 +228,8 @@ def skipping(indices):
 def test_both_checkers_take_every_kind_of_episode(dataset, task):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(make(dataset, **task), skip_render_check=True)  # that takes registered ones
+        check_env(make(dataset, HEAD, **task), skip_render_check=True)  # that takes registered ones
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        sb3.check_env(make(dataset, **task))
+        sb3.check_env(make(dataset, HEAD, **task))
     assert len(caught) == 2  # see tests/test_envs_registry.py

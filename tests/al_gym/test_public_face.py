@@ -3,6 +3,8 @@
 And Gymnasium's own functions for whoever writes an environment, called as they are shipped.
 """
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -64,12 +66,15 @@ KEYS = {"info_comparison": "keys-equivalence"}
 """To the function NaN, of ``sample_rewards`` after a reset, is not equal to NaN."""
 
 
+HEAD = replace(FAST, trainable="head")
+
+
 def small(render_mode=None):
-    return make(make_dataset(), render_mode=render_mode, budget=0.3)
+    return make(make_dataset(), HEAD, render_mode=render_mode, budget=0.3)
 
 
 def test_environments_match_to_the_last_picture():
-    one, other = (make(make_dataset(), render_mode="rgb_array", budget=0.2) for _ in range(2))
+    one, other = (make(make_dataset(), HEAD, render_mode="rgb_array", budget=0.2) for _ in range(2))
     check_environments_match(one, other, num_steps=2, seed=1, **KEYS)
 
 
@@ -81,7 +86,7 @@ def test_wrapped_ones_match_but_for_what_is_wrapped():
 
 
 def test_one_of_several_matches_a_single_one():
-    single, several = small(), ActiveLearningVectorEnv(2, make_dataset(), single_task(), FAST)
+    single, several = small(), ActiveLearningVectorEnv(2, make_dataset(), single_task(), HEAD)
     check_environments_match(single, several.envs[1], num_steps=4, **KEYS)
 
 
@@ -116,7 +121,7 @@ def test_their_clocks_run():
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_their_clock_for_several_runs_over_the_end_of_episodes(mode, monkeypatch):
-    envs = ActiveLearningVectorEnv(2, make_dataset(), single_task(), FAST, autoreset_mode=mode)
+    envs = ActiveLearningVectorEnv(2, make_dataset(), single_task(), HEAD, autoreset_mode=mode)
     ticks = iter(range(100))
     monkeypatch.setattr(performance.time, "time", lambda: next(ticks))
     n_steps = envs.max_steps + 3

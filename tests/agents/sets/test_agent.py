@@ -1,5 +1,7 @@
 """DDPG with set networks, masks and scaled noise, on a small environment."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from al_gym import ActiveLearningEnv, EnvConfig
 from al_gym.wrappers import ContextObservation
 from tests.samples import FAST, make_dataset
 
+HEAD = replace(FAST, trainable="head")
 TASK = EnvConfig(initial_fraction=0.1, query_size=4, budget=0.4)
 
 
@@ -26,7 +29,7 @@ def images():
 def make_env(images):
     def make(networks="set", **change):
         config = EnvConfig(**{**vars(TASK), **change})
-        env = ActiveLearningEnv(images, config, FAST)
+        env = ActiveLearningEnv(images, config, HEAD)
         return ContextObservation(env) if networks == "set" else env
 
     return make

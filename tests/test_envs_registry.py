@@ -182,7 +182,7 @@ def test_registering_twice_changes_nothing():
 # --- profiles -------------------------------------------------------------------------------------
 
 
-def test_without_data_auto_warns_once_and_falls_back():
+def test_without_data_auto_warns_once_and_falls_back(few_scans):
     with pytest.warns(UserWarning, match="no real data found") as caught:
         env = make_env("chestCT")
     assert len(caught) == 1

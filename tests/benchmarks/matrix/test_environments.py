@@ -29,7 +29,7 @@ def test_without_test_images_or_labels_it_is_refused_with_what_to_do():
         check_comparable(replace(images, labels=labels))
 
 
-def test_methods_do_not_take_flat_observations():
+def test_methods_do_not_take_flat_observations(few_scans):
     config = {"dataset": "chestCT", "settings": {"profile": "embedded", "flatten": True}}
     for make in (make_environment, lambda config: make_vector_environment(config, 2)):
         with pytest.raises(ValueError, match="leave out flatten"):

@@ -64,9 +64,10 @@ LONG = ("agents.md", "benchmarks.md")
         if page != "clients.md"
     ],
 )
-@pytest.mark.usefixtures("few_scans")
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # of runpy
-def test_a_page_does_what_it_says(page, folder, monkeypatch):
+def test_a_page_does_what_it_says(page, folder, monkeypatch, request):
+    if page not in LONG:  # whose commands start processes, with the settings of the files
+        request.getfixturevalue("few_scans")
     namespace: dict = {"__name__": "page"}
     for language, name, text in blocks(page):
         if name is not None:

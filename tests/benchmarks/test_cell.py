@@ -25,11 +25,15 @@ from benchmarks.matrix import layout, locks
 from benchmarks.matrix.recorder import Recorder
 from tests.benchmarks.conftest import without_seconds
 
+CELL = Path("Folder", "ms", "seed0")
+SHORT = {"methods": ("ms",), "seeds": 1, "query_size": 3, "budget": 0.3}
+"""One cell of nine steps."""
 
-@pytest.fixture
-def stopped(settings, tmp_path, monkeypatch):
-    """A cell that was stopped after seven steps, its last checkpoint being of the sixth."""
-    config = settings(tmp_path / "out", methods=("ms",), seeds=1, query_size=3)
+
+@pytest.fixture(scope="session")
+def stopped_run(settings, tmp_path_factory):
+    """The run folder of a cell that was stopped after seven steps. Copy before changing."""
+    out = tmp_path_factory.mktemp("cells") / "stopped"
     original = Recorder.step
 
     def step(self, action):
@@ -37,20 +41,31 @@ def stopped(settings, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(self, action)
 
-    monkeypatch.setattr(Recorder, "step", step)
-    with pytest.raises(KeyboardInterrupt):
-        run.main(config)
-    monkeypatch.undo()
-    folder = config.out / "Folder" / "ms" / "seed0"
-    assert (folder / layout.CHECKPOINT).exists()
-    return folder
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Recorder, "step", step)
+        run.main(settings(out, **SHORT))
+    assert (out / CELL / layout.CHECKPOINT).exists()
+    return out
+
+
+@pytest.fixture(scope="session")
+def whole_run(settings, tmp_path_factory):
+    """The run folder of the same cell, which was not stopped. Copy before changing."""
+    out = tmp_path_factory.mktemp("cells") / "whole"
+    assert run.main(settings(out, **SHORT)) == 0
+    return out
 
 
 @pytest.fixture
-def whole(settings, tmp_path):
-    config = settings(tmp_path / "whole", methods=("ms",), seeds=1, query_size=3)
-    run.main(config)
-    return config.out / "Folder" / "ms" / "seed0" / layout.CURVE
+def stopped(stopped_run, tmp_path):
+    """A cell that was stopped after seven steps, its last checkpoint being of the sixth."""
+    return shutil.copytree(stopped_run, tmp_path / "out") / CELL
+
+
+@pytest.fixture
+def whole(whole_run, tmp_path):
+    """The curve of the same cell, which was not stopped."""
+    return shutil.copytree(whole_run, tmp_path / "whole") / CELL / layout.CURVE
 
 
 @pytest.mark.parametrize(
@@ -209,7 +224,7 @@ def test_predictions_are_on_disk_before_the_checkpoint_that_counts_them(
         fsync(number)
 
     monkeypatch.setattr(os, "fsync", synced)
-    run.main(settings(tmp_path / "out", methods=("ms",), seeds=1, query_size=3))
+    run.main(settings(tmp_path / "out", **SHORT))
     for name in (layout.CHECKPOINT, layout.RESULT):
         place = done.index(name)
         assert done[place - 2 : place] == [layout.CURVE, layout.PREDICTIONS]
@@ -239,7 +254,7 @@ def test_what_a_process_left_that_was_killed_at_the_end_of_a_cell_goes_with_the_
     expected = sorted(path.name for path in cell_folder.iterdir())
     for name in (layout.CHECKPOINT, layout.HOLDER, layout.ERROR):
         (cell_folder / name).touch()
-    config = settings(cell_folder.parents[2], methods=("ms",), seeds=1, query_size=3)
+    config = settings(cell_folder.parents[2], **SHORT)
     assert run.main(config) == 0
     assert sorted(path.name for path in cell_folder.iterdir()) == expected
 
@@ -299,8 +314,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(stopped, whole, monkeypatch):
     assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
 
 
-def test_difference_in_words(finished):
-    path = finished / "Folder" / "ms" / "seed0" / layout.CONFIG
+def test_difference_in_words(whole):
+    path = whole.with_name(layout.CONFIG)
     config = json.loads(path.read_text())
     other = json.loads(path.read_text())
     other["environment"]["budget"] = 1.0
@@ -308,7 +323,7 @@ def test_difference_in_words(finished):
     assert layout.difference(config, config, layout.SHARED) == ""
     words = layout.difference(config, other, layout.SHARED)
     assert words == (
-        "environment.budget 0.4 there, 1.0 here; classifier.learning_rate 0.01 there, 7.0 here"
+        "environment.budget 0.3 there, 1.0 here; classifier.learning_rate 0.01 there, 7.0 here"
     )
 
 

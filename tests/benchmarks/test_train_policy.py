@@ -12,7 +12,7 @@ from agents.sets.coverage import FEATURES, REGIME
 from agents.transfer import CoveragePolicy
 from benchmarks import train_policy
 from benchmarks.train_policy import TrainConfig
-from benchmarks.training import search, surface
+from benchmarks.training import search, surface, tasks
 from benchmarks.training.families import FAMILIES, KINDS, Features
 from benchmarks.training.search import Job, Search
 
@@ -31,7 +31,7 @@ class Here(Executor):
 
 @pytest.fixture
 def small(monkeypatch):
-    """A hundred and fifty samples a family, of three classes, and everything in this process."""
+    """A hundred and fifty samples a family, of three classes, short tasks, all in this process."""
 
     def features(name, data):
         rng = np.random.default_rng(len(name))
@@ -43,6 +43,8 @@ def small(monkeypatch):
     monkeypatch.setattr(train_policy, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(search, "THRESHOLDS", (0.0, 4.0))
     monkeypatch.setattr(surface, "N_CANDIDATES", 3)
+    monkeypatch.setattr(tasks, "MOST_QUERIES", 8)
+    monkeypatch.setattr(tasks, "FEW_PER_CLASS", 6)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

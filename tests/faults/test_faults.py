@@ -6,12 +6,20 @@ import pytest
 from tests.faults.harness import HOWS, KINDS, POINTS, Bench, spread
 
 QUICK = [
-    ("matrix", kind) for kind in KINDS
-] + [("side by side", "SIGTERM"), ("side by side", "SIGKILL within"), ("annotation", "EIO"),
-     ("annotation", "SIGKILL within")]  # fmt: skip
+    ("matrix", "ENOSPC"), ("matrix", "EINTR"), ("matrix", "full disk"),
+    ("matrix", "SIGKILL within"), ("matrix", "SIGTERM"), ("side by side", "SIGTERM"),
+    ("annotation", "EIO"),
+]  # fmt: skip
+"""Of each kind of answer to a fault, and of each work, one; the others are much like these."""
+LONG = [
+    ("matrix", "EIO"), ("matrix", "SIGKILL after"), ("matrix", "SIGINT"),
+    ("side by side", "SIGKILL within"), ("annotation", "SIGKILL within"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "kind"), QUICK)
+@pytest.mark.parametrize(
+    ("what", "kind"), [*QUICK, *(pytest.param(*each, marks=pytest.mark.slow) for each in LONG)]
+)
 def test_a_fault_changes_nothing(bench: Bench, what, kind):
     """At a call of the middle half, another one for every kind."""
     _, count = bench.uninterrupted(what)

@@ -111,11 +111,14 @@ def test_results_are_written_without_a_page(tmp_path, capsys):
 
 
 def test_the_command_names_what_is_wrong(tmp_path):
-    command = [sys.executable, "-m", "al_gym.annotate", "--root", str(tmp_path / "nowhere")]
+    nowhere = tmp_path / "nowhere"
+    command = [sys.executable, "-m", "al_gym.annotate", "--password-file", str(nowhere)]
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 1
     assert found.stderr.startswith("al_gym.annotate: ") and "nowhere" in found.stderr
     assert "Traceback" not in found.stderr
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        main(AnnotateConfig(project=tmp_path / "mine", root=nowhere))
 
 
 class Ending:

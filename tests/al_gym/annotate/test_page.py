@@ -69,6 +69,7 @@ class Told:
         return np.array([self.settled[int(i)] for i in indices])
 
 
+@pytest.mark.slow
 @needs_browser
 def test_ten_by_key_one_undone_one_skipped_and_a_server_killed_in_the_middle(root, tmp_path):
     project = project_of(root, tmp_path / "project")
@@ -122,6 +123,7 @@ def test_ten_by_key_one_undone_one_skipped_and_a_server_killed_in_the_middle(roo
     ).read_bytes()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_two_people_and_a_third_who_settles_what_they_disagree_about(root, tmp_path):
     project = project_of(root, tmp_path / "project", twice=1.0)
@@ -157,6 +159,7 @@ def test_two_people_and_a_third_who_settles_what_they_disagree_about(root, tmp_p
     play(story, project)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_stale_page_overwrites_nothing_and_an_unreadable_image_is_skipped(root, tmp_path):
     project = project_of(root, tmp_path / "project")
@@ -238,8 +241,9 @@ def test_a_full_disk_is_said_and_loses_nothing(root, tmp_path):
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.mark.slow
 @needs_browser
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_are_accessible(root, tmp_path, scheme):
     """No finding of axe-core's rules for WCAG 2 A and AA, contrast among them."""
     axe = pytest.importorskip("axe_playwright_python.async_playwright").Axe()

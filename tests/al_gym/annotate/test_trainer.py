@@ -462,6 +462,7 @@ def test_the_trainer_is_a_process_that_ends_when_it_is_told_to(tmp_path, scans):
     assert_same(project, with_people(project), expected, with_oracle(expected))
 
 
+@pytest.mark.slow
 def test_a_trainer_whose_parent_has_gone_before_it_came_up_ends(tmp_path, scans):
     """Its parent is another process by then, so that it must be told who it was."""
     project = make_project(tmp_path / "p", scans)
@@ -475,6 +476,7 @@ SHELL = ["sh", "-c", '"$@"; true', "sh"]
 """A parent that is not replaced by its child."""
 
 
+@pytest.mark.slow
 def test_the_trainer_ends_with_its_parent(tmp_path, scans):
     project = make_project(tmp_path, scans)
     parent = started(project.folder, SHELL)
@@ -506,6 +508,7 @@ def test_a_second_trainer_waits_until_the_first_has_ended(tmp_path, scans):
     assert second.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_trainer_that_waits_for_another_ends_when_it_is_told_to(tmp_path, scans):
     project = make_project(tmp_path, scans)
     with FileLock(project.folder / trainer.LOCK):

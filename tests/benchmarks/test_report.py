@@ -2,6 +2,7 @@
 
 import io
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -218,16 +219,15 @@ def test_a_report_of_nothing_finished(finished, tmp_path):
     assert "Unfinished" in page(out / "report")
 
 
-def test_the_command_line(finished, tmp_path):
-    command = [sys.executable, "-m", "benchmarks.report"]
-    done = subprocess.run(
-        [*command, str(finished), "--out", str(tmp_path / "r")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "report.html" in done.stdout and "nothing can be concluded" in done.stdout
-    wrong = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert wrong.returncode != 0
-    assert "no results in" in wrong.stderr and "Traceback" not in wrong.stderr
+def test_the_command_line(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["report", str(finished), "--out", str(tmp_path / "r")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(report.__file__, run_name="__main__")
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and "report.html" in said and "nothing can be concluded" in said
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / "empty")])
+    with pytest.raises(SystemExit, match=r"^benchmarks.report: no results in"):
+        runpy.run_path(report.__file__, run_name="__main__")
 
 
 HEAVY = ("torch", "torchvision", "SimpleITK", "stable_baselines3", "torchmetrics")

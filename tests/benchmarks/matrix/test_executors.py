@@ -19,16 +19,18 @@ class KillsItsProcess:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_costs_the_cell_that_it_was_in(settings, tmp_path, finished):
-    """Two processes run five cells; two of them kill theirs, and the rest is done all the same."""
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_process_costs_the_cell_that_it_was_in(settings, tmp_path, finished, seeds):
+    """Two processes run the cells; one a seed kills its own, and the rest is as in this process."""
     killer = "tests.benchmarks.matrix.test_executors:KillsItsProcess"
-    config = settings(tmp_path, methods=(killer, "random", "ms"), seeds=2, workers=2)
+    others = ("drla", "sb3-ddpg")
+    config = settings(tmp_path, methods=(killer, *others), seeds=seeds, workers=2)
     assert run.main(config) == 1
     problem = "its process was killed by signal 9 (out of memory?)"
     errors = [path.read_text() for path in tmp_path.rglob(layout.ERROR)]
-    assert errors == [problem, problem]
+    assert errors == [problem] * seeds
     whole = {name: rows for name, rows in curves(tmp_path).items() if "Kills" not in name}
-    assert len(whole) == 4 and whole.items() <= curves(finished).items()
+    assert len(whole) == 2 * seeds and whole.items() <= curves(finished).items()
 
 
 def test_a_process_that_ends_early_says_why(tmp_path, monkeypatch):

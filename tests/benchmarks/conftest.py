@@ -52,7 +52,7 @@ def settings(folder_root: Path) -> Any:
     def make(out: Path, **changes: Any) -> run.RunConfig:
         given = {
             "dataset": "Folder", "methods": METHODS, "out": out, "seeds": 2, "root": folder_root,
-            "query_size": 6, "budget": 0.4, "checkpoint_every": 2,
+            "query_size": 6, "budget": 0.4, "checkpoint_every": 2, "set": ("pretrain_passes=5",),
         }  # fmt: skip
         return run.RunConfig(**{**given, **changes})
 

@@ -37,7 +37,8 @@ def command(config, *more):
         sys.executable, "-m", "benchmarks.run", "--dataset", config.dataset,
         "--methods", *config.methods, "--out", str(config.out), "--seeds", str(config.seeds),
         "--root", str(config.root), "--query-size", str(config.query_size),
-        "--budget", str(config.budget), "--checkpoint-every", str(config.checkpoint_every), *more,
+        "--budget", str(config.budget), "--checkpoint-every", str(config.checkpoint_every),
+        "--set", *config.set, *more,
     ]  # fmt: skip
 
 
@@ -177,7 +178,6 @@ def test_every_kind_of_method_resumes_exactly(settings, tmp_path, method, monkey
     """Stopped by an exception after each checkpoint in turn; once uninterrupted beside it."""
     short = {
         "methods": (method,), "seeds": 1, "query_size": 2, "budget": 0.25, "checkpoint_every": 3,
-        "set": ("pretrain_passes=2",),
     }  # fmt: skip
     config, again = (settings(tmp_path / name, **short) for name in ("whole", "parts"))
     assert run.main(config) == 0

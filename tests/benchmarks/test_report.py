@@ -26,11 +26,21 @@ FIGURES = {
 """Of five methods with a curve and two seeds."""
 
 
+FEW = {name: made_runs.GAINS[name] for name in ("random", "ms", "drla", "drla-embed")}
+"""Methods of made runs, where more would only be more figures."""
+
+
 @pytest.fixture(scope="module")
 def made(finished):
     out = finished.parent / "report-of-first"
     assert report.main(report.ReportConfig((finished,), out)) == 0
     return out
+
+
+@pytest.fixture
+def few(finished, tmp_path):
+    """A copy of the run folder without Stable-Baselines3's agents, which has fewer figures."""
+    return shutil.copytree(finished, tmp_path / "few", ignore=shutil.ignore_patterns("sb3-*"))
 
 
 def page(out):
@@ -164,9 +174,8 @@ def test_few_seeds_allow_no_conclusion(made):
         assert absent not in page(made)
 
 
-def test_unfinished_and_failed_cells_are_named_and_not_averaged(finished, tmp_path, capsys):
-    out = tmp_path / "out"
-    shutil.copytree(finished, out)
+def test_unfinished_and_failed_cells_are_named_and_not_averaged(few):
+    out = few
     ms = out / "Folder" / "ms" / "seed1"
     (ms / layout.RESULT).unlink()
     text = (ms / layout.CURVE).read_text()
@@ -185,10 +194,10 @@ def test_unfinished_and_failed_cells_are_named_and_not_averaged(finished, tmp_pa
     assert set(own["seed"]) == {0}
 
 
-def test_run_folders_are_merged(finished, settings, tmp_path):
-    more = settings(tmp_path / "more", methods=("lc",))
+def test_run_folders_are_merged(few, settings, tmp_path):
+    more = settings(tmp_path / "more", methods=("lc",), seeds=1)
     run.main(more)
-    report.main(report.ReportConfig((finished, more.out), tmp_path / "both"))
+    report.main(report.ReportConfig((few, more.out), tmp_path / "both"))
     table = table_of(tmp_path / "both", "table1")
     assert {"MS", "LC", "ALL"} <= set(table.index)
     with pytest.raises(ValueError, match="lc with seed 0 is in .* and "):
@@ -219,8 +228,8 @@ def test_a_report_of_nothing_finished(finished, tmp_path):
     assert "Unfinished" in page(out / "report")
 
 
-def test_the_command_line(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["report", str(finished), "--out", str(tmp_path / "r")])
+def test_the_command_line(few, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["report", str(few), "--out", str(tmp_path / "r")])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(report.__file__, run_name="__main__")
     said = capsys.readouterr().out
@@ -235,7 +244,7 @@ HEAVY = ("torch", "torchvision", "SimpleITK", "stable_baselines3", "torchmetrics
 
 def test_a_report_imports_nothing_heavy(tmp_path):
     """Of the command, and of all that it shares with others."""
-    folder = made_runs.write(tmp_path / "made", n_seeds=5, n_steps=4)
+    folder = made_runs.write(tmp_path / "made", gains=FEW, n_seeds=5, n_steps=4)
     program = f"""
 import importlib, pathlib, pkgutil, sys
 from benchmarks import ladder, report, reporting
@@ -251,7 +260,7 @@ print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
 
 def test_the_first_screen_answers(tmp_path):
     """The sentence, then the two forests and the ranks, before anything else."""
-    folder = made_runs.write(tmp_path / "made")
+    folder = made_runs.write(tmp_path / "made", gains=FEW, n_steps=6)
     report.main(report.ReportConfig((folder,)))
     html = page(folder / "report")
     names = ("forest_random", "forest_ms", "critical_difference", "macro_f1_1")
@@ -265,7 +274,7 @@ def test_the_first_screen_answers(tmp_path):
 
 
 def test_several_data_sets_are_answered_at_the_top(tmp_path):
-    folder = made_runs.write(tmp_path / "made", n_seeds=5, n_steps=4)
+    folder = made_runs.write(tmp_path / "made", gains=FEW, n_seeds=5, n_steps=4)
     made_runs.write(folder, "MedMNIST-bccd", {"random": 0.0, "lc": 0.1}, n_seeds=3, n_steps=4)
     report.main(report.ReportConfig((folder,)))
     html = page(folder / "report")

@@ -164,11 +164,11 @@ def test_killed_at_random_moments_the_curves_are_the_same(
     [
         "fusion",
         "frozen",
-        "drla-fixed",
+        pytest.param("drla-fixed", marks=pytest.mark.slow),  # much like drla-sound
         "drla-sound",
         "drla-set",
         "drla-embed",
-        "sb3-td3",
+        pytest.param("sb3-td3", marks=pytest.mark.slow),  # much like sb3-sac
         "sb3-sac",
         "sb3-a2c",
         "badge",

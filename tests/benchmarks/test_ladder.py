@@ -169,8 +169,13 @@ def test_the_ablation_says_how_an_agent_did_at_its_end():
 @pytest.mark.parametrize(
     ("study", "variants", "controls"),
     [
-        ("set", ("gamma 0", "reward loss_gain", "no noise"), ("FROZEN-SET",)),
-        ("repairs", ("penalty", "all together"), ("FROZEN", "FROZEN-SOUND")),
+        ("set", ("reward loss_gain", "no noise"), ("FROZEN-SET",)),
+        pytest.param(
+            "repairs",
+            ("penalty", "all together"),
+            ("FROZEN", "FROZEN-SOUND"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_ablation_runs_and_goes_on(
@@ -178,7 +183,9 @@ def test_the_ablation_runs_and_goes_on(
 ):
     from benchmarks.matrix.presets import PRESETS, Preset
 
-    settings = {"root": str(folder_root), "query_size": 10, "budget": 0.3}
+    settings = {
+        "root": str(folder_root), "query_size": 10, "budget": 0.3, "pretrain_passes": 5,
+    }  # fmt: skip
     monkeypatch.setitem(PRESETS, "small", Preset("Folder", settings))
     config = ablation.AblationConfig(study, "small", tmp_path / "ab", variants, seeds=2)
     assert ablation.main(config) == 0

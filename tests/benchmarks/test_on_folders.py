@@ -22,14 +22,15 @@ LAYOUTS = {
 ALIKE = (("patients", "npz of patients"), ("splits", "csv", "npz"))
 
 
-def curves(data, folder, **settings):
+def curves(data, folder, *more, **settings):
     """Layout -> method -> the curve, without its seconds, files by their last names."""
     found, size = {}, data.images.shape[1]
     for name, (write, keywords) in LAYOUTS.items():
         write(data, folder / name / "images")
         config = run.RunConfig(
             folder / name / "out", dataset="Folder", root=folder / name / "images",
-            methods=("random", "ms"), seeds=1, set=(*keywords, f"image_size={size}"), **settings,
+            methods=("random", "ms"), seeds=1, set=(*keywords, f"image_size={size}", *more),
+            **settings,
         )  # fmt: skip
         assert run.main(config) == 0
         found[name] = {path.parts[-3]: curve(path) for path in config.out.rglob(layout.CURVE)}
@@ -54,7 +55,8 @@ def assert_alike(found):
 
 
 def test_small_images(tmp_path):
-    found = curves(images_as_folders.drawn(108), tmp_path, budget=0.3, query_size=6)
+    data = images_as_folders.drawn(108)
+    found = curves(data, tmp_path, "pretrain_passes=5", budget=0.3, query_size=6)
     assert_alike(found)
     *_, last = found["splits"]["ms"]
     assert last["n_labelled"] == "22" and len(last["files"]) == 1  # 3, 9, 15, 21 and 22 of 72
@@ -80,9 +82,8 @@ def test_a_bad_file_is_left_out_and_said(tmp_path, monkeypatch):
     images_as_folders.write_splits(images_as_folders.drawn(108), root)
     bad = sorted(root.rglob("*.png"))[0]
     settings = {"root": root, "methods": ("random",), "seeds": 1, "budget": 0.3, "query_size": 6}
-    config = run.RunConfig(
-        out, dataset="Folder", **settings, set=("image_size=12", "on_error=skip")
-    )
+    changes = ("image_size=12", "on_error=skip", "pretrain_passes=5")
+    config = run.RunConfig(out, dataset="Folder", **settings, set=changes)
     assert run.main(config) == 0
     (cell,) = out.rglob(layout.CONFIG)
     before = json.loads(cell.read_text())

@@ -27,9 +27,11 @@ def play_episode(env, seed):
 
 
 def test_cells_side_by_side_have_the_curves_of_each_alone(finished, settings, tmp_path):
-    config = settings(tmp_path / "out", side_by_side=3)
+    """Four in two turns; Stable-Baselines3's after them, one by one."""
+    config = settings(tmp_path / "out", methods=("ms", "drla", "sb3-ddpg"), side_by_side=3)
     assert run.main(config) == 0
-    assert curves(config.out) == curves(finished)
+    found = curves(config.out)
+    assert len(found) == 6 and found.items() <= curves(finished).items()
 
 
 def test_programs_of_different_length_play_to_their_ends():
@@ -86,7 +88,7 @@ def test_cells_that_find_no_room_together_are_reported(settings, tmp_path, monke
     assert capsys.readouterr().err.count("2 environments side by side could not be made") == 2
 
 
-def test_stopped_cells_go_on_side_by_side(settings, tmp_path, monkeypatch):
+def test_stopped_cells_go_on_side_by_side(finished, settings, tmp_path, monkeypatch):
     config = settings(tmp_path / "out", methods=("random", "ms"), seeds=1, side_by_side=2)
     step = Recorder.step
 
@@ -99,9 +101,8 @@ def test_stopped_cells_go_on_side_by_side(settings, tmp_path, monkeypatch):
     assert run.main(config) == 1
     monkeypatch.undo()
     assert run.main(config) == 0
-    whole = settings(tmp_path / "whole", methods=("random", "ms"), seeds=1)
-    run.main(whole)
-    assert curves(config.out) == curves(whole.out)
+    found = curves(config.out)
+    assert len(found) == 2 and found.items() <= curves(finished).items()
 
 
 def test_one_process_only(settings, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from al_gym.annotate import HumanAnnotator, Stopped, trainer
+from al_gym.annotate import HumanAnnotator, Stopped, human, trainer
 from al_gym.annotate.model import SavedModel
 from al_gym.annotate.project import Project
 from al_gym.annotate.store import NotSaved
@@ -30,6 +30,13 @@ from tests.al_gym.annotate.projects import (
 from tests.samples import One
 
 TABLE = {name: value for name, value in HEAD.items() if name != "group_pattern"}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Answers are looked for more often, as programs give them."""
+    for module in (human, trainer):
+        monkeypatch.setattr(module, "POLL", 0.01)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ class Here(Executor):
 
 @pytest.fixture
 def small(monkeypatch):
-    """A hundred and fifty samples a family, of three classes, short tasks, all in this process."""
+    """A hundred and fifty samples of each of four families, short tasks, all in this process."""
 
     def features(name, data):
         rng = np.random.default_rng(len(name))
@@ -39,6 +39,8 @@ def small(monkeypatch):
         values = torch.from_numpy(rng.normal(0, 1, (150, 6)) + 1.5 * np.eye(6)[labels]).float()
         return (Features(values, labels, np.arange(150), "made"),)
 
+    for name in ("retinopathy", "bloodcells"):
+        monkeypatch.delitem(FAMILIES, name)
     monkeypatch.setattr(train_policy, "training_features", features)
     monkeypatch.setattr(train_policy, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(search, "THRESHOLDS", (0.0, 4.0))
@@ -126,7 +128,7 @@ def test_a_policy_is_trained_written_and_read(small, tmp_path, learner, embeddin
         return
     policy = CoveragePolicy.load(path)
     assert policy.embeddings is embeddings and path.stat().st_size < 10_000
-    assert policy.card["families"] == ["chestct", "retinopathy", "retinamnist", "mednist"]
+    assert policy.card["families"] == ["chestct", "retinamnist", "mednist"]
     assert set(policy.card["validation"]) == set(FAMILIES)
     beside = policy.card["validation"]["wbc"]
     assert [*beside] == ["ms", "uherding", *["hyper"] * embeddings] and beside["ms"]["n"] == 2

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+import pytest
 from PIL import Image
 from torch import Tensor
 
@@ -13,6 +15,9 @@ from al_gym.classifiers.counters import Counters
 from al_gym.classifiers.devices import to_host
 from al_gym.classifiers.networks import NetworkClassifier
 
+SINCE_GYMNASIUM_1_1 = pytest.mark.skipif(
+    not hasattr(gym.vector, "AutoresetMode"), reason="Gymnasium 1.0 ends episodes in one way only"
+)
 FAST = ClassifierConfig(learning_rate=0.02, momentum=0.9, pretrain_passes=2, device="cpu")
 
 

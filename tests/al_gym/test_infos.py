@@ -16,7 +16,7 @@ from al_gym import ActiveLearningVectorEnv
 from al_gym.data.dataset import UNKNOWN
 from al_gym.vector import AutoresetMode
 from tests.al_gym.episodes import TASK, Clerk, make, scores_for
-from tests.samples import FAST, make_dataset
+from tests.samples import FAST, SINCE_GYMNASIUM_1_1, make_dataset
 
 HEAD = replace(FAST, trainable="head")
 """Whose steps are short: it is not about what is trained."""
@@ -107,6 +107,7 @@ def out_of_step(vector, n_steps=7):
     return seen
 
 
+@SINCE_GYMNASIUM_1_1
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_gymnasiums_vector_environment_with_members_out_of_step(mode):
     seen = out_of_step(SyncVectorEnv([small, small], autoreset_mode=mode))
@@ -137,6 +138,7 @@ def ours(mode):
     return ActiveLearningVectorEnv(2, make_dataset(size=8), task, HEAD, autoreset_mode=mode)
 
 
+@SINCE_GYMNASIUM_1_1
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_ours_out_of_step_tells_what_gymnasiums_does(mode):
     theirs = out_of_step(SyncVectorEnv([small, small], autoreset_mode=mode))
@@ -147,6 +149,7 @@ def test_ours_out_of_step_tells_what_gymnasiums_does(mode):
             assert infos[key].dtype == others[key].dtype
 
 
+@SINCE_GYMNASIUM_1_1
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_statistics_of_episodes_that_end_at_different_steps(mode):
     """Gymnasium's own takes the mask out of the caller's options: the wrapper forgets both."""
@@ -190,6 +193,7 @@ def test_infos_as_a_list_are_those_of_each(mode):
                 np.testing.assert_array_equal(one[key], together[key][k])
 
 
+@SINCE_GYMNASIUM_1_1
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_everything_becomes_a_tensor(mode):
     """Also last observations with "SameStep"; those of Gymnasium's own are arrays of objects."""

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.env_checker import check_env
 
 import al_gym
+from al_gym.vector import AutoresetMode
 from al_gym.wrappers import ContextObservation
 from tests.samples import draw_folder
 
@@ -193,14 +194,14 @@ def test_what_wrappers_were_given_is_gymnasiums_to_keep(settings):
 def test_the_spec_of_several(settings, flatten):
     envs = gym.make_vec(
         ID, num_envs=2, vectorization_mode="vector_entry_point", flatten=flatten,
-        autoreset_mode=gym.vector.AutoresetMode.DISABLED,
+        autoreset_mode=AutoresetMode.DISABLED,
         **{**settings, "root": Path(settings["root"])},
     )  # fmt: skip
     text = envs.unwrapped.spec.to_json()
     assert json.loads(text)["kwargs"]["root"] == settings["root"]
     again = gym.make_vec(EnvSpec.from_json(text))
     assert again.num_envs == 2 and again.observation_space == envs.observation_space
-    assert again.metadata["autoreset_mode"] is gym.vector.AutoresetMode.DISABLED
+    assert again.metadata["autoreset_mode"] is AutoresetMode.DISABLED
 
 
 def test_the_spec_is_copied_and_pickled_with_the_environment(settings):
@@ -240,7 +241,7 @@ def test_wrappers_and_vector_kwargs_are_for_gymnasiums_own_vectors(settings, mor
             ID, num_envs=2, vectorization_mode="vector_entry_point", autoreset_mode="Disabled",
             **settings,
         )  # fmt: skip
-        assert envs.metadata["autoreset_mode"] is gym.vector.AutoresetMode.DISABLED
+        assert envs.metadata["autoreset_mode"] is AutoresetMode.DISABLED
 
 
 @pytest.mark.parametrize("keyword", ["wrappers", "vector_kwargs", "vectorization_mode"])

@@ -15,7 +15,7 @@ from al_gym import ActiveLearningEnv, ActiveLearningVectorEnv
 from al_gym.vector import AutoresetMode
 from al_gym.wrappers import ContextObservation
 from tests.al_gym.episodes import make
-from tests.samples import FAST, make_dataset
+from tests.samples import FAST, SINCE_GYMNASIUM_1_1, make_dataset
 
 RUN = {
     # the settings and the data
@@ -119,6 +119,7 @@ def test_their_clocks_run():
     assert performance.benchmark_init(small, target_duration=0, seed=0) > 0
 
 
+@SINCE_GYMNASIUM_1_1
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_their_clock_for_several_runs_over_the_end_of_episodes(mode, monkeypatch):
     envs = ActiveLearningVectorEnv(2, make_dataset(), single_task(), HEAD, autoreset_mode=mode)

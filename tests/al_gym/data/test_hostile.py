@@ -81,7 +81,7 @@ def test_a_seed_damages_alike(tmp_path):
 
 
 def test_damaged_files(assert_none_is_wrong):
-    assert_none_is_wrong(170)
+    assert_none_is_wrong(300)
 
 
 @pytest.mark.slow

@@ -147,23 +147,26 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._one_at_a_time = threading.RLock()
-        try:
-            self._db = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=30
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            (found,) = self._one("PRAGMA quick_check(1)")
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
-            with self._writing():
-                self._check_format()
-        except (sqlite3.DatabaseError, NotSaved) as error:
-            raise CheckpointError(
-                f"{self.path} cannot be used as a file of answers: {error}. If it was one, take a "
-                "copy of it from before, or what sqlite3's .recover makes of it"
-            ) from error
+        with contextlib.ExitStack() as undo:
+            try:
+                self._db = sqlite3.connect(
+                    self.path, isolation_level=None, check_same_thread=False, timeout=30
+                )
+                undo.callback(self._db.close)
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute("PRAGMA foreign_keys=ON")
+                (found,) = self._one("PRAGMA quick_check(1)")
+                if found != "ok":
+                    raise sqlite3.DatabaseError(found)
+                with self._writing():
+                    self._check_format()
+            except (sqlite3.DatabaseError, NotSaved) as error:
+                raise CheckpointError(
+                    f"{self.path} cannot be used as a file of answers: {error}. If it was one, "
+                    "take a copy of it from before, or what sqlite3's .recover makes of it"
+                ) from error
+            undo.pop_all()
 
     def _check_format(self) -> None:
         tables = self._all("SELECT name FROM sqlite_master WHERE type = 'table'")

@@ -34,7 +34,7 @@ def choose(features: np.ndarray, probabilities: np.ndarray, n_labelled: int, n: 
         )
     factors = fisher_factors(_principal(features), probabilities)
     fisher = _information(factors) / len(factors)
-    before = _information(factors[:n_labelled]) / n_labelled
+    before = _information(factors[:n_labelled]) / max(n_labelled, 1)
     share = n / (n_labelled + n)
     inverse = np.linalg.inv(RIDGE * np.eye(len(fisher)) + (1 - share) * before)
     candidates = factors[n_labelled:] * np.sqrt(share)

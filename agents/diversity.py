@@ -202,8 +202,11 @@ def from_scikit_activeml(name: str) -> Chooser:
         if "discriminator" in arguments:
             more["discriminator"] = _logistic_regression([0, 1])
         labels = np.concatenate([view.labels, np.full(len(view.rows), np.nan)])
-        rows = made.query(view.features, labels, batch_size=n, **more)
-        chosen = np.asarray(rows) - len(view.labels)
+        try:
+            rows = made.query(view.features, labels, batch_size=n, **more)
+        except UnboundLocalError:  # TypiClust's, if no cluster is without a label: all look alike
+            rows = []
+        chosen = np.asarray(rows, dtype=int) - len(view.labels)
         # BatchBALD names samples twice once there is nothing left that its members disagree on
         others = np.random.default_rng(seed).permutation(len(view.rows))
         return np.array(list(dict.fromkeys([*chosen, *others]))[:n])

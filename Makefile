@@ -58,6 +58,7 @@ test-lowest: .venv-tools/.installed
 	$(UV) pip install --quiet --python .venv-lowest --resolution lowest-direct --editable ".[test]"
 	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -W ignore $(LOWEST_TESTS)
 
+# pyenv: PYENV_VERSION=3.10.x:3.12.x make test-all
 test-all: test-3.10 test-3.12
 
 test-3.%: export OMP_NUM_THREADS := 1

@@ -20,14 +20,6 @@ from benchmarks.timing import agent, growth, paper, peers, turns
 from benchmarks.timing.turns import Comparison, Report
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def photographs(root, **change):
     env = gym.make(
         "ActiveLearning-Retinopathy-v0", profile="embedded", root=str(root), n_train=120,

@@ -1,8 +1,12 @@
 """Shared fixtures: small data sets in the real file formats, and a cache of the session's own."""
 
 import os
+import runpy
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -30,6 +34,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+
+
+@pytest.fixture
+def as_program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | str | None]:
+    """Runs a module as a program, in this process, which has imported PyTorch.
+
+    What it gives is what the program exits with: a status, or what it says of an error.
+    """
+
+    def exit_of(module: ModuleType, *words: str | Path) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", [str(module.__file__), *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(module.__file__), run_name="__main__")
+        return ended.value.code
+
+    return exit_of
 
 
 @pytest.fixture

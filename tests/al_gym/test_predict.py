@@ -1,9 +1,7 @@
 """A saved classifier on files: as those that it was trained on, and on what may lie beside them."""
 
 import csv
-import runpy
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -190,11 +188,9 @@ def test_what_cannot_be_is_said(made, root, tmp_path):
     assert len(lines(out)) == 36
 
 
-def test_the_command_line_says_in_a_line_what_is_wrong(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["predict", str(made[0].folder), str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(predict.__file__, run_name="__main__")
-    assert ended.value.code == f"al_gym.predict: there are no images below {tmp_path}"
+def test_the_command_line_says_in_a_line_what_is_wrong(made, tmp_path, as_program):
+    said = as_program(predict, made[0].folder, tmp_path)
+    assert said == f"al_gym.predict: there are no images below {tmp_path}"
 
 
 # --- other sources --------------------------------------------------------------------------------

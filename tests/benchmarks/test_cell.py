@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import queue
-import runpy
 import shutil
 import socket
 import subprocess
@@ -124,11 +123,8 @@ def test_a_cell_that_has_lost_its_predictions_goes_on_without(stopped, whole, le
     assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
 
 
-def test_as_a_program_of_its_own(stopped, whole, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["cell", str(stopped)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(cell.__file__, run_name="__main__")
-    assert ended.value.code == 0 and "goes on from step 6" in capsys.readouterr().out
+def test_as_a_program_of_its_own(stopped, whole, as_program, capsys):
+    assert as_program(cell, stopped) == 0 and "goes on from step 6" in capsys.readouterr().out
     assert without_seconds(stopped / layout.CURVE) == without_seconds(whole)
     (stopped / layout.RESULT).unlink()
     (stopped / layout.CONFIG).write_text('{"threads": 1, "dataset": "none"}')

@@ -1,8 +1,7 @@
 """Which images to label next: the list, what is said of it, and what is refused."""
 
 import csv
-import runpy
-import sys
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -150,12 +149,9 @@ def read_unlabelled(root):
     return replace(images, labels=np.where(np.arange(50) < 20, -1, images.labels))
 
 
-def test_the_command_line(folder, tmp_path, monkeypatch, capsys):
+def test_the_command_line(folder, tmp_path, as_program, capsys):
     words = ["--root", str(folder), "--n", "4", "--out", str(tmp_path / "next.csv"), "--set", *FAST]
-    monkeypatch.setattr(sys, "argv", ["query", *words])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(query.__file__, run_name="__main__")
-    assert ended.value.code == 0
+    assert as_program(query, *words) == 0
     assert "75 are not." in capsys.readouterr().out and len(listed(tmp_path / "next.csv")) == 4
-    with pytest.raises(SystemExit, match=r"^benchmarks.query: .*next.csv is there already"):
-        runpy.run_path(query.__file__, run_name="__main__")
+    said = as_program(query, *words)
+    assert re.match(r"benchmarks.query: .*next.csv is there already", said)

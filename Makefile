@@ -1,5 +1,6 @@
 # make demo   which method is better on generated CT? three minutes on two cores
 # make test   the quick tests;  make slow  the long ones
+# make fuzz   files made to reach further into the parsers; twenty minutes
 # make browser   the rest of the tests of the annotator's page
 # make lint   ruff and mypy
 # make docs   the documentation as a site, into site/; fails at what is dead or undocumented
@@ -18,7 +19,7 @@ INSTALLED := .venv/.installed
 UV := .venv-tools/bin/uv
 LOWEST_TESTS := tests/al_gym tests/agents
 
-.PHONY: install demo annotate test browser slow lint docs clients format clean force
+.PHONY: install demo annotate test browser slow fuzz lint docs clients format clean force
 .PHONY: test-lowest test-all lock audit
 
 install: $(INSTALLED)
@@ -50,6 +51,10 @@ browser: $(INSTALLED)
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
+	$(BIN)/python -m tests.al_gym.data.guided
 
 # other versions than .venv's, which warn of what the newest have no longer
 test-lowest: export OMP_NUM_THREADS := 1

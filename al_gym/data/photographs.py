@@ -195,10 +195,13 @@ def _check_chunks(path: Path) -> None:
     """Refuse a PNG file with a chunk that ends behind the file: Pillow makes room for all of it."""
     with path.open("rb") as file:
         file.seek(len(PNG))
-        while len(start := file.read(8)) == 8 and start[4:] != b"IEND":
-            file.seek(struct.unpack(">I", start[:4])[0], 1)
+        while len(start := file.read(8)) == 8:
+            size, name = struct.unpack(">I4s", start)
+            file.seek(size, 1)
             if file.tell() > path.stat().st_size:
                 raise DataError("it is truncated; get it anew")
+            if name == b"IEND":
+                return
             file.seek(4, 1)  # the checksum
 
 

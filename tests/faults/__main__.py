@@ -1,6 +1,6 @@
 """All faults of the slow suite, as a table: how often each came, and how often nothing was lost.
 
-python -m tests.faults [matrix] [side by side] [workers] [annotation]
+python -m tests.faults [matrix] [side by side] [workers] [ray] [annotation]
 """
 
 import sys

@@ -34,14 +34,15 @@ KINDS = {
     "SIGTERM": (SIGNAL, signal.SIGTERM),
     "SIGINT": (SIGNAL, signal.SIGINT),
 }
-HOWS: dict[str, tuple[str, dict[str, int]]] = {
+HOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "matrix": ("matrix", {}),
     "side by side": ("matrix", {"side_by_side": 2}),
     "workers": ("matrix", {"workers": 2}),
+    "ray": ("matrix", {"ray": "local"}),
     "annotation": ("annotation", {}),
 }
 """What is run, by what it is called: the work, and keywords of ``RunConfig``."""
-POINTS = {"matrix": 80, "side by side": 40, "workers": 16, "annotation": 64}
+POINTS = {"matrix": 80, "side by side": 40, "workers": 16, "ray": 16, "annotation": 64}
 """At which a fault comes, in all, by what is run."""
 
 
@@ -62,7 +63,7 @@ class Job:
     log: str
     """What the child says goes there."""
     work: str
-    how: dict[str, int] = field(default_factory=dict)
+    how: dict[str, Any] = field(default_factory=dict)
     at: int = 0
     """The call at which the fault comes; 0: at none."""
     kind: int = 0

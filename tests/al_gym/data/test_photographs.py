@@ -395,10 +395,11 @@ def test_a_png_file_whose_pixels_end_early_is_refused(
         assert_refused(path, "truncated")
 
 
-def test_a_png_file_that_claims_a_gigabyte_of_pixels_is_refused_before_room_is_made(tmp_path):
+@pytest.mark.parametrize("name", [b"IDAT", b"IEND"])
+def test_a_png_chunk_that_claims_a_gigabyte_is_refused_before_room_is_made(tmp_path, name):
     write_png(tmp_path / "a.png", (13, 11), 0, 8, bytes(11 * 14))
     content = (tmp_path / "a.png").read_bytes()
-    at = content.index(b"IDAT") - 4
+    at = content.index(name) - 4
     size = struct.pack(">I", struct.unpack_from(">I", content, at)[0] + 2**30)
     (tmp_path / "a.png").write_bytes(content[:at] + size + content[at + 4 :])
     tracemalloc.start()

@@ -192,7 +192,11 @@ def _nifti_header(path: Path) -> tuple[bytes, str]:
     """The 348 bytes and their order, as struct writes it."""
     with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
         start = file.read(348)
-    return start, "<" if start.startswith(struct.pack("<i", 348)) else ">"
+    order = "<" if start.startswith(struct.pack("<i", 348)) else ">"
+    (n_axes,) = struct.unpack_from(order + "h", start, 40)
+    if n_axes not in range(1, 8):  # by which ITK tells the order of bytes
+        raise DataError(f"its header says that it has {n_axes} axes; get it anew")
+    return start, order
 
 
 def _check_meta(path: Path) -> None:

@@ -209,13 +209,15 @@ def _open(path: Path) -> sitk.ImageFileReader:
             f"its transfer syntax {meta.get(0x0010)!r} is not read; change it, with dcmconv say"
         )
     implicit, order = syntax == "Implicit VR Little Endian", ">" if "Big" in syntax else "<"
-    found = elements.walk(content, at, elements.Encoding(implicit, order))
+    encoding = elements.Encoding(implicit, order)
+    found = elements.walk(content, at, encoding)
     if elements.PIXELS not in found:
         raise DataError("it has no pixels")
     for tag, name in SEQUENCES.items():
         if tag in found:
             raise DataError(f"it has {name}, which is not read; convert it to NIfTI")
     fragments = elements.fragments(path, *found[elements.PIXELS])
+    elements.check_rest(path, found, fragments, encoding)
     n_segments = elements.rle_segments(path, fragments) if syntax.startswith("RLE") else set()
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")

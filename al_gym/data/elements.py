@@ -71,9 +71,8 @@ def _walk(content: bytes, at: int, encoding: Encoding, depth: int) -> tuple[Foun
         tag, vr, length, at = _element(content, at, encoding)
         if depth and tag == END_OF_ITEM:
             break
-        name = f"({tag[0]:04x},{tag[1]:04x})"
         if tag in found:
-            raise DataError(f"its element {name} is there twice; write it anew, with dcmconv say")
+            raise _twice(tag)
         found[tag] = at, length
         if tag == PIXELS and not depth:
             break
@@ -83,8 +82,16 @@ def _walk(content: bytes, at: int, encoding: Encoding, depth: int) -> tuple[Foun
             inner = Encoding(implicit=True) if vr == b"UN" else encoding  # PS3.5, 6.2.2
             at = _past_items(content, at, inner, depth + 1)
         else:
-            raise DataError(f"its element {name} lies {depth} sequences deep")
+            raise DataError(f"its element {_shown(tag)} lies {depth} sequences deep")
     return found, at
+
+
+def _shown(tag: tuple[int, int]) -> str:
+    return f"({tag[0]:04x},{tag[1]:04x})"
+
+
+def _twice(tag: tuple[int, int]) -> DataError:
+    return DataError(f"its element {_shown(tag)} is there twice; write it anew, with dcmconv say")
 
 
 def _element(
@@ -97,7 +104,7 @@ def _element(
         return (group, number), b"", _number("I", content, at + 4, encoding), at + 8
     if vr not in SHORT + LONG:
         raise DataError(
-            f"its element ({group:04x},{number:04x}) has the value representation {vr!r}, which "
+            f"its element {_shown((group, number))} has the value representation {vr!r}, which "
             "is none: it is damaged, or not written as it says; write it anew, with dcmconv say"
         )
     if vr in LONG:
@@ -149,6 +156,33 @@ def fragments(path: Path, at: int, length: int) -> list[tuple[int, int]]:
     if not whole:
         raise DataError("it is truncated; get it anew")
     return found
+
+
+def check_rest(
+    path: Path, found: Found, parts: Sequence[tuple[int, int]], encoding: Encoding
+) -> None:
+    """Walk what lies behind the pixels: of a damaged element there, GDCM makes room for all of it.
+
+    Args:
+        path: the file.
+        found: its elements up to the pixels, from ``walk``.
+        parts: the fragments of these.
+        encoding: how its elements are written.
+
+    Raises:
+        DataError: an element is there twice, or none can be where one should be.
+    """
+    at, length = found[PIXELS]
+    if length == UNDEFINED:  # up to a delimiter
+        at, length = parts[-1] if parts else (at, 0)
+        length += 8
+    with path.open("rb") as file:
+        file.seek(at + length)
+        rest = file.read(HEADER_SIZE)
+    if rest.strip(b"\0"):
+        for tag in walk(rest, 0, encoding):
+            if tag in found:
+                raise _twice(tag)
 
 
 def rle_segments(path: Path, parts: Sequence[tuple[int, int]]) -> set[int]:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -215,6 +216,31 @@ def test_an_element_that_is_there_twice(tmp_path):
     path.write_bytes(content.replace(stored, stored + b"\1\0" + stored))
     assert pydicom.dcmread(path).BitsStored == 16
     with pytest.raises(ValueError, match=r"\(0028,0101\) is there twice"):
+        formats.read(path, 1)
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        (b"\x28\0\x53\x10DS\2\0" + b"5 ", r"\(0028,1053\) is there twice"),
+        (
+            b"\xe0\x7f\x10\0OW\0\0" + struct.pack("<I", 84) + bytes(84),
+            r"\(7fe0,0010\) is there twice",
+        ),
+        # GDCM makes room for its 1.3 GB
+        (b"\4\0CS\x0c\0MONOCHROME1", r"\(0004,5343\) has the value representation"),
+    ],
+)
+def test_what_lies_behind_the_pixels(tmp_path, rest, reason):
+    """Of the slope and of pixels, too, GDCM takes the first and pydicom the last."""
+    path = tmp_path / "a.dcm"
+    write_dicom(path, image_of("u2", 16), RescaleSlope="2", RescaleIntercept="0")
+    before = formats.read(path, 1)
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(8))
+    np.testing.assert_array_equal(formats.read(path, 1), before)
+    path.write_bytes(content + rest)
+    with pytest.raises(ValueError, match=rf"a\.dcm cannot be decoded: its element {reason}"):
         formats.read(path, 1)
 
 

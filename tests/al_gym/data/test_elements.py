@@ -111,6 +111,38 @@ def test_what_cannot_be(content, reason):
         elements.walk(content, 0, LITTLE)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["native", "packed"])
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        (b"", None),
+        (bytes(2), None),
+        (bytes(30), None),
+        (element((0xFFFC, 0xFFFC), b"OB", bytes(20)), None),
+        (element((0x29, 0x10), b"LO", b"of us ") + element(SLOPE, b"DS", b"2 "), None),
+        (element(ROWS, b"US", b"\7\0"), r"\(0028,0010\) is there twice"),
+        (element(elements.PIXELS, b"OW", b"more"), r"\(7fe0,0010\) is there twice"),
+        (element(SLOPE, b"\0\x4f", b"2 "), "which is none"),
+        (b"some words behind it", "which is none"),
+    ],
+)
+def test_what_lies_behind_the_pixels(tmp_path, rest, reason, packed):
+    parts = (
+        mark(elements.ITEM) + mark(elements.ITEM, 6) + b"pixels" + mark(elements.END_OF_SEQUENCE)
+    )
+    pixels = (parts, UNDEFINED) if packed else (b"pixels", None)
+    content = element(ROWS, b"US", b"\6\0") + element(elements.PIXELS, b"OB", *pixels)
+    path = tmp_path / "a"
+    path.write_bytes(content + rest)
+    found = elements.walk(content, 0, LITTLE)
+    fragments = elements.fragments(path, *found[elements.PIXELS])
+    if reason is None:
+        elements.check_rest(path, found, fragments, LITTLE)
+        return
+    with pytest.raises(DataError, match=reason):
+        elements.check_rest(path, found, fragments, LITTLE)
+
+
 @given(st.data(), st.booleans(), st.booleans(), st.booleans())
 def test_as_pydicom_writes_them(data, implicit, big, unknown_lengths):
     """Any nesting, in every encoding: the outermost tags and where they lie."""

@@ -299,10 +299,10 @@ def patched(path, offset, form, *values):
 
 
 def test_volumes_that_are_refused(tmp_path):
-    def refused(image, reason, change=None):
+    def refused(image, reason, *changes):
         path = tmp_path / "a.nii"
         nibabel.save(image, path)
-        if change:
+        for change in changes:
             patched(path, *change)
         with pytest.raises(ValueError, match=rf"a\.nii cannot be decoded: .*{reason}"):
             formats.read(path, 1)
@@ -314,6 +314,8 @@ def test_volumes_that_are_refused(tmp_path):
     refused(nifti(VALUES), r"sform codes \(0, 8194\) are not of", (252, "<hh", 0, 8194))
     refused(nifti(VALUES), "data type 5 is not read", (70, "<h", 5))
     refused(nifti(VALUES), "truncated", (40, "<4h", 3, 5000, 6000, 7000))
+    for size in (-2.0, np.nan):  # of which ITK and nibabel make different orientations
+        refused(nifti(VALUES), "voxels of a negative size", (252, "<hh", 1, 0), (84, "<f", size))
     # 3 axes to ITK, which then turns the bytes of all of them
     refused(nifti(VALUES), "it has 768 axes", (40, "<h", 768))
     refused(nifti(VALUES), "Analyze", (344, "4s", b"\0\0\0\0"))

@@ -153,6 +153,8 @@ def write_nifti(path: Path) -> None:
 
 def by_nibabel(path: Path) -> np.ndarray:
     image = nibabel.load(path)
+    if len(image.shape) == 2:  # which lies as it is stored
+        return formats.plain(image.get_fdata().T[None])
     values = nibabel.as_closest_canonical(image).get_fdata()
     with np.errstate(all="ignore"):
         return squeezed(formats.plain(np.squeeze(np.flip(values, (0, 1))).T[None]))

@@ -12,6 +12,7 @@ all together. The same
 command again goes on where it was stopped.
 """
 
+import functools
 import re
 import sys
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ import pandas as pd
 import tyro
 
 from benchmarks import run
+from benchmarks.matrix import stopping
 from benchmarks.matrix.layout import HEALTH
 from benchmarks.matrix.methods import SOUND
+from benchmarks.matrix.stopping import Stop
 from benchmarks.reporting import results, statistics, tables
 
 METRIC = "macro_f1"
@@ -115,10 +118,15 @@ class AblationConfig:
     """Cells at a time, each in a process of its own."""
 
 
-def main(config: AblationConfig) -> int:
+def main(config: AblationConfig, stop: Stop | None = None) -> int:
     """Run, and write ``ablation.md``; returns the exit status.
 
+    Args:
+        config: what to run.
+        stop: asked by cells between their steps whether to stop.
+
     Raises:
+        Stopped: a signal has asked to stop.
         ValueError: an unknown preset, or a folder with results of other settings.
         FileNotFoundError: the data is not there.
     """
@@ -137,7 +145,7 @@ def main(config: AblationConfig) -> int:
             out=folder, preset=(config.preset,), methods=methods, root=config.root,
             seeds=config.seeds, side_by_side=config.side_by_side, workers=config.workers,
             validation_fraction=study.validation_fraction, **changes,
-        ))  # fmt: skip
+        ), stop)  # fmt: skip
         if status:
             return status
         (experiment,) = results.load([folder])
@@ -192,8 +200,15 @@ def _health(curves: pd.DataFrame) -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
+def command_line(config: AblationConfig, stop: Stop) -> int:
+    """``main``, with what is wrong in a line."""
     try:
-        sys.exit(main(tyro.cli(AblationConfig, description=__doc__)))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"benchmarks.ablation: {error}")
+        return main(config, stop)
+    except (ValueError, OSError) as error:
+        print(f"benchmarks.ablation: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    settings = tyro.cli(AblationConfig, description=__doc__)
+    stopping.main(functools.partial(command_line, settings))

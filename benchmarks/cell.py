@@ -18,7 +18,11 @@ that had gone wrong; ``agents.checkpoint.read`` reads it.
 
 import contextlib
 import json
+import os
+import queue
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -258,7 +262,7 @@ def main(arguments: Sequence[str], stop: Stop | None = None) -> str | None:
     trust = TRUST in arguments
     given = [each for each in arguments if each != TRUST]
     as_they_come = given == [FROM_STDIN]
-    names = (line.rstrip("\n") for line in sys.stdin) if as_they_come else given
+    names = _names_from_stdin() if as_they_come else given
     last = None
     for folder, env in with_environments(map(Path, names), trust):
         with stop.grace():
@@ -267,6 +271,30 @@ def main(arguments: Sequence[str], stop: Stop | None = None) -> str | None:
         if as_they_come:
             print(f"{ENDED}{problem or ''}", flush=True)
     return None if as_they_come else last
+
+
+def _names_from_stdin() -> Iterator[str]:
+    """Its lines. Where it ends within a cell the process that waits has gone, killed say: SIGTERM.
+
+    So what that process had begun does not work on for hours, while the same command waits for it.
+    """
+    names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    n_given = n_done = 0
+
+    def read() -> None:
+        nonlocal n_given
+        with open(sys.stdin.fileno(), closefd=False) as lines:  # sys.stdin's lock stays free
+            for line in lines:
+                n_given += 1
+                names.put(line.rstrip("\n"))
+        names.put(None)
+        if n_done < n_given:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (name := names.get()) is not None:
+        yield name
+        n_done += 1
 
 
 def _command_line(stop: Stop) -> int:

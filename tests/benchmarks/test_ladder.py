@@ -1,5 +1,7 @@
 """The ladder's tables and the ablation's against numbers worked by hand, and both programs run."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from scipy import stats
 from benchmarks import ablation, ladder
 from benchmarks.matrix.facts import facts_of
 from benchmarks.matrix.layout import HEALTH
+from benchmarks.matrix.stopping import Stop, Stopped
 from benchmarks.reporting import statistics
 from benchmarks.reporting.results import Experiment
 from tests.benchmarks.reporting.test_statistics import curve
@@ -188,6 +191,10 @@ def test_the_ablation_runs_and_goes_on(
     }  # fmt: skip
     monkeypatch.setitem(PRESETS, "small", Preset("Folder", settings))
     config = ablation.AblationConfig(study, "small", tmp_path / "ab", variants, seeds=2)
+    stop = Stop()
+    stop.number = signal.SIGTERM
+    with pytest.raises(Stopped):
+        ablation.main(config, stop)
     assert ablation.main(config) == 0
     first = (tmp_path / "ab" / "ablation.md").read_text()
     found = [line.split("|")[1].strip() for line in first.splitlines()[2:]]

@@ -1,9 +1,11 @@
 """Told to stop: at once where nothing runs, at the next checkpoint where cells do."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,17 @@ from tests.benchmarks.conftest import curves
 from tests.benchmarks.test_run import command
 
 LINE = "Stopped. The same command goes on."
+
+
+def members(group):
+    """Processes of a group, but for those that nobody has waited for."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, number = path.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -110,3 +123,27 @@ def test_as_a_program(settings, tmp_path, finished, more, number):
         os.killpg(process.pid, 0)
     assert not list(config.out.rglob(layout.ERROR))
     assert subprocess.run(command(config), stderr=subprocess.PIPE).returncode == 0
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_no_process_that_works_on(settings, tmp_path, finished):
+    """Of its two, each has a checkpoint of its last step, and does not end its cell first."""
+    config = settings(tmp_path / "out", methods=("random", "ms"), seeds=2, query_size=1, budget=0.9)
+    with subprocess.Popen(
+        command(config, "--workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        while not list(config.out.rglob(layout.CHECKPOINT)):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert len(workers := members(process.pid)) == 2
+    end = time.monotonic() + 5
+    while members(process.pid):
+        assert time.monotonic() < end, workers
+        time.sleep(0.05)
+    assert not list(config.out.rglob(layout.ERROR))
+    n_finished = len(list(config.out.rglob(layout.RESULT)))
+    assert n_finished < 4
+    assert subprocess.run(command(config), stderr=subprocess.PIPE).returncode == 0
+    assert len(list(config.out.rglob(layout.RESULT))) == 4

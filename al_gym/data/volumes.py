@@ -152,6 +152,11 @@ def _check_orientation(path: Path) -> None:
         raise DataError(f"its qform and sform codes {codes} are not of {list(ORIENTATIONS)}")
     if n_axes > 2 and max(codes) <= 0:
         raise DataError("its qform and sform codes are 0: it does not say left from right; set one")
+    qform = struct.unpack_from(order + "6f", start, 256)
+    sform = struct.unpack_from(order + "12f", start, 280)
+    for name, code, numbers in zip(("qform", "sform"), codes, (qform, sform), strict=True):
+        if code > 0 and not np.isfinite(numbers).all():  # with which ITK may never come to an end
+            raise DataError(f"its {name} {numbers} has numbers that are none; set it anew")
     sizes = struct.unpack_from(order + "3f", start, 80)
     if n_axes > 2 and codes[1] <= 0 and not all(size >= 0 for size in sizes):  # ITK turns the axis
         raise DataError(f"its pixdim {sizes} are voxels of a negative size; set them anew")

@@ -157,9 +157,14 @@ def _check_orientation(path: Path) -> None:
     for name, code, numbers in zip(("qform", "sform"), codes, (qform, sform), strict=True):
         if code > 0 and not np.isfinite(numbers).all():  # with which ITK may never come to an end
             raise DataError(f"its {name} {numbers} has numbers that are none; set it anew")
-    sizes = struct.unpack_from(order + "3f", start, 80)
-    if n_axes > 2 and codes[1] <= 0 and not all(size >= 0 for size in sizes):  # ITK turns the axis
-        raise DataError(f"its pixdim {sizes} are voxels of a negative size; set them anew")
+    side, *sizes = struct.unpack_from(order + "4f", start, 76)
+    if n_axes > 2 and codes[1] <= 0:  # ITK and nibabel would turn other axes
+        if not all(size >= 0 for size in sizes):
+            raise DataError(f"its pixdim {sizes} are voxels of a negative size; set them anew")
+        if not (side >= 0 or side == -1):
+            raise DataError(
+                f"its pixdim begins with {side}, which is neither 1 nor -1; set it anew"
+            )
 
 
 def _check_sform(path: Path, found: np.ndarray) -> None:

@@ -316,6 +316,7 @@ def test_volumes_that_are_refused(tmp_path):
     refused(nifti(VALUES), "truncated", (40, "<4h", 3, 5000, 6000, 7000))
     for size in (-2.0, np.nan):  # of which ITK and nibabel make different orientations
         refused(nifti(VALUES), "voxels of a negative size", (252, "<hh", 1, 0), (84, "<f", size))
+    refused(nifti(VALUES), "neither 1 nor -1", (252, "<hh", 1, 0), (76, "<f", -2))
     flat = (0, 0, 0, 0, 0, np.nan, 0, 0, 0, 0, 3, 0)  # ITK would not come to an end
     refused(nifti(VALUES), "sform .* has numbers that are none", (280, "<12f", *flat))
     refused(nifti(VALUES), "qform .* that are none", (252, "<hh", 1, 0), (256, "<f", np.inf))

@@ -49,6 +49,7 @@ browser: export OMP_NUM_THREADS := 1
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow tests/al_gym/annotate
 
+slow: export OMP_NUM_THREADS := 1
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 

@@ -230,7 +230,7 @@ class Worker:
         return f"its process ended early: {last[0]}"
 
     def close(self) -> None:
-        """Let it end after the cell that it is in."""
+        """Let it end: at once, or where it is in a cell, at its next checkpoint."""
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(BrokenPipeError):
                 if stream is not None:

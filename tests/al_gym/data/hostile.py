@@ -509,6 +509,10 @@ def write_case(folder: Path, kind: str, seed: int) -> Path:
     return folder / way.name
 
 
+RIGHT = ("read", "read alone", "refused")
+"""Outcomes that are not wrong."""
+
+
 def outcome(path: Path, kind: str) -> str:
     """``refused``, ``read``, ``read alone`` where the reference refuses, or what is wrong."""
     try:
@@ -543,12 +547,17 @@ def same(found: Any, expected: Any) -> bool:
     return repr(found) == repr(expected)
 
 
-def child(first: int, n: int) -> None:
-    """Try cases, a line each before and after."""
-    warnings.simplefilter("ignore")
+def limit_memory() -> None:
+    """Of this process, to ``MEMORY`` more than it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def child(first: int, n: int) -> None:
+    """Try cases, a line each before and after."""
+    warnings.simplefilter("ignore")
+    limit_memory()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends loops in C, too
     kinds = list(FORMATS)
@@ -588,7 +597,7 @@ def tried(n: int, kept: Path, first: int = 0) -> tuple[dict[str, Counter[str]], 
             case, said = int(lines[at].split()[1]), json.loads(lines[at + 1])
             kind = kinds[case % len(kinds)]
             counts[kind]["tried"] += 1
-            if said in ("read", "read alone", "refused"):
+            if said in RIGHT:
                 counts[kind][said] += 1
                 continue
             counts[kind]["wrong"] += 1

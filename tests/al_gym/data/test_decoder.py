@@ -13,6 +13,7 @@ import pytest
 from al_gym.data import cache, decoder
 from al_gym.errors import DataError
 from tests.al_gym.data import badly
+from tests.processes import alive, children_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,39 +41,12 @@ def test_each_mishap_costs_one_file():
     assert results[2::3] == [[i, i * i] for i in range(2, 3 * n, 3)]
 
 
-def started(pid):
-    """When a process that is no zombie began, or None."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def children_of(pid):
-    """Processes below ``pid`` with the time of their beginning."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            child = int(path.parent.name)
-            found |= {child: fields[19], **children_of(child)}
-    return found
-
-
 def wait_until(true):
     for _ in range(600):
         if true():
             return
         time.sleep(0.05)
     raise AssertionError("it did not come to that")
-
-
-def alive(processes):
-    return [pid for pid, begun in processes.items() if started(pid) == begun]
 
 
 on_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")

@@ -26,14 +26,16 @@ from tests.al_gym.data import guided, hostile
 
 way = hostile.FORMATS["preset"]
 hostile.FORMATS["preset"] = dataclasses.replace(way, read=lambda path: 1 // 0)
-guided.child("preset", 100, 1, pathlib.Path(sys.argv[1]))
+guided.child("preset", 100, 1, *map(pathlib.Path, sys.argv[1:]))
 """
 
 
 def test_what_is_wrong_is_said_and_kept(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", BROKEN, tmp_path], capture_output=True, text=True
-    )  # fmt: skip
+        [sys.executable, "-c", BROKEN, tmp_path, place], capture_output=True, text=True
+    )
     assert done.returncode
     assert "ZeroDivisionError" in done.stdout
     assert len(list(tmp_path.glob("preset-crash-*"))) == 1

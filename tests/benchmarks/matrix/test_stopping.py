@@ -1,11 +1,9 @@
 """Told to stop: at once where nothing runs, at the next checkpoint where cells do."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,19 +13,9 @@ from benchmarks.matrix import layout, stopping
 from benchmarks.matrix.stopping import Stop, Stopped
 from tests.benchmarks.conftest import curves
 from tests.benchmarks.test_run import command
+from tests.processes import alive, children_of
 
 LINE = "Stopped. The same command goes on."
-
-
-def members(group):
-    """Processes of a group, but for those that nobody has waited for."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
-            state, _, number = path.read_text().rpartition(")")[2].split()[:3]
-            if int(number) == group and state != "Z":
-                found.append(int(path.parent.name))
-    return found
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -136,10 +124,11 @@ def test_killed_it_leaves_no_process_that_works_on(settings, tmp_path, finished)
         while not list(config.out.rglob(layout.CHECKPOINT)):
             assert process.poll() is None
             time.sleep(0.05)
+        workers = children_of(process.pid)
         process.kill()
-    assert len(workers := members(process.pid)) == 2
+    assert len(workers) == 2
     end = time.monotonic() + 5
-    while members(process.pid):
+    while alive(workers):
         assert time.monotonic() < end, workers
         time.sleep(0.05)
     assert not list(config.out.rglob(layout.ERROR))

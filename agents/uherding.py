@@ -24,7 +24,9 @@ def choose(
     active learning method for all label budgets, ICLR 2025). As there, the temperature of the
     softmax is that of the best calibration on labelled images held out, and the radius of the
     kernel is the least distance between two labelled images, so that it shrinks as they become
-    many. They are held out by cross-validation, as a start may have a few of each class.
+    many. They are held out by cross-validation, as a start may have a few of each class; what is
+    calibrated on them is a logistic regression on the features, as an agent cannot train the
+    environment's classifier.
 
     It takes the memory of a matrix of float32 with a row and a column for each candidate.
 

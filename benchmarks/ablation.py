@@ -22,7 +22,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import tyro
+from scipy.signal import lfilter
 
+from agents.sets import PoolConfig
 from benchmarks import run
 from benchmarks.matrix import stopping
 from benchmarks.matrix.layout import HEALTH
@@ -149,7 +151,9 @@ def main(config: AblationConfig, stop: Stop | None = None) -> int:
         if status:
             return status
         (experiment,) = results.load([folder])
-        found = experiment.curves
+        found = experiment.curves[experiment.curves["seed"] < config.seeds]
+        gamma = {"gamma": PoolConfig.gamma, **changes.get("agent", {})}["gamma"]
+        found = found.assign(realised=realised(found, gamma))
         curves.append(found.assign(method=found["method"].replace(study.method, name)))
     together = pd.concat(curves, ignore_index=True)
     tests = statistics.paired_tests(together, METRIC, first, chosen[1:])
@@ -166,7 +170,7 @@ def table(curves: pd.DataFrame, tests: pd.DataFrame, controls: tuple[str, ...]) 
 
     Holm's correction is over the variants; the controls are not tested, nor is anything with fewer
     than five seeds: ``tests`` has neither. Health is the mean over the last fifth of the episode;
-    of Q it is the share of the largest return.
+    Q is given beside the largest possible return, and beside the returns that were realised.
     """
     areas = statistics.aulc(curves, METRIC).unstack("seed")
     rewards = curves.groupby(["method", "seed"])["reward"].mean().groupby(level="method").mean()
@@ -197,7 +201,31 @@ def _health(curves: pd.DataFrame) -> dict[str, str]:
         "tied": f"{means['tied']:.0%}",
         "rank correlation": f"{means['rank_correlation']:.2f}",
         "Q / largest return": "-" if np.isnan(value) else f"{value:.2g}",
+        "Q / realised": "-" if np.isnan(value) else f"{(last['q'] / last['realised']).mean():.2g}",
     }
+
+
+def realised(curves: pd.DataFrame, gamma: float) -> pd.Series:
+    """What Q should have been at each step: the mean discounted return of the steps so far.
+
+    Q is logged as the mean over states drawn from the buffer, which are those. Returns are counted
+    to the end of the episode, and so only once it is over.
+
+    Args:
+        curves: of whole episodes; the reward of an episode's start is missing.
+        gamma: the discount.
+
+    Returns:
+        One for each row of ``curves``, NaN at the starts.
+    """
+
+    def of_one(rewards: pd.Series) -> pd.Series:
+        paid = rewards.dropna()
+        returns = lfilter([1], [1, -gamma], paid.to_numpy()[::-1])[::-1]
+        means = pd.Series(returns, paid.index).expanding().mean()
+        return means.reindex(rewards.index)
+
+    return curves.groupby(["method", "seed"])["reward"].transform(of_one)
 
 
 def command_line(config: AblationConfig, stop: Stop) -> int:

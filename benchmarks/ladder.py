@@ -5,9 +5,9 @@
 
 writes one Markdown file: for every data set the methods' area under the learning curve, as a whole
 and in the first, second and last third of the budget, beside MS; and for the policies that
-transfer the question that was put beforehand: above MS on data they have not seen? And above RANDOM
-and UHERDING, where they were run? There Holm's correction is over the policies and all data sets;
-in the tables of the data sets it is over the methods. Whether a policy is *below* another method,
+transfer the question that was put beforehand: above MS on data they have not seen? And above
+RANDOM, UHERDING and what it was before its training, where they were run? There Holm's correction
+is over the policies and all data sets; in the tables of the data sets it is over the methods. Whether a policy is *below* another method,
 as a whole or in a third, is judged without correction, which would be to its favour.
 Tests are over seeds, that is over starts and initial weights, and over the groups of the test set,
 where its cells have kept their predictions. AULC and label saving have intervals over seeds alone.
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from benchmarks.matrix.facts import REFERENCES
+from benchmarks.matrix.facts import BUILT_IN, REFERENCES
 from benchmarks.matrix.methods import TRANSFERRED
 from benchmarks.reporting import findings, results, statistics, tables
 from benchmarks.reporting.results import Experiment
@@ -31,8 +31,8 @@ from benchmarks.reporting.twoway import LEVEL
 METRIC = "macro_f1"
 REFERENCE = "ms"
 """What every method is compared with."""
-QUESTIONS = (REFERENCE, "random", "uherding")
-"""What the policies that transfer are compared with."""
+QUESTIONS = (REFERENCE, "random", "uherding", "uherding-plain")
+"""What the policies that transfer are compared with, beside their controls."""
 DIGITS = 4
 """Of differences."""
 
@@ -58,7 +58,8 @@ def main(config: LadderConfig) -> int:
     parts = [
         f"{each.name}:\n\n{markdown(table(each))}\n\n{basis(each)}".rstrip() for each in experiments
     ]
-    for reference in QUESTIONS:
+    controls = [BUILT_IN[method].control for method in TRANSFERRED]
+    for reference in (*QUESTIONS, *filter(None, controls)):
         answer = question({each.name: each.curves for each in experiments}, reference)
         if not answer.empty:
             title = f"Above {reference.upper()} on data not seen?"
@@ -113,6 +114,8 @@ def question(curves: dict[str, pd.DataFrame], reference: str = REFERENCE) -> pd.
         for name, each in curves.items():
             if not {method, reference} <= {*each["method"]}:
                 continue
+            if reference not in (*QUESTIONS, BUILT_IN[method].control):
+                continue  # the control of another
             pair = each[each["method"].isin([method, reference])]
             seeds = {m: set(own["seed"]) for m, own in pair.groupby("method")}
             if seeds[method] != seeds[reference]:
@@ -158,7 +161,7 @@ def _saving(curves: pd.DataFrame, method: str, reference: str) -> str:
         return "-"
     target = random.groupby("seed")[METRIC].last().mean()
     needed = statistics.labels_needed(curves, METRIC, target).unstack("method")
-    both = needed[[reference, method]].to_numpy()
+    both = needed[[reference, method]].dropna().to_numpy()  # other methods may have more seeds
     theirs, ours = np.median(both, axis=0)
     if not np.isfinite([theirs, ours]).all():
         return "-"

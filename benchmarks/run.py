@@ -50,10 +50,10 @@ class RunConfig:
     methods: tuple[str, ...] = ()
     """Methods to compare; otherwise the preset's. random lc ms en fusion all; drla drla-fixed
     drla-sound drla-set drla-transfer drla-embed drla-transfer-v1 drla-embed-v1; hyper; badge
-    coreset typiclust probcover bald uherding bait; sb3-ddpg sb3-td3 sb3-sac sb3-ppo sb3-a2c;
-    controls: frozen frozen-sound frozen-set eq3 eq3-oracle look-ahead. Your own: a saved policy,
-    policy.safetensors; skactiveml:Name, a pool strategy of scikit-activeml; package.module:Name of
-    something with predict."""
+    coreset typiclust probcover bald uherding uherding-plain bait; sb3-ddpg sb3-td3 sb3-sac sb3-ppo
+    sb3-a2c; controls: frozen frozen-sound frozen-set start-embed eq3 eq3-oracle look-ahead. Your
+    own: a saved policy, policy.safetensors; skactiveml:Name, a pool strategy of scikit-activeml;
+    package.module:Name of something with predict."""
     seeds: int = 3
     """Number of seeds; all methods share the start of each."""
     profile: Literal["auto", "paper", "embedded"] | None = None

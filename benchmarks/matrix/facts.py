@@ -52,9 +52,13 @@ BUILT_IN = {
         "DRLA-TRANSFER, trained anew for few labels, by what surrounds a sample"
     ),
     "drla-embed-v1": Facts(
-        "DRLA-EMBED, trained anew for few labels: it knows where the labelled lie"
+        "DRLA-EMBED, trained anew for few labels: it knows where the labelled lie",
+        control="start-embed",
     ),
     "hyper": Facts("coverage while labels are few, the smallest margin once they are many"),
+    "start-embed": Facts(
+        "control: DRLA-EMBED-V1 before its training, margin and UHerding at three radii, one each"
+    ),
     "frozen": Facts("control: DRLA's untrained actor with the same noise, to tell what it learned"),
     "frozen-sound": Facts("control: DRLA-SOUND's untrained actor with the same noise"),
     "frozen-set": Facts("control: DRLA-SET's untrained actor with the same noise"),
@@ -74,6 +78,7 @@ BUILT_IN = {
     "probcover": Facts("coverage of balls over features"),
     "bald": Facts("disagreement of dropout masks"),
     "uherding": Facts("uncertainty-weighted coverage of the pool by its features"),
+    "uherding-plain": Facts("UHERDING with the classifier's softmax as it is, not calibrated"),
     "bait": Facts("least expected error of the last layer, by Fisher information"),
     **{
         f"sb3-{name}": Facts(f"Stable-Baselines3's {name.upper()}")

@@ -128,6 +128,20 @@ def _transferred(name: str, policy: str) -> Method:
     return Method(name, BUILT_IN[name], make, settings)
 
 
+def _untrained(name: str, start: str) -> Method:
+    """A coverage policy with weights set by hand, of ``benchmarks.training.search``."""
+
+    def make(env: Env, seed: int, record: Record) -> "Player":
+        from agents.transfer import CoveragePolicy
+        from benchmarks.matrix.players import transferred
+        from benchmarks.training import search
+
+        policy = CoveragePolicy.of(getattr(search, start), embeddings=True)
+        return transferred(env, policy, seed)
+
+    return Method(name, BUILT_IN[name], make)
+
+
 def _hyper(name: str) -> Method:
     """The hyper-policy, with the threshold that was trained beside the policy with embeddings."""
     policy = _transferred(name, TRANSFERRED["drla-embed-v1"])
@@ -220,6 +234,8 @@ METHODS = {
         _online("drla-set", **SET),
         *itertools.starmap(_transferred, TRANSFERRED.items()),
         _hyper("hyper"),
+        _untrained("start-embed", "START"),
+        _untrained("uherding-plain", "UHERDING"),
         _online("frozen", gradient_steps=0),
         _online("frozen-sound", **SOUND, gradient_steps=0),
         _online("frozen-set", **SET, gradient_steps=0),

@@ -26,8 +26,6 @@ from benchmarks.training.tasks import Episodes, Signal, draw_task
 
 N_POOL = 300
 """Rows of a described pool, the most that a task has; the last are samples that have left it."""
-N_QUERIES = 24
-"""The most in an episode."""
 SCALE = 10.0
 """Of what a step pays, so that values are of the order of 1."""
 SETTINGS = PoolConfig(
@@ -71,18 +69,15 @@ class Tasks(gym.Env[np.ndarray, np.ndarray]):
         self._episodes = Episodes(
             task, self._features[family][task.draw], [0], {"embeddings": True, "labelled": True}
         )
-        self._n_queries, self._memory, self._level = 0, coverage.Memory(1), self._worth()
+        self._memory, self._level = coverage.Memory(1), self._worth()
         return self._described(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Label the sample with the highest score."""
         self._episodes.step([action[: self._n]])
-        self._n_queries += 1
         before, self._level = self._level, self._worth()
         reward = SCALE * (self._level - before)
-        over = self._episodes.is_over
-        cut = self._n_queries >= N_QUERIES and not over
-        return self._described(), reward, over, cut, {}
+        return self._described(), reward, self._episodes.is_over, False, {}
 
     def _worth(self) -> float:
         return float(self._episodes.worth(self._signal)[0])
@@ -162,5 +157,5 @@ def train(
         bar.update(agent.episodes - bar.n)
         return agent.episodes < episodes
 
-    agent.learn(episodes * N_QUERIES, goes_on, log_interval=None)
+    agent.learn(episodes * N_POOL, goes_on, log_interval=None)  # no episode has more steps
     return Learned(agent.actor)

@@ -1,5 +1,6 @@
 """The ladder's tables and the ablation's against numbers worked by hand, and both programs run."""
 
+import dataclasses
 import signal
 
 import numpy as np
@@ -97,6 +98,22 @@ def test_other_questions_are_about_other_methods_and_only_where_both_were_run():
     assert over_random["label saving"].startswith("1.00 ")
 
 
+def test_a_policy_is_held_against_what_it_was_before_its_training_and_no_other_is():
+    curves = made(methods=("drla-transfer-v1", "drla-embed-v1"))
+    renamed = curves.replace({"method": {"ms": "start-embed"}})
+    answer = ladder.question({"one": renamed}, "start-embed")
+    assert list(answer.index) == ["DRLA-EMBED-V1, one"]
+    assert answer.loc["DRLA-EMBED-V1, one", "better in"] == "3 of 5"
+
+
+def test_savings_are_over_the_seeds_that_two_methods_have():
+    """RANDOM's later seeds change the score to reach, 0.52 before, and take no part otherwise."""
+    later = [curve("random", seed, LABELS, [0.3, 0.4, 0.52]) for seed in (5, 6)]
+    curves = pd.concat([made(), *later], ignore_index=True)
+    row = ladder.question({"one": curves}).loc["DRLA-TRANSFER, one"]
+    assert row["label saving"].startswith("1.00 [1.00, 1.00] (30 / 30)")
+
+
 def test_thirds_in_which_a_policy_is_below_are_named():
     """It gains in the middle what it loses at the end, or less."""
     parts = []
@@ -161,12 +178,24 @@ def test_the_ablation_says_how_an_agent_did_at_its_end():
     parts = [curve(name, 0, LABELS, [0.3, 0.4, 0.5]) for name in ("as published", "random")]
     curves = pd.concat(parts, ignore_index=True)
     learns, last = curves["method"] == "as published", curves["step"] == curves["step"].max()
+    curves["realised"] = ablation.realised(curves, gamma=0.5)
     for name, number in ill.items():
         curves[name] = np.where(learns, np.where(last, number, 0.3), np.nan)
     table = ablation.table(curves, pd.DataFrame(), ("random",))
-    names = ["saturated", "tied", "rank correlation", "Q / largest return"]
-    assert table.loc["as published", names].tolist() == ["100%", "75%", "-0.05", "85"]
-    assert table.loc["RANDOM", names].tolist() == ["", "", "", ""]
+    names = ["saturated", "tied", "rank correlation", "Q / largest return", "Q / realised"]
+    # returns of 0.15 and 0.1, so 0.125 in the mean
+    assert table.loc["as published", names].tolist() == ["100%", "75%", "-0.05", "85", "-6.8e+04"]
+    assert table.loc["RANDOM", names].tolist() == [""] * 5
+
+
+def test_returns_are_counted_to_the_end_of_each_episode():
+    one = curve("drla", 0, [0.1, 0.2, 0.3, 0.4], [0.3] * 4)
+    one["reward"] = [np.nan, 1.0, 2.0, 4.0]
+    curves = pd.concat([one, curve("drla", 1, LABELS, [0.3] * 3)], ignore_index=True)
+    # from behind 4, 2 + 4 / 2, 1 + 4 / 2; and their means from the front
+    expected = [np.nan, 3.0, 3.5, 11 / 3, np.nan, 0.15, 0.125]
+    found = ablation.realised(curves, gamma=0.5)
+    np.testing.assert_allclose(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +233,9 @@ def test_the_ablation_runs_and_goes_on(
     assert ablation.main(config) == 0
     assert (tmp_path / "ab" / "ablation.md").read_text() == first
     assert "2 of 2 cells are finished already" in capsys.readouterr().out
+    fewer = dataclasses.replace(config, seeds=1)  # those that are there beyond do not count
+    assert ablation.main(fewer) == 0
+    assert "±" not in (tmp_path / "ab" / "ablation.md").read_text()
 
 
 def test_an_unknown_variant_is_named(tmp_path):

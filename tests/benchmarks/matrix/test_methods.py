@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from agents import TransferPolicy
+from agents.sets.coverage import FEATURES, RADII, REGIME
 from agents.transfer import pretrained_path
 from al_gym import ActiveLearningEnv, EnvConfig
 from benchmarks import run
@@ -130,6 +132,24 @@ def test_what_learns_and_what_can_share_a_process():
 )
 def test_folders_are_safe_for_a_file_system(name, folder):
     assert methods.find(name).folder == folder
+
+
+@pytest.mark.parametrize(
+    ("method", "weights"),
+    [
+        ("start-embed", ["margin", *(f"uncertain coverage, {radius}" for radius in RADII)]),
+        ("uherding-plain", ["uncertain coverage, least"]),
+    ],
+)
+def test_what_training_began_with_and_one_baseline_are_weights_set_by_hand(method, weights):
+    env = ActiveLearningEnv(make_dataset(), EnvConfig(query_size=3, budget=0.3), FAST)
+    observed, acting = methods.policy_of(method, env, 0)
+    expected = torch.zeros(len(FEATURES), len(REGIME))
+    expected[[FEATURES.index(name) for name in weights], REGIME.index("constant")] = 1
+    assert torch.equal(acting.weights, expected)
+    observation, _ = observed.reset(seed=0)
+    scores, _ = acting.predict(observation)
+    assert np.count_nonzero(scores > 0.5) >= 3
 
 
 @pytest.mark.parametrize(

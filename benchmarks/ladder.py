@@ -7,10 +7,11 @@ writes one Markdown file: for every data set the methods' area under the learnin
 and in the first, second and last third of the budget, beside MS; and for the policies that
 transfer the question that was put beforehand: above MS on data they have not seen? And above
 RANDOM, UHERDING and what it was before its training, where they were run? There Holm's correction
-is over the policies and all data sets; in the tables of the data sets it is over the methods. Whether a policy is *below* another method,
-as a whole or in a third, is judged without correction, which would be to its favour.
-Tests are over seeds, that is over starts and initial weights, and over the groups of the test set,
-where its cells have kept their predictions. AULC and label saving have intervals over seeds alone.
+is over the policies and all data sets; in the tables of the data sets it is over the methods.
+Whether a policy is *below* another method, as a whole or in a third, is judged without correction,
+which would be to its favour. Tests are over seeds, that is over starts and initial weights, and
+over the groups of the test set, where its cells have kept their predictions. AULC and label saving
+have intervals over seeds alone.
 """
 
 import sys

@@ -63,7 +63,7 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
             figure.set_layout_engine(None)
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(folder / f"{name}.svg", metadata=metadata)
-    figure.savefig(folder / f"{name}.png", dpi=200)
+        figure.savefig(folder / f"{name}.png", dpi=200)
     return folder / f"{name}.svg"
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -134,3 +135,16 @@ def test_every_text_has_a_colour_that_a_page_can_exchange(experiment, tmp_path):
         for text in texts:
             assert re.search(r"fill: (#\w+)", text).group(1) in known, text
         assert "#000000" not in svg
+
+
+def test_both_files_of_a_figure_are_drawn_in_the_style_that_it_was_laid_out_in(
+    experiment, tmp_path, monkeypatch
+):
+    """Ticks are made when they are drawn: in another size they may lie beyond the picture."""
+    _, figure = panels(experiment)[0]
+    sizes = {}
+    monkeypatch.setattr(
+        figure, "savefig", lambda path, **_: sizes.update({path.suffix: mpl.rcParams["font.size"]})
+    )
+    figures.save(figure, tmp_path, "figure")
+    assert sizes == {".svg": figures.STYLE["font.size"], ".png": figures.STYLE["font.size"]}

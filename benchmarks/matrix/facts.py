@@ -78,7 +78,9 @@ BUILT_IN = {
     "probcover": Facts("coverage of balls over features"),
     "bald": Facts("disagreement of dropout masks"),
     "uherding": Facts("uncertainty-weighted coverage of the pool by its features"),
-    "uherding-plain": Facts("UHERDING with the classifier's softmax as it is, not calibrated"),
+    "uherding-plain": Facts(
+        "UHERDING with the softmax as it is, not calibrated, and coverage of 1,024 samples at most"
+    ),
     "bait": Facts("least expected error of the last layer, by Fisher information"),
     **{
         f"sb3-{name}": Facts(f"Stable-Baselines3's {name.upper()}")

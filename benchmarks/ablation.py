@@ -16,15 +16,14 @@ import functools
 import re
 import sys
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import tyro
-from scipy.signal import lfilter
 
-from agents.sets import PoolConfig
 from benchmarks import run
 from benchmarks.matrix import stopping
 from benchmarks.matrix.layout import HEALTH
@@ -132,6 +131,8 @@ def main(config: AblationConfig, stop: Stop | None = None) -> int:
         ValueError: an unknown preset, or a folder with results of other settings.
         FileNotFoundError: the data is not there.
     """
+    from agents.sets import PoolConfig  # heavy: not needed to say what is wrong with a command
+
     study = STUDIES[config.study]
     first, *others = study.variants
     chosen = [first, *(name for name in others if name in (config.variants or others))]
@@ -152,7 +153,7 @@ def main(config: AblationConfig, stop: Stop | None = None) -> int:
             return status
         (experiment,) = results.load([folder])
         found = experiment.curves[experiment.curves["seed"] < config.seeds]
-        gamma = {"gamma": PoolConfig.gamma, **changes.get("agent", {})}["gamma"]
+        gamma = changes.get("agent", {}).get("gamma", PoolConfig.gamma)
         found = found.assign(realised=realised(found, gamma))
         curves.append(found.assign(method=found["method"].replace(study.method, name)))
     together = pd.concat(curves, ignore_index=True)
@@ -221,8 +222,8 @@ def realised(curves: pd.DataFrame, gamma: float) -> pd.Series:
 
     def of_one(rewards: pd.Series) -> pd.Series:
         paid = rewards.dropna()
-        returns = lfilter([1], [1, -gamma], paid.to_numpy()[::-1])[::-1]
-        means = pd.Series(returns, paid.index).expanding().mean()
+        returns = accumulate(paid[::-1], lambda later, reward: reward + gamma * later)
+        means = pd.Series([*returns][::-1], paid.index).expanding().mean()
         return means.reindex(rewards.index)
 
     return curves.groupby(["method", "seed"])["reward"].transform(of_one)

@@ -33,7 +33,9 @@ METRIC = "macro_f1"
 REFERENCE = "ms"
 """What every method is compared with."""
 QUESTIONS = (REFERENCE, "random", "uherding", "uherding-plain")
-"""What the policies that transfer are compared with, beside their controls."""
+"""What the policies that transfer are compared with."""
+CONTROLS = tuple(dict.fromkeys(c for m in TRANSFERRED if (c := BUILT_IN[m].control)))
+"""What policies were before their training, with which they alone are compared."""
 DIGITS = 4
 """Of differences."""
 
@@ -59,8 +61,7 @@ def main(config: LadderConfig) -> int:
     parts = [
         f"{each.name}:\n\n{markdown(table(each))}\n\n{basis(each)}".rstrip() for each in experiments
     ]
-    controls = [BUILT_IN[method].control for method in TRANSFERRED]
-    for reference in (*QUESTIONS, *filter(None, controls)):
+    for reference in (*QUESTIONS, *CONTROLS):
         answer = question({each.name: each.curves for each in experiments}, reference)
         if not answer.empty:
             title = f"Above {reference.upper()} on data not seen?"
@@ -111,12 +112,11 @@ def question(curves: dict[str, pd.DataFrame], reference: str = REFERENCE) -> pd.
     """
     rows: dict[str, dict[str, Any]] = {}
     uncorrected = []
-    for method in TRANSFERRED:
+    asked = [m for m in TRANSFERRED if reference in (*QUESTIONS, BUILT_IN[m].control)]
+    for method in asked:
         for name, each in curves.items():
             if not {method, reference} <= {*each["method"]}:
                 continue
-            if reference not in (*QUESTIONS, BUILT_IN[method].control):
-                continue  # the control of another
             pair = each[each["method"].isin([method, reference])]
             seeds = {m: set(own["seed"]) for m, own in pair.groupby("method")}
             if seeds[method] != seeds[reference]:

@@ -128,15 +128,15 @@ def _transferred(name: str, policy: str) -> Method:
     return Method(name, BUILT_IN[name], make, settings)
 
 
-def _untrained(name: str, start: str) -> Method:
-    """A coverage policy with weights set by hand, of ``benchmarks.training.search``."""
+def _by_hand(name: str, weights: str) -> Method:
+    """A coverage policy with weights set by hand: those of that name in the training's search."""
 
     def make(env: Env, seed: int, record: Record) -> "Player":
         from agents.transfer import CoveragePolicy
         from benchmarks.matrix.players import transferred
         from benchmarks.training import search
 
-        policy = CoveragePolicy.of(getattr(search, start), embeddings=True)
+        policy = CoveragePolicy.of(getattr(search, weights), embeddings=True)
         return transferred(env, policy, seed)
 
     return Method(name, BUILT_IN[name], make)
@@ -234,8 +234,8 @@ METHODS = {
         _online("drla-set", **SET),
         *itertools.starmap(_transferred, TRANSFERRED.items()),
         _hyper("hyper"),
-        _untrained("start-embed", "START"),
-        _untrained("uherding-plain", "UHERDING"),
+        _by_hand("start-embed", "START"),
+        _by_hand("uherding-plain", "UHERDING"),
         _online("frozen", gradient_steps=0),
         _online("frozen-sound", **SOUND, gradient_steps=0),
         _online("frozen-set", **SET, gradient_steps=0),
